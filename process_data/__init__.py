@@ -1,0 +1,1 @@
+"""The stages between the images and the ranked, evaluated search: one module, one command."""

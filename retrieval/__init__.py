@@ -1,0 +1,1 @@
+"""The library that the stages share: files, images, model, search and evaluation."""

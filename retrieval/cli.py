@@ -1,0 +1,99 @@
+"""What the command lines of all stages share.
+
+A stage is a function ``run`` and a parser. The defaults are written once, in the signature of
+``run``; the parser copies them, so a stage does the same from the shell, a notebook or a test.
+"""
+
+import argparse
+import errno
+import inspect
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from retrieval.layout import InputError
+
+log = logging.getLogger(__name__)
+
+# What the system may refuse, with what a person can do about it.
+REMEDIES = {
+    errno.ENOSPC: "make room on the disk and run the command again",
+    errno.EDQUOT: "make room within the quota and run the command again",
+    errno.EACCES: "make it readable and writable for this user",
+    errno.EPERM: "make it readable and writable for this user",
+    errno.EROFS: "choose a folder on a disk that can be written",
+    errno.EISDIR: "name a file, not a folder",
+    errno.ENOTDIR: "name a folder, not a file",
+    errno.EIO: "the disk failed to read or write; check it",
+}
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keep the lines of the description, and print each default that is not None."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or action.required:
+            return action.help
+        return super()._get_help_string(action)
+
+
+def data_directory(text: str) -> Path:
+    """Return the data directory that ``text`` means: a stage's ``--dpath``.
+
+    ``~`` is expanded, as the shell leaves it alone in ``--dpath=~/ir/``. A relative path that
+    does not exist here but does under the home directory means the latter.
+    """
+    path = Path(text).expanduser()
+    under_home = Path.home() / path
+    if not path.is_absolute() and not path.exists() and under_home.is_dir():
+        print(f"--dpath={text}: no such folder here, using {under_home}", file=sys.stderr)
+        return under_home
+    return path
+
+
+def user_path(text: str) -> Path:
+    """Return ``text`` as a path, with ``~`` expanded."""
+    return Path(text).expanduser()
+
+
+def stage_parser(run: Callable[..., object], description: str | None) -> argparse.ArgumentParser:
+    """Return a parser with ``--dpath``, whose defaults are those of ``run``'s signature."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=_HelpFormatter)
+    parameters = inspect.signature(run).parameters.values()
+    parser.set_defaults(**{p.name: p.default for p in parameters if p.default is not p.empty})
+    parser.add_argument(
+        "--dpath",
+        dest="data_dir",
+        type=data_directory,
+        required=True,
+        help="folder of all data files; ~ is expanded, and ir means ~/ir where ./ir is absent",
+    )
+    return parser
+
+
+def execute(
+    run: Callable[..., object], parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
+) -> int:
+    """Parse ``argv``, call ``run`` and return the exit status.
+
+    0: done. 1: something a person can put right, said in one line on stderr. argparse itself
+    exits with 2 on wrong usage; anything unforeseen keeps its traceback.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    options = vars(parser.parse_args(argv))
+    try:
+        run(**options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in REMEDIES:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror}; {REMEDIES[error.errno]}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; files that were complete before are as they were", file=sys.stderr)
+        return 130
+    return 0
