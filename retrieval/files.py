@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -46,20 +47,44 @@ def write_array(path: Path, array: np.ndarray) -> Path:
     return path
 
 
-@contextmanager
-def growing_array(path: Path, shape: tuple[int, ...], dtype: str) -> Iterator[np.ndarray]:
-    """Yield a memory-mapped array to be filled, which becomes the .npy file ``path``.
+class RowWriter:
+    """Writes rows of a .npy file at their places, from any thread, without keeping them."""
 
-    The disk space is taken at the start, so that a full disk is an OSError before the work
-    rather than a bus error in the middle of it.
+    def __init__(self, file: BinaryIO, shape: tuple[int, ...], dtype: str) -> None:
+        self.shape = shape
+        self.dtype = np.dtype(dtype)
+        header = {"descr": self.dtype.str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.flush()
+        self._file = file
+        self._start = file.tell()
+        self._row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * self.dtype.itemsize
+        size = self._start + shape[0] * self._row_bytes
+        if hasattr(os, "posix_fallocate") and size:
+            # A full disk is an error now, before hours of work.
+            os.posix_fallocate(file.fileno(), 0, size)
+
+    def write(self, row: int, rows: np.ndarray) -> None:
+        """Write ``rows``, (n, *shape[1:]) of the declared dtype, from ``row`` on."""
+        if rows.dtype != self.dtype or rows.shape[1:] != self.shape[1:]:
+            raise ValueError(f"rows of {rows.dtype} {rows.shape} for a file of {self.shape}")
+        if not 0 <= row <= self.shape[0] - len(rows):
+            raise ValueError(f"rows {row} to {row + len(rows)} for a file of {self.shape}")
+        data = memoryview(rows.tobytes())
+        offset = self._start + row * self._row_bytes
+        while data:
+            written = os.pwrite(self._file.fileno(), data, offset)
+            data, offset = data[written:], offset + written
+
+
+@contextmanager
+def row_writer(path: Path, shape: tuple[int, ...], dtype: str) -> Iterator[RowWriter]:
+    """Yield a writer for the .npy file ``path``, which appears when the block ends well.
+
+    Memory does not grow with the file, as it does with the pages of a memory map.
     """
-    with whole(path) as part:
-        array = np.lib.format.open_memmap(part, mode="w+", dtype=np.dtype(dtype), shape=shape)
-        with part.open("rb+") as file:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
-        yield array
-        array.flush()
+    with whole(path) as part, part.open("wb") as file:
+        yield RowWriter(file, shape, dtype)
 
 
 def _remove_leftovers(path: Path) -> None:

@@ -250,6 +250,11 @@ TEST_DATABASE = Array(
     "float32",
     ("n_test", "dim"),
 )
+DATABASE_RECORD = Json(
+    "database.json",
+    _ENCODE,
+    "where database.npy came from: hashes of the checkpoint and the images (tdatabase.json alike)",
+)
 TEST_MASKED = Array(
     "test_masked.npy", _MASKS, "test.npy without minor classes", "int64", ("n_query", 2)
 )

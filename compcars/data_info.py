@@ -1,0 +1,132 @@
+"""List the web-nature images of CompCars, seen from the front and from the rear.
+
+Reads   Image_data/data/image/ and Image_data/data/label/
+Writes  car_front.csv (viewpoints 1 and 4), car_rear.csv (viewpoints 2 and 5)
+
+    python -m compcars.data_info --dpath=~/ir/
+"""
+
+import argparse
+import logging
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+if not __package__:  # run as a file
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import pandas as pd
+from tqdm import tqdm
+
+from compcars import tree
+from retrieval import cli, layout
+
+log = logging.getLogger(__name__)
+
+FRONT = (1, 4)
+REAR = (2, 5)
+
+
+def web_images(root: Path) -> tuple[pd.DataFrame, Counter[str]]:
+    """Read every label below ``root``.
+
+    Args:
+        root: The folder with ``image/`` and ``label/``.
+
+    Returns:
+        One row per image with a label, ordered by make, model, year (as numbers) and file name,
+        in the columns of ``car_front.csv`` without Index; and how many images were left out, by
+        reason.
+    """
+    rows: list[dict[str, Any]] = []
+    left_out: Counter[str] = Counter()
+    for make in tqdm(
+        tree.numbered_folders(root / "image"), desc="labels", unit="make", disable=None
+    ):
+        for model in tree.numbered_folders(make):
+            for year in tree.year_folders(model):
+                for image in tree.jpegs(year):
+                    path = f"{make.name}/{model.name}/{year.name}/{image.name}"
+                    try:
+                        label = tree.read_label((root / "label" / path).with_suffix(".txt"))
+                    except FileNotFoundError:
+                        left_out["without a label file"] += 1
+                        continue
+                    except (ValueError, IndexError):
+                        left_out["with a label file that cannot be read"] += 1
+                        continue
+                    rows.append(_row(path, label))
+    return pd.DataFrame(rows), left_out
+
+
+def _row(path: str, label: tree.Label) -> dict[str, Any]:
+    make, model, year, name = path.split("/")
+    x1, y1, x2, y2 = label.box or (None, None, None, None)
+    return {
+        "Path": path,
+        "FileName": name,
+        "View Point": label.viewpoint,
+        "Year": year,
+        "CarMake": int(make),
+        "Class": int(model),
+        "X1": x1,
+        "Y1": y1,
+        "X2": x2,
+        "Y2": y2,
+    }
+
+
+def of_viewpoints(images: pd.DataFrame, viewpoints: tuple[int, ...]) -> pd.DataFrame:
+    """Return the rows of these viewpoints, with a new Index from 0."""
+    chosen = images[images["View Point"].isin(viewpoints)].reset_index(drop=True)
+    chosen["Index"] = chosen.index.astype("int64")
+    columns = list(layout.CAR_FRONT.columns)
+    # Whole numbers that may be missing: an empty cell, not "12.0".
+    return chosen[columns].astype(dict.fromkeys(columns[-4:], "Int64"))
+
+
+def run(data_dir: Path) -> Path:
+    """Write ``car_front.csv`` and ``car_rear.csv``, and return the path of the former."""
+    root = tree.web_root(data_dir)
+    images, left_out = web_images(root)
+    if images.empty:
+        raise layout.InputError(f"{root / 'image'} has no image with a label; is it unpacked?")
+    front, rear = of_viewpoints(images, FRONT), of_viewpoints(images, REAR)
+    layout.CAR_REAR.save(data_dir, rear)
+    path = layout.CAR_FRONT.save(data_dir, front)
+    _log_counts(images, left_out)
+    for name, chosen in ((layout.CAR_FRONT.name, front), (layout.CAR_REAR.name, rear)):
+        log.info("%s: %d images of %d models", name, len(chosen), chosen["Class"].nunique())
+    relative = (root / "image").relative_to(data_dir)
+    log.info("for process_data.image_matrix: --image_root_path=%s/", relative.as_posix())
+    return path
+
+
+def _log_counts(images: pd.DataFrame, left_out: Counter[str]) -> None:
+    log.info(
+        "%d images, %d models, %d makes",
+        len(images),
+        images["Class"].nunique(),
+        images["CarMake"].nunique(),
+    )
+    for viewpoint, name in tree.VIEWPOINTS.items():
+        count = int((images["View Point"] == viewpoint).sum())
+        kept = "" if viewpoint in FRONT + REAR else " (in neither csv)"
+        log.info("  viewpoint %2d, %-10s %7d%s", viewpoint, name, count, kept)
+    log.info("  without a usable box: %d (kept, box left empty)", images["X1"].isna().sum())
+    for reason, count in left_out.items():
+        log.warning("  left out, %s: %d", reason, count)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    return cli.stage_parser(run, __doc__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return cli.execute(run, make_parser(), argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,107 @@
+"""List the surveillance images of CompCars, with the web-nature model id as their class.
+
+Reads   Image_data/sv_data/image/, sv_make_model_name.mat, {train,test}_surveillance.txt
+Writes  tindexinfo.csv, test.npy
+
+    python -m compcars.test_data_info --dpath=~/ir/
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:  # run as a file
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+import pandas as pd
+import scipy.io
+
+from compcars import tree
+from retrieval import cli, layout
+
+log = logging.getLogger(__name__)
+
+
+def web_model_ids(mat: Path) -> np.ndarray:
+    """Return the web-nature model id of each surveillance folder.
+
+    Args:
+        mat: ``sv_make_model_name.mat``: one (281, 3) cell of make, model and web model id, whose
+            row i belongs to folder i + 1. The ids are uint8 or uint16, row by row.
+
+    Returns:
+        (n_folder,) int64.
+    """
+    try:
+        cells = scipy.io.loadmat(mat)["sv_make_model_name"]
+        return np.array([int(row[2].item()) for row in cells], np.int64)
+    except (KeyError, ValueError, IndexError, TypeError, NotImplementedError) as error:
+        raise layout.InputError(
+            f"{mat} is no CompCars sv_make_model_name.mat; unpack sv_data again"
+        ) from error
+
+
+def all_images(root: Path) -> list[str]:
+    """Return ``folder/file`` of every image, in the order of folder numbers and file names."""
+    folders = tree.numbered_folders(root / "image")
+    return [f"{folder.name}/{image.name}" for folder in folders for image in tree.jpegs(folder)]
+
+
+def images_of(root: Path, split: str) -> list[str]:
+    """Return ``folder/file`` of every image of a split that is there, in order."""
+    images = all_images(root)
+    if split == "all":
+        return images
+    listing = root / f"{split}_surveillance.txt"
+    if not listing.is_file():
+        raise layout.InputError(f"{listing} is missing; unpack it, or use --split=all")
+    listed = set(listing.read_text(encoding="ascii").split())
+    missing = listed.difference(images)
+    if missing:
+        log.warning("left out, listed in %s but not there: %d", listing.name, len(missing))
+    return [path for path in images if path in listed]
+
+
+def run(data_dir: Path, split: str = "all") -> Path:
+    """Write ``tindexinfo.csv`` and ``test.npy``, and return the path of the former."""
+    root = tree.surveillance_root(data_dir)
+    images = images_of(root, split)
+    if not images:
+        raise layout.InputError(f"{root / 'image'} has no image of the split {split!r}")
+    model_ids = web_model_ids(root / "sv_make_model_name.mat")
+    folders = np.array([int(path.split("/")[0]) for path in images])
+    if not 1 <= folders.min() <= folders.max() <= len(model_ids):
+        raise layout.InputError(
+            f"{root / 'image'} has folders {folders.min()} to {folders.max()}, "
+            f"but sv_make_model_name.mat has rows for 1 to {len(model_ids)}"
+        )
+    classes = model_ids[folders - 1]
+    index = np.arange(len(images), dtype=np.int64)
+    layout.TEST_QUERIES.save(data_dir, np.stack([index, classes], axis=1))
+    table = pd.DataFrame({"Path": images, "Index": index, "Class": classes})
+    path = layout.TEST_INDEX.save(data_dir, table)
+    log.info(
+        "%s: %d surveillance images of %d models", path.name, len(images), len(np.unique(classes))
+    )
+    relative = (root / "image").relative_to(data_dir)
+    log.info("for process_data.image_matrix: --image_root_path=%s/", relative.as_posix())
+    return path
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.stage_parser(run, __doc__)
+    parser.add_argument(
+        "--split", choices=("all", "train", "test"), help="which list of the dataset to take"
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return cli.execute(run, make_parser(), argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,86 @@
+"""Where the unpacked CompCars archives keep what, and how their label files read.
+
+The archives hold ``data/`` and ``sv_data/``; people unpack them a level deeper or shallower, so
+both are recognised by what they contain.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from retrieval.layout import InputError
+
+IMAGE_DATA = "Image_data"
+VIEWPOINTS = {-1: "uncertain", 1: "front", 2: "rear", 3: "side", 4: "front-side", 5: "rear-side"}
+
+WEB_ROOTS = (f"{IMAGE_DATA}/data", f"{IMAGE_DATA}/data/data", IMAGE_DATA, "data", ".")
+SURVEILLANCE_ROOTS = (f"{IMAGE_DATA}/sv_data", f"{IMAGE_DATA}/sv_data/sv_data", "sv_data")
+
+
+@dataclass(frozen=True)
+class Label:
+    """One label file.
+
+    Attributes:
+        viewpoint: A key of ``VIEWPOINTS``.
+        box: x1, y1, x2, y2 of the car in pixels, 0-based and end exclusive; None where the
+            file's box is empty or starts outside the image.
+    """
+
+    viewpoint: int
+    box: tuple[int, int, int, int] | None
+
+
+def web_root(data_dir: Path) -> Path:
+    """Return the folder of the web-nature images, the one with ``image/`` and ``label/``."""
+    return _find(data_dir, WEB_ROOTS, ("image", "label"), "data")
+
+
+def surveillance_root(data_dir: Path) -> Path:
+    """Return the folder of the surveillance images, with ``sv_make_model_name.mat``."""
+    return _find(data_dir, SURVEILLANCE_ROOTS, ("image", "sv_make_model_name.mat"), "sv_data")
+
+
+def _find(data_dir: Path, roots: tuple[str, ...], parts: tuple[str, ...], archive: str) -> Path:
+    for root in roots:
+        if all((data_dir / root / part).exists() for part in parts):
+            return data_dir / root
+    raise InputError(
+        f"{data_dir / roots[0]} has no {' and '.join(parts)}; unpack CompCars' {archive} there, "
+        "or draw a sample with: python -m compcars.sample --dpath=..."
+    )
+
+
+def read_label(path: Path) -> Label:
+    """Read a label file: viewpoint, number of boxes, ``x1 y1 x2 y2`` (1-based, inclusive).
+
+    Raises:
+        ValueError: The file is none of this form.
+    """
+    lines = path.read_text(encoding="ascii").split("\n")
+    viewpoint = int(lines[0])
+    x1, y1, x2, y2 = map(int, lines[2].split())
+    if viewpoint not in VIEWPOINTS:
+        raise ValueError(f"viewpoint {viewpoint}")
+    is_box = 1 <= x1 < x2 and 1 <= y1 < y2
+    return Label(viewpoint, (x1 - 1, y1 - 1, x2, y2) if is_box else None)
+
+
+def numbered_folders(folder: Path) -> list[Path]:
+    """Return the sub-folders whose name is a number, in numeric order."""
+    return sorted((f for f in folder.iterdir() if f.name.isdecimal() and f.is_dir()), key=_number)
+
+
+def jpegs(folder: Path) -> list[Path]:
+    """Return the images of a folder in the order of their names."""
+    return sorted(f for f in folder.iterdir() if f.suffix.lower() in (".jpg", ".jpeg"))
+
+
+def year_folders(model: Path) -> Iterator[Path]:
+    """Yield the year folders of a model: numbers in order, then ``unknown`` and the like."""
+    years = [f for f in model.iterdir() if f.is_dir()]
+    yield from sorted(years, key=lambda f: (not f.name.isdecimal(), _number(f), f.name))
+
+
+def _number(folder: Path) -> int:
+    return int(folder.name) if folder.name.isdecimal() else 0

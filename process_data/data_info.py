@@ -1,0 +1,129 @@
+"""List your own images: any folder with one sub-folder for each class.
+
+Reads   the image files below --image_root_path
+Writes  indexinfo.csv, or the name given as --output; test.npy with --queries
+
+    python -m process_data.data_info --dpath=~/ir/ --image_root_path=photos/
+
+Photos to search with go into a folder of their own, with the same names for the same classes:
+
+    python -m process_data.data_info --dpath=~/ir/ --image_root_path=queries/ \\
+        --output=tindexinfo.csv --classes_of=indexinfo.csv --queries
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:  # run as a file
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from retrieval import cli, layout
+
+log = logging.getLogger(__name__)
+
+
+def list_images(root: Path) -> pd.DataFrame:
+    """Return the images below ``root``: Path relative to it, and ClassName, its first folder.
+
+    A file counts as an image by its suffix, for any kind that Pillow can open. Hidden files and
+    folders and files directly in ``root`` are left out. The order is that of the sorted paths.
+    """
+    suffixes = {s for s, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    paths = sorted(
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*")
+        if path.suffix.lower() in suffixes and path.is_file()
+    )
+    visible = [p for p in paths if "/" in p and not any(n.startswith(".") for n in p.split("/"))]
+    names = [path.split("/")[0] for path in visible]
+    return pd.DataFrame({"Path": visible, "ClassName": names}, dtype="str")
+
+
+def class_ids(names: pd.Series, known: dict[str, int]) -> np.ndarray:
+    """Number the classes in the order of their names, after those that are known.
+
+    Args:
+        names: (n,) class names.
+        known: Name -> id, of another index.
+
+    Returns:
+        (n,) int64.
+
+    >>> class_ids(pd.Series(["kombi", "coupe", "van"]), {"van": 4}).tolist()
+    [6, 5, 4]
+    """
+    first = max(known.values(), default=-1) + 1
+    new = sorted(set(names) - set(known))
+    ids = known | {name: first + i for i, name in enumerate(new)}
+    return np.array([ids[name] for name in names], np.int64)
+
+
+def run(
+    data_dir: Path,
+    image_root_path: str = "photos/",
+    output: str = layout.IMAGE_INDEX.name,
+    classes_of: str | None = None,
+    queries: bool = False,
+) -> Path:
+    """Write the index of a folder of images, and return its path.
+
+    Args:
+        data_dir: The data directory.
+        image_root_path: Folder with one sub-folder for each class, relative to ``data_dir``.
+        output: Name of the csv to write: Path, Class, Index, ClassName.
+        classes_of: Index csv whose class ids are used for the same class names.
+        queries: Write ``test.npy`` as well, so that these images are searched with.
+    """
+    root = data_dir / Path(image_root_path).expanduser()
+    if not root.is_dir():
+        raise layout.InputError(f"{root} is no folder; --image_root_path must name the images'")
+    table = list_images(root)
+    if table.empty:
+        raise layout.InputError(
+            f"{root} has no images in sub-folders; make one sub-folder for each class"
+        )
+    known: dict[str, int] = {}
+    if classes_of is not None:
+        other = layout.IMAGE_INDEX.load(data_dir, classes_of)
+        if "ClassName" not in other.columns:
+            raise layout.InputError(f"{classes_of} has no column ClassName to take the ids from")
+        known = dict(zip(other["ClassName"].astype(str), other["Class"].tolist(), strict=True))
+    table.insert(1, "Class", class_ids(table["ClassName"], known))
+    table.insert(2, "Index", np.arange(len(table)))
+    path = layout.IMAGE_INDEX.save(data_dir, table, output)
+    log.info("%s: %d images of %d classes", path, len(table), table["Class"].nunique())
+    if queries:
+        test = table[["Index", "Class"]].to_numpy(np.int64)
+        log.info("%s: %d queries", layout.TEST_QUERIES.save(data_dir, test), len(test))
+    new = sorted(set(table["ClassName"]) - set(known))
+    if known and new:
+        log.warning("classes that %s does not have: %s", classes_of, ", ".join(new))
+    return path
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.stage_parser(run, __doc__)
+    parser.add_argument("--image_root_path", help="folder of the classes, relative to --dpath")
+    parser.add_argument("--output", help="name of the csv to write")
+    parser.add_argument("--classes_of", help="index csv whose class ids the same names get")
+    parser.add_argument(
+        "--queries",
+        action=argparse.BooleanOptionalAction,
+        help="write test.npy too: these are images to search with",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return cli.execute(run, make_parser(), argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

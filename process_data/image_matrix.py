@@ -1,0 +1,185 @@
+"""Put all images of an index into one array of squares.
+
+Reads   the index csv (--image_info) and the images below --image_root_path
+Writes  imageset.npy, or the name given as --mname
+
+    python -m process_data.image_matrix --dpath=~/ir/ --image_info=car_front.csv \\
+        --image_root_path=Image_data/data/image/ --mname=imageset.npy
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal, get_args
+
+if not __package__:  # run as a file
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from retrieval import cli, files, images, indexes, layout
+
+log = logging.getLogger(__name__)
+
+Crop = Literal["none", "box"]
+OnUnreadable = Literal["stop", "drop"]
+
+BLOCK = 256  # images in flight at once: bounds the memory
+
+
+def run(
+    data_dir: Path,
+    image_info: str = layout.CAR_FRONT.name,
+    image_root_path: str = "Image_data/data/image/",
+    mname: str = layout.IMAGE_MATRIX.name,
+    image_resolution: int = 224,
+    filter_type: images.Fill = "Gaussian",
+    crop: Crop = "none",
+    on_unreadable: OnUnreadable = "stop",
+    workers: int = 0,
+) -> Path:
+    """Write the image matrix and return its path.
+
+    Args:
+        data_dir: The data directory.
+        image_info: Index csv with the columns Path and Index; Index must run from 0 to n - 1.
+        image_root_path: Folder that Path is relative to, itself relative to ``data_dir``.
+        mname: Name of the array to write: (n, 3, side, side) uint8, RGB.
+        image_resolution: Side of the squares in pixels.
+        filter_type: Filling of the borders of images that are not square.
+        crop: ``box`` takes the columns X1, Y1, X2, Y2; where they are empty, the whole image.
+        on_unreadable: ``stop`` lists all images that cannot be read and writes nothing; ``drop``
+            leaves them out and writes the csv that matches the matrix, ``<image_info>.kept.csv``.
+        workers: Threads; 0 means one for each core.
+    """
+    if image_resolution < 1:
+        raise layout.InputError(f"--image_resolution must be at least 1; got {image_resolution}")
+    table = indexes.by_index(layout.IMAGE_INDEX.load(data_dir, image_info), image_info)
+    root = data_dir / Path(image_root_path).expanduser()
+    if not root.is_dir():
+        raise layout.InputError(f"{root} is no folder; --image_root_path must name the images'")
+    boxes = _boxes(table, image_info) if crop == "box" else [None] * len(table)
+    paths = [root / path for path in table["Path"]]
+    target = layout.IMAGE_MATRIX.at(data_dir, mname)
+    rows = np.arange(len(paths))
+    try:
+        write_matrix(target, paths, boxes, image_resolution, filter_type, workers)
+    except UnreadableImages as error:
+        for row, reason in error.reasons.items():
+            log.warning("cannot be read: %s (%s)", paths[row], reason)
+        if on_unreadable == "stop":
+            raise layout.InputError(
+                f"{len(error.reasons)} of {len(paths)} images of {image_info} cannot be read "
+                "(listed above), nothing was written; restore them or use --on_unreadable=drop"
+            ) from None
+        rows = np.setdiff1d(rows, list(error.reasons))
+        if not len(rows):
+            raise layout.InputError(f"no image of {image_info} below {root} can be read") from None
+        paths, boxes = [paths[row] for row in rows], [boxes[row] for row in rows]
+        write_matrix(target, paths, boxes, image_resolution, filter_type, workers)
+        _save_kept(data_dir, image_info, table.iloc[rows])
+    log.info("%s: %d images of %d px", target, len(rows), image_resolution)
+    return target
+
+
+class UnreadableImages(Exception):
+    """Some images cannot be read.
+
+    Attributes:
+        reasons: Row -> what is wrong with it, in the order of the rows.
+    """
+
+    def __init__(self, reasons: dict[int, str]) -> None:
+        super().__init__(f"{len(reasons)} images cannot be read")
+        self.reasons = reasons
+
+
+def write_matrix(
+    target: Path,
+    paths: Sequence[Path],
+    boxes: Sequence[images.Box | None],
+    side: int,
+    fill: images.Fill,
+    workers: int = 0,
+) -> None:
+    """Write row i of ``target`` from ``paths[i]``, in parallel.
+
+    Raises:
+        UnreadableImages: All images were tried, these cannot be read, nothing was written.
+    """
+    reasons: dict[int, str] = {}
+    # getaffinity knows of containers that lend only some of the cores.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with (
+        files.row_writer(target, (len(paths), 3, side, side), "uint8") as matrix,
+        ThreadPoolExecutor(workers or cores) as pool,
+        tqdm(total=len(paths), desc=target.name, unit="image", disable=None) as bar,
+    ):
+
+        def write_row(row: int) -> None:
+            try:
+                square = images.load_square(paths[row], side, fill, boxes[row])
+            except images.UNREADABLE as error:
+                reasons[row] = str(error) or type(error).__name__
+            else:
+                matrix.write(row, square.transpose(2, 0, 1)[None])
+
+        for start in range(0, len(paths), BLOCK):
+            for _ in pool.map(write_row, range(start, min(start + BLOCK, len(paths)))):
+                bar.update()
+        if reasons:
+            raise UnreadableImages(dict(sorted(reasons.items())))
+
+
+def _boxes(table: pd.DataFrame, name: str) -> list[images.Box | None]:
+    corners = ["X1", "Y1", "X2", "Y2"]
+    if not set(corners) <= set(table.columns):
+        raise layout.InputError(f"{name} has no columns X1, Y1, X2, Y2; use --crop=none")
+    return [
+        None if np.isnan(box).any() else (box[0], box[1], box[2], box[3])
+        for box in table[corners].to_numpy(np.float64)
+    ]
+
+
+def _save_kept(data_dir: Path, image_info: str, kept: pd.DataFrame) -> None:
+    name = f"{Path(image_info).stem}.kept.csv"
+    path = layout.IMAGE_INDEX.save(data_dir, kept.assign(Index=np.arange(len(kept))), name)
+    log.warning(
+        "%s lists the %d images kept, with new Indexes: use it from here on "
+        "(make_train_valid --iname=%s, or mask_data --tindex=%s)",
+        path,
+        len(kept),
+        name,
+        name,
+    )
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.stage_parser(run, __doc__)
+    parser.add_argument("--image_info", help="index csv with the columns Path and Index")
+    parser.add_argument("--image_root_path", help="folder of the images, relative to --dpath")
+    parser.add_argument("--mname", help="name of the array to write")
+    parser.add_argument("--image_resolution", type=int, help="side of the squares in pixels")
+    parser.add_argument("--filter_type", choices=images.FILLS, help="filling of the borders")
+    parser.add_argument("--crop", choices=get_args(Crop), help="take the boxes of the csv, or all")
+    parser.add_argument(
+        "--on_unreadable",
+        choices=get_args(OnUnreadable),
+        help="stop: list them and write nothing; drop: leave them out, write the matching csv",
+    )
+    parser.add_argument("--workers", type=int, help="threads; 0: one for each core")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return cli.execute(run, make_parser(), argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,259 @@
+"""Split an index into training and validation images, and draw the training tuples.
+
+Reads   car_front.csv, or the index csv given as --iname
+Writes  train.npy, train2.npy, valid.npy, valid_for_test.npy, model_num.json, cutted_class.json
+
+    python -m process_data.make_train_valid --dpath=~/ir/
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+if not __package__:  # run as a file
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+from tqdm import tqdm
+
+from retrieval import cli, files, indexes, layout
+
+log = logging.getLogger(__name__)
+
+PAIR_BLOCK = 200_000  # pairs drawn at once: bounds the memory
+
+
+@dataclass(frozen=True)
+class Split:
+    """The images of each class, in the order of the classes.
+
+    Attributes:
+        classes: (n_class,) int64, ascending.
+        images: Of each class, the Indexes of its images, ascending.
+        train: Of each class, the Indexes for training.
+        valid: Of each class, the Indexes for validation; none of them is in ``train``.
+        is_minor: (n_class,) bool: too few images to be evaluated on.
+    """
+
+    classes: np.ndarray
+    images: list[np.ndarray]
+    train: list[np.ndarray]
+    valid: list[np.ndarray]
+    is_minor: np.ndarray
+
+
+def split_classes(labels: np.ndarray, ratio: int, min_len: int, rng: np.random.Generator) -> Split:
+    """Set aside ``n // ratio`` images of each class of n for validation.
+
+    Args:
+        labels: (n_image,) int64, the class of each image.
+        ratio: One in so many images is for validation.
+        min_len: Classes of fewer images are minor.
+        rng: Where the choice is drawn from.
+    """
+    classes, counts = np.unique(labels, return_counts=True)
+    images = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+    train, valid = [], []
+    for of_class in images:
+        shuffled = rng.permutation(of_class)
+        n_valid = len(of_class) // ratio
+        valid.append(np.sort(shuffled[:n_valid]))
+        train.append(np.sort(shuffled[n_valid:]))
+    return Split(classes, images, train, valid, counts < min_len)
+
+
+def draw_others(
+    starts: np.ndarray, sizes: np.ndarray, n_total: int, count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw positions outside a range of one's own, without repetition, uniformly.
+
+    Args:
+        starts: (n,) int64, where the own range of each row starts.
+        sizes: (n,) int64, its length.
+        n_total: Positions run from 0 to ``n_total - 1``.
+        count: Positions to draw in each row; at most ``n_total - sizes``.
+        rng: Where they are drawn from.
+
+    Returns:
+        (n, count) int64. Each row is a uniform random subset, drawn with Floyd's algorithm
+        (Bentley and Floyd, Comm. ACM 30(9), 1987).
+    """
+    pool = n_total - sizes
+    drawn = np.empty((len(starts), count), np.int64)
+    for column in range(count):
+        last = pool - count + column
+        candidate = rng.integers(0, last + 1)
+        is_taken = (drawn[:, :column] == candidate[:, None]).any(axis=1)
+        drawn[:, column] = np.where(is_taken, last, candidate)
+    return drawn + np.where(drawn >= starts[:, None], sizes[:, None], 0)
+
+
+def tuple_blocks(
+    train: list[np.ndarray], neg_count: int, rng: np.random.Generator
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield every pair of training images of a class, with negatives of other classes.
+
+    Args:
+        train: Of each class, the Indexes of its training images.
+        neg_count: Negatives of each pair.
+        rng: Where the negatives are drawn from.
+
+    Yields:
+        Two (n, 2 + neg_count) int64 arrays of the same pairs, in both directions.
+    """
+    flat = np.concatenate(train)
+    sizes = np.array([len(images) for images in train])
+    starts = np.cumsum(sizes) - sizes
+    for start, size in zip(starts, sizes, strict=True):
+        for first, second in _pair_blocks(size):
+            anchors, positives = flat[start + first], flat[start + second]
+            own = np.full(len(first), start), np.full(len(first), size)
+            yield tuple(  # type: ignore[misc]
+                np.column_stack([*pair, flat[draw_others(*own, len(flat), neg_count, rng)]])
+                for pair in ((anchors, positives), (positives, anchors))
+            )
+
+
+def _pair_blocks(size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield all i < j below ``size``, in order, some rows of i at a time."""
+    rows = max(1, PAIR_BLOCK // max(size, 1))
+    for start in range(0, size - 1, rows):
+        first = np.arange(start, min(start + rows, size - 1))
+        repeats = size - 1 - first
+        ends = np.cumsum(repeats)
+        i = np.repeat(first, repeats)
+        yield i, np.arange(ends[-1]) - np.repeat(ends - repeats, repeats) + i + 1
+
+
+def valid_pairs(split: Split, rng: np.random.Generator) -> np.ndarray:
+    """Pair each validation query with a training image of its class, and one of another class.
+
+    Returns:
+        (2 * n_valid, 3) int64: validation image, training image, 1 same class / 0 different.
+    """
+    flat = np.concatenate(split.train)
+    sizes = np.array([len(images) for images in split.train])
+    starts = np.cumsum(sizes) - sizes
+    pairs = []
+    for position in np.flatnonzero(~split.is_minor):
+        queries, start, size = split.valid[position], starts[position], sizes[position]
+        own = np.full(len(queries), start), np.full(len(queries), size)
+        same = flat[start + rng.integers(0, size, len(queries))]
+        other = flat[draw_others(*own, len(flat), 1, rng)[:, 0]]
+        pairs.append(np.column_stack([queries, same, np.ones_like(queries)]))
+        pairs.append(np.column_stack([queries, other, np.zeros_like(queries)]))
+    return np.concatenate(pairs)
+
+
+def run(
+    data_dir: Path,
+    iname: str = layout.CAR_FRONT.name,
+    ratio: int = 7,
+    min_len: int = 58,
+    neg_count: int = 4,
+    seed: int = 7,
+) -> Path:
+    """Write the split and the training tuples, and return the path of ``train.npy``.
+
+    Args:
+        data_dir: The data directory.
+        iname: Index csv with the columns Class and Index.
+        ratio: One in so many images of a class is for validation.
+        min_len: Classes of fewer images are minor: no query, and left out of the evaluation.
+        neg_count: Negatives of each training tuple.
+        seed: Of the one generator that everything is drawn from.
+    """
+    if ratio < 2 or min_len < 1 or neg_count < 1:
+        raise layout.InputError(
+            "--ratio must be at least 2, --min_len and --neg_count at least 1; "
+            f"got {ratio}, {min_len} and {neg_count}"
+        )
+    table = indexes.by_index(layout.IMAGE_INDEX.load(data_dir, iname), iname)
+    rng = np.random.default_rng(seed)
+    split = split_classes(table["Class"].to_numpy(), ratio, min_len, rng)
+    _check_possible(split, iname, ratio, min_len, neg_count)
+    queries = [
+        np.column_stack([images, np.full(len(images), label)])
+        for label, images, is_minor in zip(split.classes, split.valid, split.is_minor, strict=True)
+        if not is_minor
+    ]
+    pairs = valid_pairs(split, rng)
+    path = _write_tuples(data_dir, split, neg_count, rng)
+    layout.VALID_PAIRS.save(data_dir, pairs)
+    layout.VALID_QUERIES.save(data_dir, np.concatenate(queries))
+    of_class = zip(split.classes.tolist(), split.images, strict=True)
+    layout.CLASS_IMAGES.save(data_dir, {str(label): images.tolist() for label, images in of_class})
+    layout.MINOR_CLASSES.save(data_dir, split.classes[split.is_minor].tolist())
+    log.info(
+        "%d images of %d classes, %d of them minor (fewer than %d images); %d validation queries",
+        len(table),
+        len(split.classes),
+        split.is_minor.sum(),
+        min_len,
+        len(pairs) // 2,
+    )
+    return path
+
+
+def _check_possible(split: Split, iname: str, ratio: int, min_len: int, neg_count: int) -> None:
+    if len(split.classes) < 2:
+        raise layout.InputError(f"{iname} has one class only; negatives need at least two")
+    sizes = np.array([len(images) for images in split.train])
+    largest = int(sizes.argmax())
+    others = int(sizes.sum() - sizes[largest])
+    if others < neg_count:
+        raise layout.InputError(
+            f"class {split.classes[largest]} of {iname} has {others} training images of other "
+            f"classes to draw negatives from; use --neg_count={others} or add images"
+        )
+    if sizes.max() < 2:
+        raise layout.InputError(f"no class of {iname} has two training images; add images")
+    n_largest = max(len(images) for images in split.images)
+    if not any(len(v) for v, minor in zip(split.valid, split.is_minor, strict=True) if not minor):
+        raise layout.InputError(
+            f"no validation query is left: the largest class of {iname} has {n_largest} images; "
+            f"lower --min_len={min_len} to at most that, and --ratio={ratio} too if it is above it"
+        )
+
+
+def _write_tuples(data_dir: Path, split: Split, neg_count: int, rng: np.random.Generator) -> Path:
+    """Stream ``train.npy`` and ``train2.npy``; memory does not grow with them."""
+    n_pair = sum(len(images) * (len(images) - 1) // 2 for images in split.train)
+    shape = (n_pair, 2 + neg_count)
+    path = layout.TRAIN.at(data_dir)
+    row = 0
+    with (
+        files.row_writer(path, shape, layout.TRAIN.dtype) as forward,
+        files.row_writer(
+            layout.TRAIN_REVERSED.at(data_dir), shape, layout.TRAIN_REVERSED.dtype
+        ) as backward,
+        tqdm(total=n_pair, desc="tuples", unit="pair", disable=None) as bar,
+    ):
+        for tuples, reversed_tuples in tuple_blocks(split.train, neg_count, rng):
+            forward.write(row, tuples)
+            backward.write(row, reversed_tuples)
+            row += len(tuples)
+            bar.update(len(tuples))
+    log.info("%s and %s: %d tuples each", path.name, layout.TRAIN_REVERSED.name, n_pair)
+    return path
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.stage_parser(run, __doc__)
+    parser.add_argument("--iname", help="index csv with the columns Class and Index")
+    parser.add_argument("--ratio", type=int, help="one in so many images is for validation")
+    parser.add_argument("--min_len", type=int, help="classes of fewer images are not evaluated")
+    parser.add_argument("--neg_count", type=int, help="negatives of each training tuple")
+    parser.add_argument("--seed", type=int, help="of everything that is drawn")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return cli.execute(run, make_parser(), argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

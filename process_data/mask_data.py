@@ -1,0 +1,102 @@
+"""Find out what the evaluation must leave out: the minor classes.
+
+Reads   cutted_class.json, model_num.json, database.npy; and, where there are queries, test.npy
+        (or --tindex) and tdatabase.npy
+Writes  mask2.npy, database_masked.npy, dbcm.npy; and test_masked.npy
+
+    python -m process_data.mask_data --dpath=~/ir/
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:  # run as a file
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+
+from retrieval import cli, files, layout, provenance, splits
+
+log = logging.getLogger(__name__)
+
+ROW_BLOCK = 65_536
+
+
+def run(data_dir: Path, tindex: str | None = None) -> Path:
+    """Write the masks of the database and the queries, and return the path of ``mask2.npy``.
+
+    Args:
+        data_dir: The data directory.
+        tindex: Index csv of the test images that ``tdatabase.npy`` was made from; ``test.npy``
+            is used where it is None. Without test images, only the validation is prepared.
+    """
+    database = layout.DATABASE.load(data_dir)
+    labels = splits.load_labels(data_dir)
+    if len(labels) != len(database):
+        raise layout.InputError(
+            f"{layout.DATABASE.name} has {len(database)} rows, but the split has {len(labels)} "
+            "images: make both from the same csv (process_data.make_train_valid --iname=...)"
+        )
+    minor = np.array(layout.MINOR_CLASSES.load(data_dir), np.int64)
+    is_kept = ~np.isin(labels, minor)
+    queries = _queries(data_dir, tindex)
+    if queries is not None:
+        is_masked = np.isin(queries[:, 1], minor)
+        layout.TEST_MASKED.save(data_dir, queries[~is_masked])
+        log.info(
+            "%s: %d queries, %d of minor classes left out",
+            layout.TEST_MASKED.name,
+            len(queries) - is_masked.sum(),
+            is_masked.sum(),
+        )
+    _save_kept_rows(data_dir, database, np.flatnonzero(is_kept))
+    layout.CLASSES_MASKED.save(data_dir, labels[is_kept])
+    path = layout.GALLERY_MASK.save(data_dir, is_kept.astype(np.uint8)[None])
+    log.info("%s: %d of %d database images may be retrieved", path, is_kept.sum(), len(is_kept))
+    return path
+
+
+def _queries(data_dir: Path, tindex: str | None) -> np.ndarray | None:
+    """Return Index and Class of the test images, (n_test, 2) int64; None where there are none."""
+    if tindex is None and not layout.TEST_QUERIES.at(data_dir).exists():
+        log.info("no %s: only the validation can be evaluated", layout.TEST_QUERIES.name)
+        return None
+    if tindex is None:
+        name, queries = layout.TEST_QUERIES.name, layout.TEST_QUERIES.load(data_dir)
+    else:
+        name, table = tindex, layout.TEST_INDEX.load(data_dir, tindex)
+        queries = table[["Index", "Class"]].to_numpy(np.int64)
+    embeddings = layout.TEST_DATABASE.load(data_dir)
+    if len(queries) != len(embeddings):
+        raise layout.InputError(
+            f"{name} lists {len(queries)} images, but {layout.TEST_DATABASE.name} has "
+            f"{len(embeddings)} rows; if images were dropped, name the csv that was written then: "
+            "--tindex=tindexinfo.kept.csv"
+        )
+    provenance.check_same_model(data_dir, layout.DATABASE.name, layout.TEST_DATABASE.name)
+    return queries
+
+
+def _save_kept_rows(data_dir: Path, database: np.ndarray, rows: np.ndarray) -> None:
+    path = layout.DATABASE_MASKED.at(data_dir)
+    shape = (len(rows), database.shape[1])
+    with files.row_writer(path, shape, layout.DATABASE_MASKED.dtype) as kept:
+        for start in range(0, len(rows), ROW_BLOCK):
+            kept.write(start, database[rows[start : start + ROW_BLOCK]])
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.stage_parser(run, __doc__)
+    parser.add_argument("--tindex", help="index csv of the test images, in place of test.npy")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return cli.execute(run, make_parser(), argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,110 @@
+"""Metrics of ranked retrieval, each by its definition.
+
+All functions take ``hits``, (n_query, depth) bool: whether the result at each rank is relevant,
+best first, False where fewer were found; and ``n_relevant``, (n_query,) int: how many images of
+the gallery are relevant. They return one value for each query. A query without any relevant
+image has no value: take it out first.
+"""
+
+import numpy as np
+
+
+def cmc_at_k(hits: np.ndarray, k: int) -> np.ndarray:
+    """Return 1 where the first ``k`` results hold a relevant one, else 0.
+
+    Known as recall@k in metric learning, as hit rate elsewhere (Wang et al., 2007).
+
+    >>> cmc_at_k(np.array([[False, True], [False, False]]), k=2).tolist()
+    [1.0, 0.0]
+    """
+    return np.asarray(hits[:, :k].any(axis=1), np.float64)
+
+
+def average_precision_at_k(hits: np.ndarray, n_relevant: np.ndarray, k: int) -> np.ndarray:
+    """Return the sum of the precisions at the hits among the first ``k``, over min(k, R).
+
+    1 exactly where everything that could be in the first ``k`` is, and in front.
+
+    >>> hits = np.array([[True, False, False, False, True]])
+    >>> round(float(average_precision_at_k(hits, np.array([8]), k=5)[0]), 3)
+    0.28
+    """
+    return _precision_sum(hits[:, :k]) / np.minimum(k, n_relevant)
+
+
+def average_precision_at_k_over_hits(hits: np.ndarray, k: int) -> np.ndarray:
+    """Return the sum of the precisions at the hits among the first ``k``, over their number.
+
+    0 without a hit. For comparison with tools that divide so: it does not punish misses, and one
+    hit at rank 1 scores 1 however many relevant images were not found.
+
+    >>> average_precision_at_k_over_hits(np.array([[True] + [False] * 19]), k=20).tolist()
+    [1.0]
+    """
+    found = hits[:, :k].sum(axis=1)
+    return _precision_sum(hits[:, :k]) / np.maximum(found, 1)
+
+
+def average_precision_at_r(hits: np.ndarray, n_relevant: np.ndarray) -> np.ndarray:
+    """Return the sum of the precisions at the hits among the first R, over R.
+
+    R is the query's number of relevant images (Musgrave et al., A Metric Learning Reality Check,
+    ECCV 2020, arXiv:2003.08505).
+
+    Raises:
+        ValueError: ``hits`` is less deep than some R.
+
+    >>> hits = np.array([[True, False, True, True]])
+    >>> round(float(average_precision_at_r(hits, np.array([3]))[0]), 3)
+    0.556
+    """
+    if n_relevant.max(initial=0) > hits.shape[1]:
+        raise ValueError(f"a ranking of {hits.shape[1]} cannot give map@R up to {n_relevant.max()}")
+    is_within = np.arange(hits.shape[1]) < n_relevant[:, None]
+    return _precision_sum(hits & is_within) / n_relevant
+
+
+def average_precision(relevant_ranks: list[np.ndarray]) -> np.ndarray:
+    """Return the average precision over the whole ranking: the mean of the precisions at all hits.
+
+    Args:
+        relevant_ranks: Of each query, the ranks of all its relevant images, from 1, ascending.
+
+    >>> average_precision([np.array([1, 4])]).tolist()
+    [0.75]
+    """
+    return np.array([(np.arange(1, len(r) + 1) / r).mean() for r in relevant_ranks])
+
+
+def _precision_sum(hits: np.ndarray) -> np.ndarray:
+    ranks = np.arange(1, hits.shape[1] + 1)
+    return (hits * hits.cumsum(axis=1) / ranks).sum(axis=1)
+
+
+def pair_auc_and_eer(scores: np.ndarray, is_same: np.ndarray) -> tuple[float, float]:
+    """Return the area under the ROC curve and the equal error rate of a pair verification.
+
+    Args:
+        scores: (n,) similarity of each pair.
+        is_same: (n,) bool: a pair of one class; both kinds must occur.
+
+    Returns:
+        auc: In [0, 1]; ties count half (Mann and Whitney).
+        eer: In [0, 1]: where false accepts equal false rejects, between the two neighboring
+            thresholds where they cross.
+
+    >>> pair_auc_and_eer(np.array([0.9, 0.2, 0.5, 0.1]), np.array([True, True, False, False]))
+    (0.75, 0.5)
+    """
+    thresholds = np.unique(scores)[::-1]
+    same, different = np.sort(scores[is_same]), np.sort(scores[~is_same])
+    accepted = 1 - np.searchsorted(same, thresholds, side="left") / len(same)
+    false_accepts = 1 - np.searchsorted(different, thresholds, side="left") / len(different)
+    accepted = np.concatenate([[0.0], accepted])
+    false_accepts = np.concatenate([[0.0], false_accepts])
+    auc = float(np.trapezoid(accepted, false_accepts))
+    gap = false_accepts - (1 - accepted)  # from -1 to 1, never falling
+    after = int(np.argmax(gap >= 0))
+    share = gap[after] / (gap[after] - gap[after - 1])
+    eer = false_accepts[after] + share * (false_accepts[after - 1] - false_accepts[after])
+    return auc, float(eer)

@@ -1,0 +1,52 @@
+"""Where an embeddings file came from: a small json beside it.
+
+Embeddings of two models look alike and cannot be compared, so every ``.npy`` of embeddings has a
+``.json`` of the same stem with the hashes of its checkpoint and of its images.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from retrieval.layout import DATABASE_RECORD, InputError
+
+
+def record_name(name: str) -> str:
+    """Return the name of the record of the embeddings file ``name``.
+
+    >>> record_name("tdatabase.npy")
+    'tdatabase.json'
+    """
+    return Path(name).with_suffix(".json").as_posix()
+
+
+def save(data_dir: Path, name: str, record: dict[str, Any]) -> Path:
+    """Write the record of the embeddings file ``name``."""
+    return DATABASE_RECORD.save(data_dir, record, record_name(name))
+
+
+def load(data_dir: Path, name: str) -> dict[str, Any] | None:
+    """Return the record of an embeddings file, or None where it has none."""
+    if not DATABASE_RECORD.at(data_dir, record_name(name)).exists():
+        return None
+    return DATABASE_RECORD.load(data_dir, record_name(name))
+
+
+def check_same_model(data_dir: Path, first: str, second: str) -> None:
+    """Refuse embeddings of two models; files without a record are taken on trust."""
+    records = load(data_dir, first), load(data_dir, second)
+    models = [record.get("checkpoint_sha256") if record else None for record in records]
+    if None not in models and models[0] != models[1]:
+        raise InputError(
+            f"{first} and {second} were made by different checkpoints; make both with the same "
+            f"--save_path: {DATABASE_RECORD.made_by}"
+        )
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

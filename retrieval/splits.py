@@ -1,0 +1,30 @@
+"""What the split says of each image."""
+
+from pathlib import Path
+
+import numpy as np
+
+from retrieval import layout
+
+
+def load_labels(data_dir: Path) -> np.ndarray:
+    """Return the class of each image of the split, (n_image,) int64, from ``model_num.json``."""
+    class_images = layout.CLASS_IMAGES.load(data_dir)
+    try:
+        labels = np.array([int(label) for label in class_images], np.int64)
+        images = [np.array(of_class, np.int64).reshape(-1) for of_class in class_images.values()]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise _broken(data_dir) from error
+    index = np.concatenate(images) if images else np.empty(0, np.int64)
+    if not np.array_equal(np.sort(index), np.arange(len(index))):
+        raise _broken(data_dir)
+    of_image = np.empty(len(index), np.int64)
+    of_image[index] = np.repeat(labels, [len(of_class) for of_class in images])
+    return of_image
+
+
+def _broken(data_dir: Path) -> layout.InputError:
+    file = layout.CLASS_IMAGES
+    return layout.InputError(
+        f"{file.at(data_dir)} does not list each image once; make it again with: {file.made_by}"
+    )
