@@ -29,6 +29,9 @@ REMEDIES = {
 }
 
 
+DEVICE_HELP = "auto, cpu, cuda or cuda:n"
+
+
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Keep the lines of the description, and print each default that is not None."""
 
@@ -70,6 +73,37 @@ def stage_parser(run: Callable[..., object], description: str | None) -> argpars
         help="folder of all data files; ~ is expanded, and ir means ~/ir where ./ir is absent",
     )
     return parser
+
+
+def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the searches share: which queries, and how many neighbors."""
+    add = parser.add_argument
+    add("--k", type=int, help="neighbors kept of each query, and the k of map@k")
+    add(
+        "--isValid",
+        dest="is_valid",
+        type=_zero_or_one,
+        metavar="{0,1}",
+        help="1: the queries are the validation images, 0: the test images",
+    )
+    add("--to_test", help="Index and Class of the queries, where not the usual file")
+    add("--test_matrix", help="embeddings of the queries, where not the usual file")
+
+
+def _zero_or_one(text: str) -> bool:
+    if text not in ("0", "1"):
+        raise argparse.ArgumentTypeError(f"must be 0 or 1, not {text!r}")
+    return text == "1"
+
+
+def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device`` and ``--precision``, for the stages that run a network."""
+    parser.add_argument("--device", help=DEVICE_HELP)
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        help="of the convolutions; auto takes bfloat16 where the processor has it natively",
+    )
 
 
 def execute(

@@ -179,6 +179,12 @@ IMAGE_INDEX = Table(
     "your own images, one class per folder; ClassName is the folder's name",
     _IMAGE_COLUMNS,
 )
+CLASS_NAMES = Table(
+    "class_names.csv",
+    _stage("compcars.data_info"),
+    "what people call each Class (process_data.data_info writes it too)",
+    {"Class": "int64", "ClassName": "str"},
+)
 TEST_INDEX = Table(
     "tindexinfo.csv",
     _stage("compcars.test_data_info"),

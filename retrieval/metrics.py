@@ -9,6 +9,20 @@ image has no value: take it out first.
 import numpy as np
 
 
+def find_hits(ids: np.ndarray, query_labels: np.ndarray, gallery_labels: np.ndarray) -> np.ndarray:
+    """Return which results are of their query's class.
+
+    Args:
+        ids: (n_query, depth) int64 rows of the gallery, -1 where there is no result.
+        query_labels: (n_query,) int64.
+        gallery_labels: (n_gallery,) int64.
+
+    Returns:
+        (n_query, depth) bool.
+    """
+    return (gallery_labels[ids] == query_labels[:, None]) & (ids >= 0)
+
+
 def cmc_at_k(hits: np.ndarray, k: int) -> np.ndarray:
     """Return 1 where the first ``k`` results hold a relevant one, else 0.
 

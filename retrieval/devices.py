@@ -1,0 +1,59 @@
+"""Where to compute, in which precision, and how much memory there is."""
+
+import os
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from retrieval.layout import InputError
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def choose(name: str) -> torch.device:
+    """Return the device that ``auto``, ``cpu``, ``cuda`` or ``cuda:n`` means on this machine."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"--device={name} is none of auto, cpu, cuda, cuda:n") from error
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"--device={name} is none of auto, cpu, cuda, cuda:n")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise InputError(f"--device={name}: this machine has {count} CUDA devices; use auto or cpu")
+    return device
+
+
+def compute_dtype(device: torch.device, precision: Precision) -> torch.dtype:
+    """Return the dtype of convolutions: bfloat16 where the processor has it natively."""
+    if precision != "auto":
+        return torch.bfloat16 if precision == "bfloat16" else torch.float32
+    if device.type == "cuda":
+        is_native = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+        is_native = "avx512_bf16" in flags or "amx_bf16" in flags
+    return torch.bfloat16 if is_native else torch.float32
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
+    """Return the context in which convolutions run in ``dtype``."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+
+def total_memory(device: torch.device) -> int:
+    """Return the bytes of memory that this process may use at most.
+
+    The total, not what is free at the moment: what is derived from it stays the same from run
+    to run on one machine.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    container = Path("/sys/fs/cgroup/memory.max")
+    limit = container.read_text().strip() if container.exists() else "max"
+    return min(total, int(limit)) if limit.isdecimal() else total

@@ -1,0 +1,103 @@
+"""One training step over more images than fit into memory.
+
+A loss that compares images with each other needs all their embeddings at once, but not all their
+activations: embed everything without a graph, take the gradient of the loss with respect to the
+embeddings, then embed chunk by chunk again and pass each chunk its gradient (Gao et al., Scaling
+Deep Contrastive Learning Batch Size under Memory Limited Setup, arXiv:2101.06983). With batch norm
+in evaluation mode, the gradients equal those of the undivided step.
+
+With batch norm in training mode, statistics are those of each chunk, the same in both passes, and
+the running statistics are updated in the second pass only: once for each chunk.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+from torch import nn
+
+from retrieval import devices
+from retrieval.model import EmbeddingModel
+
+# Share of the memory that the activations of one chunk may take; the rest is for the optimizer,
+# the images and everybody else.
+ACTIVATION_SHARE = 0.35
+
+
+def accumulate_gradients(
+    model: EmbeddingModel,
+    images: torch.Tensor,
+    loss_of: Callable[[torch.Tensor], torch.Tensor],
+    micro_batch: int,
+    autocast: Callable[[], AbstractContextManager[object]],
+) -> torch.Tensor:
+    """Add the gradients of ``loss_of(model(images))`` to the parameters, and return the loss.
+
+    Args:
+        model: In the mode wanted.
+        images: (n, 3, side, side) uint8, on the model's device.
+        loss_of: (n, dim) embeddings -> scalar loss.
+        micro_batch: Images whose activations are kept at once.
+        autocast: Returns the context to run the model in.
+    """
+    chunks = images.split(micro_batch)
+    if len(chunks) == 1:
+        with autocast():
+            embeddings = model(images)
+        loss = loss_of(embeddings)
+        loss.backward()
+        return loss.detach()
+    with torch.no_grad(), frozen_statistics(model), autocast():
+        embeddings = torch.cat([model(chunk) for chunk in chunks])
+    embeddings.requires_grad_()
+    loss = loss_of(embeddings)
+    (gradients,) = torch.autograd.grad(loss, embeddings)
+    if torch.isfinite(loss):
+        for chunk, gradient in zip(chunks, gradients.split(micro_batch), strict=True):
+            with autocast():
+                part = model(chunk)
+            part.backward(gradient)
+    return loss.detach()
+
+
+@contextmanager
+def frozen_statistics(model: nn.Module) -> Iterator[None]:
+    """Let batch norm use the statistics of the batch without keeping them."""
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+
+def micro_batch_that_fits(
+    model: EmbeddingModel, side: int, autocast: Callable[[], AbstractContextManager[object]]
+) -> int:
+    """Return how many images can be embedded at once, with their activations, on this machine.
+
+    Measured: the bytes that autograd keeps of two images, against the memory there is.
+
+    Args:
+        model: On its device.
+        side: Of the images, in pixels.
+        autocast: Returns the context that training will run in.
+    """
+    kept: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    device = model.mean.device
+    parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    images = torch.zeros(2, 3, side, side, dtype=torch.uint8, device=device)
+    hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
+    with frozen_statistics(model), hooks, autocast():
+        embeddings = model(images)
+    del embeddings
+    per_image = sum(size for pointer, size in kept.items() if pointer not in parameters) / 2
+    return max(1, int(ACTIVATION_SHARE * devices.total_memory(device) / per_image))

@@ -1,0 +1,123 @@
+"""What is searched, and in what: the same for every search.
+
+Validation: the queries are the validation images, rows of the database themselves; the gallery is
+the database without any validation image and without minor classes. Test: the queries are the
+test images that are not of minor classes; the gallery is the database without minor classes.
+Queries without a relevant image in the gallery are left out and counted.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from retrieval import indexes, layout, provenance, splits
+from retrieval.layout import InputError
+
+
+@dataclass(frozen=True)
+class Task:
+    """Queries to be searched in a gallery.
+
+    Attributes:
+        name: ``valid`` or ``test``.
+        queries: (n_query, dim) float32.
+        query_index: (n_query,) int64, their rows in the query matrix.
+        query_labels: (n_query,) int64.
+        gallery: (n_image, dim) float32, the whole database, memory-mapped.
+        gallery_labels: (n_image,) int64.
+        is_allowed: (n_image,) bool, the images that may be retrieved.
+        n_left_out: Queries left out for want of a relevant image.
+    """
+
+    name: str
+    queries: np.ndarray
+    query_index: np.ndarray
+    query_labels: np.ndarray
+    gallery: np.ndarray
+    gallery_labels: np.ndarray
+    is_allowed: np.ndarray
+    n_left_out: int
+
+    @property
+    def n_relevant(self) -> np.ndarray:
+        """(n_query,) int64: allowed images of each query's class."""
+        classes, counts = np.unique(self.gallery_labels[self.is_allowed], return_counts=True)
+        places = np.searchsorted(classes, self.query_labels)
+        return counts[places]  # every query's class is there
+
+    def depth(self, k: int) -> int:
+        """Return how deep a ranking must be for all metrics but ``map``."""
+        return max(k, 10, int(self.n_relevant.max()))
+
+    def check_k(self, k: int) -> None:
+        """Refuse a ``k`` that the gallery cannot serve."""
+        n_gallery = int(self.is_allowed.sum())
+        if not 1 <= k <= n_gallery:
+            raise InputError(f"--k must be from 1 to {n_gallery}, the size of the gallery; got {k}")
+
+    def with_embeddings(self, queries: np.ndarray, gallery: np.ndarray) -> "Task":
+        """Return the same task on other embeddings of the same images."""
+        return replace(self, queries=queries, gallery=gallery)
+
+
+def load_task(
+    data_dir: Path,
+    is_valid: bool = False,
+    to_test: str | None = None,
+    test_matrix: str | None = None,
+) -> Task:
+    """Read the queries, the gallery and the masks.
+
+    Args:
+        data_dir: The data directory.
+        is_valid: Evaluate on the validation images rather than on the test images.
+        to_test: Index and Class of the queries; None takes ``valid_for_test.npy`` or
+            ``test_masked.npy``.
+        test_matrix: Embeddings of the queries; None takes ``database.npy`` or ``tdatabase.npy``.
+    """
+    query_file = layout.VALID_QUERIES if is_valid else layout.TEST_MASKED
+    matrix_file = layout.DATABASE if is_valid else layout.TEST_DATABASE
+    query_name, matrix_name = to_test or query_file.name, test_matrix or matrix_file.name
+    chosen = np.array(query_file.load(data_dir, query_name))
+    embeddings = matrix_file.load(data_dir, matrix_name)
+    gallery = layout.DATABASE.load(data_dir)
+    labels = splits.load_labels(data_dir)
+    is_allowed = layout.GALLERY_MASK.load(data_dir)[0] == 1
+    _check_sizes(gallery, labels, is_allowed, embeddings)
+    indexes.check_rows(chosen[:, 0], len(embeddings), query_name, matrix_name)
+    if is_valid:
+        is_allowed = is_allowed.copy()
+        is_allowed[chosen[:, 0]] = False
+    if matrix_name != layout.DATABASE.name:
+        provenance.check_same_model(data_dir, layout.DATABASE.name, matrix_name)
+    is_relevant = np.isin(chosen[:, 1], labels[is_allowed])
+    if not is_relevant.any():
+        raise InputError(f"no query of {query_name} has an image of its class in the gallery")
+    index, query_labels = chosen[is_relevant].T
+    return Task(
+        name="valid" if is_valid else "test",
+        queries=embeddings[index],
+        query_index=index,
+        query_labels=query_labels,
+        gallery=gallery,
+        gallery_labels=labels,
+        is_allowed=is_allowed,
+        n_left_out=int((~is_relevant).sum()),
+    )
+
+
+def _check_sizes(
+    gallery: np.ndarray, labels: np.ndarray, is_allowed: np.ndarray, queries: np.ndarray
+) -> None:
+    if not len(gallery) == len(labels) == len(is_allowed):
+        raise InputError(
+            f"{layout.DATABASE.name} has {len(gallery)} rows, the split {len(labels)} images and "
+            f"{layout.GALLERY_MASK.name} {len(is_allowed)}: they were made at different times; "
+            f"run again: {layout.GALLERY_MASK.made_by}"
+        )
+    if gallery.shape[1] != queries.shape[1]:
+        raise InputError(
+            f"the queries have {queries.shape[1]} dimensions and {layout.DATABASE.name} "
+            f"{gallery.shape[1]}: encode both with the same checkpoint"
+        )

@@ -1,0 +1,68 @@
+"""What training reads from the data directory, checked to belong together."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from retrieval import indexes, layout, splits
+
+CHECK_ROWS = 1_000_000
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The images and the split.
+
+    Attributes:
+        images: (n_image, 3, side, side) uint8, memory-mapped.
+        tuples: Of even and of odd epochs, (n_pair, 2 + neg_count) int64, memory-mapped.
+        pairs: (n, 3) int64: image, image, 1 same class / 0 different.
+        queries: (n_valid, 2) int64: Index and Class of the validation queries.
+        labels: (n_image,) int64, the class of each image.
+        gallery: (n_gallery,) int64, the images that the queries are searched in: no validation
+            query, no minor class.
+    """
+
+    images: np.ndarray
+    tuples: tuple[np.ndarray, np.ndarray]
+    pairs: np.ndarray
+    queries: np.ndarray
+    labels: np.ndarray
+    gallery: np.ndarray
+
+    @classmethod
+    def load(cls, data_dir: Path) -> "TrainingData":
+        images = layout.IMAGE_MATRIX.load(data_dir)
+        labels = splits.load_labels(data_dir)
+        if len(images) != len(labels):
+            raise layout.InputError(
+                f"{layout.IMAGE_MATRIX.name} has {len(images)} images, but the split has "
+                f"{len(labels)}: make both from the same csv (image_matrix --image_info=..., "
+                "make_train_valid --iname=...)"
+            )
+        tuples = layout.TRAIN.load(data_dir), layout.TRAIN_REVERSED.load(data_dir)
+        pairs = np.array(layout.VALID_PAIRS.load(data_dir))
+        queries = np.array(layout.VALID_QUERIES.load(data_dir))
+        minor = layout.MINOR_CLASSES.load(data_dir)
+        name = layout.IMAGE_MATRIX.name
+        is_query = np.zeros(len(labels), bool)
+        indexes.check_rows(queries[:, 0], len(labels), layout.VALID_QUERIES.name, name)
+        is_query[queries[:, 0]] = True
+        for array in tuples:
+            _check_tuples(array, is_query)
+        indexes.check_rows(pairs[:, :2], len(labels), layout.VALID_PAIRS.name, name)
+        gallery = np.flatnonzero(~is_query & ~np.isin(labels, minor))
+        return cls(images, tuples, pairs, queries, labels, gallery)
+
+
+def _check_tuples(tuples: np.ndarray, is_query: np.ndarray) -> None:
+    """Refuse tuples that hold a validation query: they are of another split."""
+    for start in range(0, len(tuples), CHECK_ROWS):
+        block = tuples[start : start + CHECK_ROWS]
+        indexes.check_rows(block, len(is_query), layout.TRAIN.name, layout.IMAGE_MATRIX.name)
+        if is_query[block].any():
+            raise layout.InputError(
+                f"{layout.TRAIN.name} holds validation images of {layout.VALID_QUERIES.name}: they "
+                f"are of different splits; make both again with: {layout.TRAIN.made_by}"
+            )

@@ -1,0 +1,36 @@
+"""The training tuples: which images a step needs, and the loss over their embeddings."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+
+def batches(
+    tuples: np.ndarray, batch_size: int, generator: torch.Generator
+) -> Iterator[np.ndarray]:
+    """Yield the tuples in a random order, (batch, 2 + neg_count) int64; the last may be smaller."""
+    order = torch.randperm(len(tuples), generator=generator).numpy()
+    for start in range(0, len(order), batch_size):
+        yield tuples[np.sort(order[start : start + batch_size])]
+
+
+def tuple_loss(embeddings: torch.Tensor, tuples: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Return how badly each anchor tells its positive from its negatives, on average.
+
+    The cross entropy of ``softmax(similarities / temperature)`` with the positive as the target
+    (the N-pair loss of Sohn, NIPS 2016, on unit vectors and with a temperature). Without a
+    temperature, similarities in [-1, 1] never let the loss fall below
+    ``log(1 + neg_count * exp(-2))``, and all gradients stay small.
+
+    Args:
+        embeddings: (n, dim), rows of unit L2 norm.
+        tuples: (n_tuple, 2 + neg_count) int64 rows of ``embeddings``: anchor, positive, negatives.
+        temperature: Positive; smaller looks more at the hardest negatives.
+    """
+    anchors = embeddings[tuples[:, 0]]  # (n_tuple, dim)
+    others = embeddings[tuples[:, 1:]]  # (n_tuple, 1 + neg_count, dim)
+    similarities = torch.einsum("td,tcd->tc", anchors, others)
+    target = torch.zeros(len(tuples), dtype=torch.int64, device=embeddings.device)
+    return F.cross_entropy(similarities / temperature, target)
