@@ -17,6 +17,7 @@ import numpy as np
 
 from retrieval import checkpoint, cli, devices, files, layout, provenance
 from retrieval.encode import embedding_blocks
+from retrieval.formats import InputError
 from retrieval.model import ARCHITECTURES
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ def run(
         precision: Of the convolutions; auto takes bfloat16 where the processor has it.
     """
     if batch_size < 1:
-        raise layout.InputError(f"--batch_size must be at least 1; got {batch_size}")
+        raise InputError(f"--batch_size must be at least 1; got {batch_size}")
     matrix = layout.IMAGE_MATRIX.load(data_dir, input)
     save_path = save_path.expanduser()
     content = checkpoint.load(save_path)

@@ -22,7 +22,7 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from retrieval import augment, checkpoint, cli, devices, gradient_cache, tuples
-from retrieval.layout import InputError
+from retrieval.formats import InputError
 from retrieval.model import ARCHITECTURES, EmbeddingModel, ModelConfig, trunk_width
 from retrieval.training_data import TrainingData
 from retrieval.validation import validate

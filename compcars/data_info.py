@@ -1,7 +1,7 @@
 """List the web-nature images of CompCars, seen from the front and from the rear.
 
-Reads   Image_data/data/image/ and Image_data/data/label/
-Writes  car_front.csv (viewpoints 1 and 4), car_rear.csv (viewpoints 2 and 5)
+Reads   Image_data/data/image/, Image_data/data/label/, misc/make_model_name.mat
+Writes  car_front.csv (viewpoints 1 and 4), car_rear.csv (viewpoints 2 and 5), class_names.csv
 
     python -m compcars.data_info --dpath=~/ir/
 """
@@ -20,8 +20,9 @@ if not __package__:  # run as a file
 import pandas as pd
 from tqdm import tqdm
 
-from compcars import tree
+from compcars import names, tree
 from retrieval import cli, layout
+from retrieval.formats import InputError
 
 log = logging.getLogger(__name__)
 
@@ -92,8 +93,12 @@ def run(data_dir: Path) -> Path:
     root = tree.web_root(data_dir)
     images, left_out = web_images(root)
     if images.empty:
-        raise layout.InputError(f"{root / 'image'} has no image with a label; is it unpacked?")
+        raise InputError(f"{root / 'image'} has no image with a label; is it unpacked?")
     front, rear = of_viewpoints(images, FRONT), of_viewpoints(images, REAR)
+    makes = dict(zip(images["Class"].tolist(), images["CarMake"].tolist(), strict=True))
+    class_names = names.class_names(root, makes)
+    if class_names is not None:
+        layout.CLASS_NAMES.save(data_dir, class_names)
     layout.CAR_REAR.save(data_dir, rear)
     path = layout.CAR_FRONT.save(data_dir, front)
     _log_counts(images, left_out)

@@ -21,6 +21,7 @@ import scipy.io
 
 from compcars import tree
 from retrieval import cli, layout
+from retrieval.formats import InputError
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def web_model_ids(mat: Path) -> np.ndarray:
         cells = scipy.io.loadmat(mat)["sv_make_model_name"]
         return np.array([int(row[2].item()) for row in cells], np.int64)
     except (KeyError, ValueError, IndexError, TypeError, NotImplementedError) as error:
-        raise layout.InputError(
+        raise InputError(
             f"{mat} is no CompCars sv_make_model_name.mat; unpack sv_data again"
         ) from error
 
@@ -57,7 +58,7 @@ def images_of(root: Path, split: str) -> list[str]:
         return images
     listing = root / f"{split}_surveillance.txt"
     if not listing.is_file():
-        raise layout.InputError(f"{listing} is missing; unpack it, or use --split=all")
+        raise InputError(f"{listing} is missing; unpack it, or use --split=all")
     listed = set(listing.read_text(encoding="ascii").split())
     missing = listed.difference(images)
     if missing:
@@ -70,11 +71,11 @@ def run(data_dir: Path, split: str = "all") -> Path:
     root = tree.surveillance_root(data_dir)
     images = images_of(root, split)
     if not images:
-        raise layout.InputError(f"{root / 'image'} has no image of the split {split!r}")
+        raise InputError(f"{root / 'image'} has no image of the split {split!r}")
     model_ids = web_model_ids(root / "sv_make_model_name.mat")
     folders = np.array([int(path.split("/")[0]) for path in images])
     if not 1 <= folders.min() <= folders.max() <= len(model_ids):
-        raise layout.InputError(
+        raise InputError(
             f"{root / 'image'} has folders {folders.min()} to {folders.max()}, "
             f"but sv_make_model_name.mat has rows for 1 to {len(model_ids)}"
         )

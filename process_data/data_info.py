@@ -1,7 +1,7 @@
 """List your own images: any folder with one sub-folder for each class.
 
 Reads   the image files below --image_root_path
-Writes  indexinfo.csv, or the name given as --output; test.npy with --queries
+Writes  indexinfo.csv, or the name given as --output; class_names.csv; test.npy with --queries
 
     python -m process_data.data_info --dpath=~/ir/ --image_root_path=photos/
 
@@ -25,6 +25,7 @@ import pandas as pd
 from PIL import Image
 
 from retrieval import cli, layout
+from retrieval.formats import InputError
 
 log = logging.getLogger(__name__)
 
@@ -83,20 +84,23 @@ def run(
     """
     root = data_dir / Path(image_root_path).expanduser()
     if not root.is_dir():
-        raise layout.InputError(f"{root} is no folder; --image_root_path must name the images'")
+        raise InputError(f"{root} is no folder; --image_root_path must name the images'")
     table = list_images(root)
     if table.empty:
-        raise layout.InputError(
-            f"{root} has no images in sub-folders; make one sub-folder for each class"
-        )
+        raise InputError(f"{root} has no images in sub-folders; make one sub-folder for each class")
     known: dict[str, int] = {}
     if classes_of is not None:
         other = layout.IMAGE_INDEX.load(data_dir, classes_of)
         if "ClassName" not in other.columns:
-            raise layout.InputError(f"{classes_of} has no column ClassName to take the ids from")
+            raise InputError(f"{classes_of} has no column ClassName to take the ids from")
         known = dict(zip(other["ClassName"].astype(str), other["Class"].tolist(), strict=True))
     table.insert(1, "Class", class_ids(table["ClassName"], known))
     table.insert(2, "Index", np.arange(len(table)))
+    names = pd.DataFrame(table[["Class", "ClassName"]]).drop_duplicates()
+    if known:
+        names = pd.concat([names, pd.DataFrame(known.items(), columns=["ClassName", "Class"])])
+    names = names.drop_duplicates("Class").sort_values("Class")
+    layout.CLASS_NAMES.save(data_dir, names[["Class", "ClassName"]])
     path = layout.IMAGE_INDEX.save(data_dir, table, output)
     log.info("%s: %d images of %d classes", path, len(table), table["Class"].nunique())
     if queries:

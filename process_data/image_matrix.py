@@ -24,6 +24,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from retrieval import cli, files, images, indexes, layout
+from retrieval.formats import InputError
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +60,11 @@ def run(
         workers: Threads; 0 means one for each core.
     """
     if image_resolution < 1:
-        raise layout.InputError(f"--image_resolution must be at least 1; got {image_resolution}")
+        raise InputError(f"--image_resolution must be at least 1; got {image_resolution}")
     table = indexes.by_index(layout.IMAGE_INDEX.load(data_dir, image_info), image_info)
     root = data_dir / Path(image_root_path).expanduser()
     if not root.is_dir():
-        raise layout.InputError(f"{root} is no folder; --image_root_path must name the images'")
+        raise InputError(f"{root} is no folder; --image_root_path must name the images'")
     boxes = _boxes(table, image_info) if crop == "box" else [None] * len(table)
     paths = [root / path for path in table["Path"]]
     target = layout.IMAGE_MATRIX.at(data_dir, mname)
@@ -74,13 +75,13 @@ def run(
         for row, reason in error.reasons.items():
             log.warning("cannot be read: %s (%s)", paths[row], reason)
         if on_unreadable == "stop":
-            raise layout.InputError(
+            raise InputError(
                 f"{len(error.reasons)} of {len(paths)} images of {image_info} cannot be read "
                 "(listed above), nothing was written; restore them or use --on_unreadable=drop"
             ) from None
         rows = np.setdiff1d(rows, list(error.reasons))
         if not len(rows):
-            raise layout.InputError(f"no image of {image_info} below {root} can be read") from None
+            raise InputError(f"no image of {image_info} below {root} can be read") from None
         paths, boxes = [paths[row] for row in rows], [boxes[row] for row in rows]
         write_matrix(target, paths, boxes, image_resolution, filter_type, workers)
         _save_kept(data_dir, image_info, table.iloc[rows])
@@ -140,7 +141,7 @@ def write_matrix(
 def _boxes(table: pd.DataFrame, name: str) -> list[images.Box | None]:
     corners = ["X1", "Y1", "X2", "Y2"]
     if not set(corners) <= set(table.columns):
-        raise layout.InputError(f"{name} has no columns X1, Y1, X2, Y2; use --crop=none")
+        raise InputError(f"{name} has no columns X1, Y1, X2, Y2; use --crop=none")
     return [
         None if np.isnan(box).any() else (box[0], box[1], box[2], box[3])
         for box in table[corners].to_numpy(np.float64)

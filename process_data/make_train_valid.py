@@ -20,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from retrieval import cli, files, indexes, layout
+from retrieval.formats import InputError
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +168,7 @@ def run(
         seed: Of the one generator that everything is drawn from.
     """
     if ratio < 2 or min_len < 1 or neg_count < 1:
-        raise layout.InputError(
+        raise InputError(
             "--ratio must be at least 2, --min_len and --neg_count at least 1; "
             f"got {ratio}, {min_len} and {neg_count}"
         )
@@ -200,20 +201,20 @@ def run(
 
 def _check_possible(split: Split, iname: str, ratio: int, min_len: int, neg_count: int) -> None:
     if len(split.classes) < 2:
-        raise layout.InputError(f"{iname} has one class only; negatives need at least two")
+        raise InputError(f"{iname} has one class only; negatives need at least two")
     sizes = np.array([len(images) for images in split.train])
     largest = int(sizes.argmax())
     others = int(sizes.sum() - sizes[largest])
     if others < neg_count:
-        raise layout.InputError(
+        raise InputError(
             f"class {split.classes[largest]} of {iname} has {others} training images of other "
             f"classes to draw negatives from; use --neg_count={others} or add images"
         )
     if sizes.max() < 2:
-        raise layout.InputError(f"no class of {iname} has two training images; add images")
+        raise InputError(f"no class of {iname} has two training images; add images")
     n_largest = max(len(images) for images in split.images)
     if not any(len(v) for v, minor in zip(split.valid, split.is_minor, strict=True) if not minor):
-        raise layout.InputError(
+        raise InputError(
             f"no validation query is left: the largest class of {iname} has {n_largest} images; "
             f"lower --min_len={min_len} to at most that, and --ratio={ratio} too if it is above it"
         )

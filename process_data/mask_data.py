@@ -19,6 +19,7 @@ if not __package__:  # run as a file
 import numpy as np
 
 from retrieval import cli, files, layout, provenance, splits
+from retrieval.formats import InputError
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def run(data_dir: Path, tindex: str | None = None) -> Path:
     database = layout.DATABASE.load(data_dir)
     labels = splits.load_labels(data_dir)
     if len(labels) != len(database):
-        raise layout.InputError(
+        raise InputError(
             f"{layout.DATABASE.name} has {len(database)} rows, but the split has {len(labels)} "
             "images: make both from the same csv (process_data.make_train_valid --iname=...)"
         )
@@ -71,7 +72,7 @@ def _queries(data_dir: Path, tindex: str | None) -> np.ndarray | None:
         queries = table[["Index", "Class"]].to_numpy(np.int64)
     embeddings = layout.TEST_DATABASE.load(data_dir)
     if len(queries) != len(embeddings):
-        raise layout.InputError(
+        raise InputError(
             f"{name} lists {len(queries)} images, but {layout.TEST_DATABASE.name} has "
             f"{len(embeddings)} rows; if images were dropped, name the csv that was written then: "
             "--tindex=tindexinfo.kept.csv"

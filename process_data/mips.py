@@ -51,7 +51,7 @@ def run(
 
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.stage_parser(run, __doc__)
-    cli.add_evaluation_arguments(parser)
+    cli.add_search_arguments(parser)
     parser.add_argument("--batch_size", type=int, help="queries scored at once")
     parser.add_argument("--device", help=cli.DEVICE_HELP)
     return parser

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from retrieval import files
-from retrieval.layout import InputError
+from retrieval.formats import InputError
 from retrieval.model import EmbeddingModel, ModelConfig
 
 FORMAT = "car retrieval checkpoint"

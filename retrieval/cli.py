@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from retrieval.layout import InputError
+from retrieval.formats import InputError
 
 log = logging.getLogger(__name__)
 
@@ -75,19 +75,23 @@ def stage_parser(run: Callable[..., object], description: str | None) -> argpars
     return parser
 
 
-def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the searches share: which queries, and how many neighbors."""
-    add = parser.add_argument
-    add("--k", type=int, help="neighbors kept of each query, and the k of map@k")
-    add(
+def add_query_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what all evaluations share: which queries, and the k."""
+    parser.add_argument("--k", type=int, help="neighbors kept of each query, and the k of map@k")
+    parser.add_argument(
         "--isValid",
         dest="is_valid",
         type=_zero_or_one,
         metavar="{0,1}",
         help="1: the queries are the validation images, 0: the test images",
     )
-    add("--to_test", help="Index and Class of the queries, where not the usual file")
-    add("--test_matrix", help="embeddings of the queries, where not the usual file")
+
+
+def add_search_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the above, and what the searches of a database share."""
+    add_query_arguments(parser)
+    parser.add_argument("--to_test", help="Index and Class of the queries; left out: the usual")
+    parser.add_argument("--test_matrix", help="embeddings of the queries; left out: the usual")
 
 
 def _zero_or_one(text: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from retrieval.layout import InputError
+from retrieval.formats import InputError
 
 Precision = Literal["auto", "float32", "bfloat16"]
 

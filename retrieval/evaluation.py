@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from retrieval import layout, metrics, search
+from retrieval.formats import InputError
 from retrieval.task import Task
 
 DEFINITIONS = {
@@ -106,13 +107,34 @@ def save(
         measured: What ``measure`` returned, and more.
         options: Of the search, as it was called.
     """
-    record = {"search": search_name, "queries": task.name, **measured, "options": options}
-    record["definitions"] = {name: DEFINITIONS[name] for name in measured if name in DEFINITIONS}
+    record = save_metrics(data_dir, task, search_name, measured, options)
     layout.NEIGHBORS.save(data_dir, ids)
     layout.SIMILARITIES.save(data_dir, similarities)
-    layout.EVALUATION.save(data_dir, record, evaluation_name(search_name, task.name))
     print(table([record]))
     return layout.METRICS.save(data_dir, record)
+
+
+def save_metrics(
+    data_dir: Path,
+    task: Task,
+    search_name: str,
+    measured: dict[str, Any],
+    options: dict[str, Any],
+) -> dict[str, Any]:
+    """Keep the metrics of a search beside those of others, and return the whole record."""
+    record = {"search": search_name, "queries": task.name, **measured, "options": options}
+    record["definitions"] = {name: DEFINITIONS[name] for name in measured if name in DEFINITIONS}
+    layout.EVALUATION.save(data_dir, record, evaluation_name(search_name, task.name))
+    return record
+
+
+def load_all(data_dir: Path) -> list[dict[str, Any]]:
+    """Return all evaluations that were kept, in the order of their file names."""
+    folder = layout.EVALUATION.at(data_dir).parent
+    names = sorted(path.name for path in folder.glob("*.json"))
+    if not names:
+        raise InputError(f"{folder} has no evaluations; make one with: {layout.METRICS.made_by}")
+    return [layout.EVALUATION.load(data_dir, f"{folder.name}/{name}") for name in names]
 
 
 def evaluation_name(search_name: str, queries: str) -> str:

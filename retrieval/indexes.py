@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from retrieval.layout import InputError
+from retrieval.formats import InputError
 
 
 def by_index(table: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -5,136 +5,7 @@ No stage spells a file name. It reads with ``layout.X.load(data_dir)`` and write
 choose a name (``--mname``, ``--input``, ...), that name is the optional last argument.
 """
 
-import json
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pandas as pd
-
-from retrieval import files
-
-
-class InputError(ValueError):
-    """Something the person at the keyboard can put right: a file, a column, a value."""
-
-
-@dataclass(frozen=True)
-class File:
-    """One file of the data directory."""
-
-    name: str
-    made_by: str  # the command, as it is typed
-    holds: str  # one line of the README's table
-
-    def at(self, data_dir: Path, name: str | None = None) -> Path:
-        return Path(data_dir) / (name or self.name)
-
-    def found(self, data_dir: Path, name: str | None = None) -> Path:
-        """Return the path of the file, which must exist."""
-        path = self.at(data_dir, name)
-        if not path.is_file():
-            raise InputError(f"{path} is missing; make it with: {self.made_by}")
-        return path
-
-
-@dataclass(frozen=True)
-class Array(File):
-    """A ``.npy`` file, with its axes named in order; a number stands for a fixed length."""
-
-    dtype: str
-    axes: tuple[str | int, ...]
-
-    @property
-    def shape(self) -> str:
-        return f"{self.dtype} ({', '.join(map(str, self.axes))}{',' * (len(self.axes) == 1)})"
-
-    def load(self, data_dir: Path, name: str | None = None) -> np.ndarray:
-        """Map the file into memory, read-only."""
-        path = self.found(data_dir, name)
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            # Truncated, no .npy file at all, or a pickle, which could run code when read.
-            raise InputError(
-                f"{path} is no whole .npy file of plain numbers; make it again with: {self.made_by}"
-            ) from error
-        return self._checked(array, path)
-
-    def save(self, data_dir: Path, array: np.ndarray, name: str | None = None) -> Path:
-        path = self.at(data_dir, name)
-        return files.write_array(path, self._checked(array, path))
-
-    def _checked(self, array: np.ndarray, path: Path) -> np.ndarray:
-        fits = array.dtype == np.dtype(self.dtype) and array.ndim == len(self.axes)
-        fixed = zip(array.shape, self.axes, strict=False)
-        if not fits or any(isinstance(axis, int) and length != axis for length, axis in fixed):
-            raise InputError(
-                f"{path} holds {array.dtype} {array.shape}, not {self.shape}; "
-                f"it is made by: {self.made_by}"
-            )
-        return array
-
-
-@dataclass(frozen=True)
-class Table(File):
-    """A ``.csv`` file and the columns it must have, with their dtypes; more columns may follow."""
-
-    columns: dict[str, str]
-
-    def load(self, data_dir: Path, name: str | None = None) -> pd.DataFrame:
-        path = self.found(data_dir, name)
-        try:
-            table = pd.read_csv(path, encoding="utf-8")
-        except (ValueError, pd.errors.EmptyDataError) as error:
-            raise InputError(f"{path} is no csv file: {error}") from error
-        return self._checked(table, path)
-
-    def save(self, data_dir: Path, table: pd.DataFrame, name: str | None = None) -> Path:
-        path = self.at(data_dir, name)
-        text = self._checked(table, path).to_csv(index=False, lineterminator="\n")
-        return files.write_text(path, text)
-
-    def _checked(self, table: pd.DataFrame, path: Path) -> pd.DataFrame:
-        missing = [column for column in self.columns if column not in table.columns]
-        if missing:
-            raise InputError(
-                f"{path} has no column {', '.join(missing)} "
-                f"(it has: {', '.join(map(str, table.columns))}); it is made by: {self.made_by}"
-            )
-        for column, dtype in self.columns.items():
-            if dtype == "int64" and table[column].dtype != np.int64:
-                raise InputError(f"{path}: {_first_bad(table[column])}")
-        return table
-
-
-def _first_bad(column: pd.Series) -> str:
-    """Say where a column that should hold whole numbers does not."""
-    numbers = pd.to_numeric(column, errors="coerce")
-    bad = np.flatnonzero(numbers.isna() | (numbers % 1 != 0))
-    if not len(bad):
-        return f"column {column.name} must hold whole numbers"
-    row = int(bad[0])
-    return f"column {column.name}, line {row + 2}: {column.iloc[row]!r} is not a whole number"
-
-
-@dataclass(frozen=True)
-class Json(File):
-    """A ``.json`` file."""
-
-    def load(self, data_dir: Path, name: str | None = None) -> Any:
-        path = self.found(data_dir, name)
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(
-                f"{path} is no JSON ({error}); make it again with: {self.made_by}"
-            ) from error
-
-    def save(self, data_dir: Path, value: object, name: str | None = None) -> Path:
-        text = json.dumps(value, indent=1, allow_nan=False) + "\n"
-        return files.write_text(self.at(data_dir, name), text)
+from retrieval.formats import Array, File, Json, Table
 
 
 def _stage(name: str, options: str = "") -> str:
@@ -296,3 +167,23 @@ SIMILARITIES = Array(
     ("n_query", "k"),
 )
 METRICS = Json("mAP.json", _SEARCH, "last evaluation: options, metrics, and the definition of each")
+EVALUATION = Json(
+    "evaluations/mips-test.json",
+    _SEARCH,
+    "the same, kept for each search (mips, nns, pixels, histogram) and queries (valid, test)",
+)
+LOPQ_INDEX = File(
+    "lopq.index",
+    _stage("process_data.nns"),
+    "the fitted LOPQ model and the codes of the database (format: docs/lopq.md)",
+)
+CONTACT_SHEET = File(
+    "contact_sheet.png",
+    _stage("process_data.contact_sheet"),
+    "queries of the last evaluation and what was retrieved for them",
+)
+
+
+def declared() -> list[File]:
+    """Return every file declared here, in the order of the pipeline."""
+    return [value for value in globals().values() if isinstance(value, File)]

@@ -8,7 +8,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from retrieval.layout import DATABASE_RECORD, InputError
+from retrieval.formats import InputError
+from retrieval.layout import DATABASE_RECORD
 
 
 def record_name(name: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from retrieval.layout import InputError
+from retrieval.formats import InputError
 
 SCORE_BYTES = 256 << 20  # of one block of queries against the whole gallery
 GALLERY_ROWS = 16_384  # read from the disk and multiplied at once

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from retrieval import layout
+from retrieval.formats import InputError
 
 
 def load_labels(data_dir: Path) -> np.ndarray:
@@ -23,8 +24,8 @@ def load_labels(data_dir: Path) -> np.ndarray:
     return of_image
 
 
-def _broken(data_dir: Path) -> layout.InputError:
+def _broken(data_dir: Path) -> InputError:
     file = layout.CLASS_IMAGES
-    return layout.InputError(
+    return InputError(
         f"{file.at(data_dir)} does not list each image once; make it again with: {file.made_by}"
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from retrieval import indexes, layout, provenance, splits
-from retrieval.layout import InputError
+from retrieval.formats import InputError
 
 
 @dataclass(frozen=True)

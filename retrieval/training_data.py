@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from retrieval import indexes, layout, splits
+from retrieval.formats import InputError
 
 CHECK_ROWS = 1_000_000
 
@@ -36,7 +37,7 @@ class TrainingData:
         images = layout.IMAGE_MATRIX.load(data_dir)
         labels = splits.load_labels(data_dir)
         if len(images) != len(labels):
-            raise layout.InputError(
+            raise InputError(
                 f"{layout.IMAGE_MATRIX.name} has {len(images)} images, but the split has "
                 f"{len(labels)}: make both from the same csv (image_matrix --image_info=..., "
                 "make_train_valid --iname=...)"
@@ -62,7 +63,7 @@ def _check_tuples(tuples: np.ndarray, is_query: np.ndarray) -> None:
         block = tuples[start : start + CHECK_ROWS]
         indexes.check_rows(block, len(is_query), layout.TRAIN.name, layout.IMAGE_MATRIX.name)
         if is_query[block].any():
-            raise layout.InputError(
+            raise InputError(
                 f"{layout.TRAIN.name} holds validation images of {layout.VALID_QUERIES.name}: they "
                 f"are of different splits; make both again with: {layout.TRAIN.made_by}"
             )

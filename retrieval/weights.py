@@ -8,7 +8,7 @@ from urllib.error import URLError
 import torch
 import torchvision
 
-from retrieval.layout import InputError
+from retrieval.formats import InputError
 from retrieval.model import EmbeddingModel
 
 log = logging.getLogger(__name__)

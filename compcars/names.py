@@ -1,0 +1,47 @@
+"""The names of the models, from ``misc/make_model_name.mat``."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy.io
+
+from retrieval.formats import InputError
+
+
+def class_names(root: Path, make_of_model: dict[int, int]) -> pd.DataFrame | None:
+    """Return the name of each model, or None where the dataset came without its names.
+
+    Args:
+        root: The folder of the web-nature images.
+        make_of_model: Model id -> make id, of the models wanted.
+
+    Returns:
+        Class and ClassName, such as ``BMW X5``; models without a name are called by their ids.
+    """
+    path = root / "misc" / "make_model_name.mat"
+    if not path.is_file():
+        return None
+    try:
+        content = scipy.io.loadmat(path)
+        makes, models = _texts(content["make_names"]), _texts(content["model_names"])
+    except (KeyError, ValueError, TypeError, NotImplementedError) as error:
+        raise InputError(f"{path} is no CompCars make_model_name.mat; unpack it again") from error
+    names = [_name(makes, make, models, model) for model, make in make_of_model.items()]
+    return pd.DataFrame({"Class": list(make_of_model), "ClassName": names})
+
+
+def _texts(cells: np.ndarray) -> list[str]:
+    """Return the texts of an (n, 1) cell; empty cells are arrays of size 0."""
+    return [str(cell.item()).strip() if cell.size else "" for cell in cells.ravel()]
+
+
+def _name(makes: list[str], make: int, models: list[str], model: int) -> str:
+    """Join make and model, unless the model's name starts with the make's, as many do."""
+    make_name = makes[make - 1] if make <= len(makes) else ""
+    model_name = models[model - 1] if model <= len(models) else ""
+    if not model_name:
+        return f"{make_name} model {model}".strip()
+    if model_name.lower().startswith(make_name.lower()):
+        return model_name
+    return f"{make_name} {model_name}"

@@ -1,0 +1,74 @@
+"""Draw some queries of the last evaluation and what was retrieved for them.
+
+Reads   mAP.json, neighbors.npy, similarities.npy, the image matrices
+Writes  contact_sheet.png, or the name given as --output
+
+    python -m process_data.contact_sheet --dpath=~/ir/
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:  # run as a file
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+
+from retrieval import browse, cli, files, layout
+from retrieval.formats import InputError
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    data_dir: Path,
+    rows: int = 8,
+    k: int = 8,
+    seed: int = 7,
+    output: str = layout.CONTACT_SHEET.name,
+) -> Path:
+    """Write the contact sheet as a PNG, and return its path.
+
+    Args:
+        data_dir: The data directory.
+        rows: Queries to draw, at random, in the order of the evaluation.
+        k: Results to draw of each.
+        seed: Of the choice.
+        output: Name of the file.
+    """
+    if rows < 1 or k < 1:
+        raise InputError(f"--rows and --k must be at least 1; got {rows} and {k}")
+    ranking = browse.load_ranking(data_dir)
+    n_query = len(ranking.ids)
+    rng = np.random.default_rng(seed)
+    positions = np.sort(rng.choice(n_query, min(rows, n_query), replace=False))
+    record = layout.METRICS.load(data_dir)
+    title = (
+        f"{record['search']}, {record['queries']} queries: cmc@1 {record['cmc@1']:.3f}, "
+        f"map@{record['k']} {record['map@k']:.3f}   green: right class, red: wrong"
+    )
+    path = layout.CONTACT_SHEET.at(data_dir, output)
+    with files.whole(path) as part:
+        ranking.sheet(positions.tolist(), k, title).save(part, format="PNG")
+    log.info("%s: %d queries and their first %d results", path, len(positions), k)
+    return path
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.stage_parser(run, __doc__)
+    parser.add_argument("--rows", type=int, help="queries to draw, at random")
+    parser.add_argument("--k", type=int, help="results to draw of each")
+    parser.add_argument("--seed", type=int, help="of the choice of queries")
+    parser.add_argument("--output", help="name of the file to write")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return cli.execute(run, make_parser(), argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

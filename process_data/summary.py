@@ -1,0 +1,38 @@
+"""Print all evaluations that were kept, as one table.
+
+Reads   evaluations/*.json
+Writes  nothing
+
+    python -m process_data.summary --dpath=~/ir/
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+if not __package__:  # run as a file
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from retrieval import cli, evaluation
+
+
+def run(data_dir: Path) -> list[dict[str, Any]]:
+    """Print and return the evaluations: validation first, the best first by map@R."""
+    records = evaluation.load_all(data_dir)
+    records.sort(key=lambda record: (record["queries"] != "valid", -record["map@R"]))
+    print(evaluation.table(records))
+    return records
+
+
+def make_parser() -> argparse.ArgumentParser:
+    return cli.stage_parser(run, __doc__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return cli.execute(run, make_parser(), argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,86 @@
+"""Pictures of what was retrieved: a query and its results in a row, framed by right and wrong."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+TILE = 128  # px, side of an image
+FRAME = 4  # px, around an image
+CAPTION = 32  # px, two lines under an image
+GAP = 8  # px, between images
+
+RIGHT = (30, 150, 60)
+WRONG = (205, 40, 40)
+QUERY = (60, 90, 200)
+PAPER = (255, 255, 255)
+INK = (30, 30, 30)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One query and what was retrieved for it.
+
+    Attributes:
+        query: (3, side, side) uint8.
+        query_name: Of its class.
+        results: (k, 3, side, side) uint8, best first.
+        names: (k,) of their classes.
+        similarities: (k,) float32.
+        is_right: (k,) bool: of the query's class.
+    """
+
+    query: np.ndarray
+    query_name: str
+    results: np.ndarray
+    names: Sequence[str]
+    similarities: np.ndarray
+    is_right: np.ndarray
+
+
+def contact_sheet(rows: Sequence[Row], title: str = "") -> Image.Image:
+    """Draw rows of pictures: green frame = right class, red = wrong, the similarity under each."""
+    width = GAP + max(1 + len(row.names) for row in rows) * (_cell_width() + GAP) + GAP
+    head = 34 if title else GAP
+    sheet = Image.new("RGB", (width, head + len(rows) * (_cell_height() + GAP)), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((GAP, 8), title, INK, font=ImageFont.load_default(16))
+    for number, row in enumerate(rows):
+        top = head + number * (_cell_height() + GAP)
+        _draw_cell(sheet, GAP, top, row.query, QUERY, "query", row.query_name)
+        for rank, image in enumerate(row.results):
+            left = GAP + (rank + 1) * (_cell_width() + GAP) + GAP
+            color = RIGHT if row.is_right[rank] else WRONG
+            value = f"{row.similarities[rank]:.3f}"
+            _draw_cell(sheet, left, top, image, color, value, row.names[rank])
+    return sheet
+
+
+def _cell_width() -> int:
+    return TILE + 2 * FRAME
+
+
+def _cell_height() -> int:
+    return TILE + 2 * FRAME + CAPTION
+
+
+def _draw_cell(
+    sheet: Image.Image,
+    left: int,
+    top: int,
+    pixels: np.ndarray,
+    color: tuple[int, int, int],
+    value: str,
+    name: str,
+) -> None:
+    draw = ImageDraw.Draw(sheet)
+    bottom = top + _cell_width()
+    draw.rectangle((left, top, left + _cell_width() - 1, bottom - 1), fill=color)
+    image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+    sheet.paste(image.resize((TILE, TILE), Image.Resampling.LANCZOS), (left + FRAME, top + FRAME))
+    draw.text((left, bottom + 2), value, color, font=ImageFont.load_default(13))
+    font = ImageFont.load_default(11)
+    while len(name) > 1 and draw.textlength(name, font) > _cell_width():
+        name = name[:-2] + "…"
+    draw.text((left, bottom + 17), name, INK, font=font)
