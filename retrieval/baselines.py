@@ -21,7 +21,7 @@ def raw_pixels(images: np.ndarray) -> np.ndarray:
     Returns:
         (n, 3 * 16 * 16) float32, rows of unit L2 norm; their inner product is the correlation.
     """
-    n, channels, side, _ = images.shape
+    n, side = len(images), images.shape[-1]
     edges = np.linspace(0, side, min(THUMBNAIL, side) + 1).astype(int)
     sums = np.add.reduceat(images.astype(np.float32), edges[:-1], axis=2)
     sums = np.add.reduceat(sums, edges[:-1], axis=3)
