@@ -1,0 +1,182 @@
+"""Draw a small dataset in the CompCars format: for trying things out, for tests and benchmarks.
+
+Writes  Image_data/data/        web-nature photos with labels, names, attributes, lists
+        Image_data/sv_data/     surveillance-nature crops with names, colors, lists
+        Image_data/SAMPLE.json  the options, which mark the folder as a sample
+
+    python -m compcars.sample --dpath=demo --models=24 --images=60
+
+The cars are invented. Equal options give equal bytes; a second run finds the sample and is done.
+An Image_data folder that holds anything else is left alone.
+"""
+
+import argparse
+import logging
+import os
+import re
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+if not __package__:  # run as a file
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from compcars import sample_images, sample_tree
+from compcars.sample_catalogue import draw_catalogue
+from compcars.sample_plan import surveillance_shots, web_shots
+from retrieval import cli
+from retrieval.layout import InputError, Json
+
+log = logging.getLogger(__name__)
+
+FOLDER = "Image_data"
+MARKER = Json("SAMPLE.json", "python -m compcars.sample --dpath=...", "the options of a sample")
+VERSION = 1  # of the drawings: to be raised when equal options no longer give equal bytes
+LOWEST = {
+    "models": 2,
+    "images": 1,
+    "others": 0,
+    "surveillance": 0,
+    "width": 32,
+    "height": 32,
+    "seed": 0,
+    "workers": 1,
+}
+
+
+def draw(root: Path, options: dict[str, int], workers: int | None = None) -> dict[str, int]:
+    """Draw a sample into the empty folder ``root``, and return how many there are of what."""
+    seed, size = options["seed"], (options["width"], options["height"])
+    catalogue = draw_catalogue(options["models"], seed)
+    web = list(web_shots(catalogue, options["images"], options["others"], seed))
+    watched = list(surveillance_shots(catalogue, options["surveillance"], seed))
+    data, sv_data = root / "data", root / "sv_data"
+    sv_data.mkdir(parents=True)
+    drawings = sample_images.drawings(data, web, size) + sample_images.drawings(
+        sv_data, watched, size
+    )
+    colors = sample_images.draw_all(drawings, workers)
+    sample_tree.write_web_lists(data, catalogue, web, seed)
+    sample_tree.write_surveillance_lists(sv_data, catalogue, watched, colors[len(web) :])
+    viewpoints = Counter(shot.viewpoint for shot in web)
+    return {
+        "makes": len({model.make_id for model in catalogue.models}),
+        "models": len(catalogue.models),
+        **{f"viewpoint {viewpoint}": n for viewpoint, n in sorted(viewpoints.items())},
+        "surveillance": len(watched),
+    }
+
+
+def run(
+    data_dir: Path,
+    models: int = 24,
+    images: int = 60,
+    others: int = 6,
+    surveillance: int = 20,
+    width: int = 480,
+    height: int = 320,
+    seed: int = 7,
+    workers: int | None = None,
+) -> Path:
+    """Draw a sample into ``data_dir``, unless it is there, and return its folder."""
+    options = {
+        "models": models,
+        "images": images,
+        "others": others,
+        "surveillance": surveillance,
+        "width": width,
+        "height": height,
+        "seed": seed,
+    }
+    _check({**options, "workers": workers or 1})
+    root = Path(data_dir) / FOLDER
+    if _is_drawn(root, options):
+        log.info("%s holds this sample already", root)
+        return root
+    with _whole_folder(root) as part:
+        counts = draw(part, options, workers)
+        MARKER.save(part, {"version": VERSION, "options": options, "images": counts})
+    log.info("%s in %s", ", ".join(f"{name}: {n}" for name, n in counts.items()), root)
+    return root
+
+
+def _check(options: dict[str, int]) -> None:
+    for name, least in LOWEST.items():
+        if options[name] < least:
+            raise InputError(f"--{name} must be at least {least}, not {options[name]}")
+
+
+def _is_drawn(root: Path, options: dict[str, int]) -> bool:
+    """Return whether ``root`` is the sample of these options; anything else there is an error."""
+    if not root.exists():
+        return False
+    if not MARKER.at(root).exists():
+        raise InputError(f"{root} is there and no sample; choose another --dpath")
+    found = MARKER.load(root)
+    if found.get("version") == VERSION and found.get("options") == options:
+        return True
+    raise InputError(
+        f"{root} is a sample drawn with other options (see {MARKER.at(root)}); "
+        "remove the folder or choose another --dpath"
+    )
+
+
+@contextmanager
+def _whole_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes ``folder`` when the block ends without an error."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(folder)
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    part.mkdir()
+    try:
+        yield part
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left behind for ``folder``."""
+    pattern = re.compile(rf"\.{re.escape(folder.name)}\.(\d+)\.part")
+    for other in folder.parent.iterdir():
+        match = pattern.fullmatch(other.name)
+        if match and not Path(f"/proc/{match[1]}").exists():
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.stage_parser(run, __doc__)
+    parser.add_argument("--models", type=int, help="car models; about four make a make")
+    parser.add_argument(
+        "--images",
+        type=int,
+        help="photos of each model from the front and the front side (viewpoints 1 and 4), "
+        "which is its number of rows in car_front.csv; "
+        "the split's default --min_len=58 takes at least 58",
+    )
+    parser.add_argument(
+        "--others",
+        type=int,
+        help="further photos of each model from the rear side, the rear and the side in turn",
+    )
+    parser.add_argument(
+        "--surveillance",
+        type=int,
+        help="surveillance images of each model on watch (five models in six)",
+    )
+    parser.add_argument("--width", type=int, help="of a photo, in pixels")
+    parser.add_argument("--height", type=int, help="of a photo, in pixels")
+    parser.add_argument("--seed", type=int, help="another seed draws other cars and photos")
+    parser.add_argument("--workers", type=int, help="processes that draw; one per core if not given")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return cli.execute(run, make_parser(), argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
