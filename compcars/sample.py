@@ -91,7 +91,7 @@ def run(
         "height": height,
         "seed": seed,
     }
-    _check({**options, "workers": workers or 1})
+    _check({**options, "workers": 1 if workers is None else workers})
     root = Path(data_dir) / FOLDER
     if _is_drawn(root, options):
         log.info("%s holds this sample already", root)
@@ -143,8 +143,18 @@ def _remove_leftovers(folder: Path) -> None:
     pattern = re.compile(rf"\.{re.escape(folder.name)}\.(\d+)\.part")
     for other in folder.parent.iterdir():
         match = pattern.fullmatch(other.name)
-        if match and not Path(f"/proc/{match[1]}").exists():
+        if match and not _is_alive(int(match[1])):
             shutil.rmtree(other, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -170,7 +180,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--width", type=int, help="of a photo, in pixels")
     parser.add_argument("--height", type=int, help="of a photo, in pixels")
     parser.add_argument("--seed", type=int, help="another seed draws other cars and photos")
-    parser.add_argument("--workers", type=int, help="processes that draw; one per core if not given")
+    parser.add_argument(
+        "--workers", type=int, help="processes that draw, one per core if not given"
+    )
     return parser
 
 

@@ -138,7 +138,7 @@ def _wall(easel: Easel) -> None:
 
 
 def _softboxes(easel: Easel) -> None:
-    (width, height), horizon, rng = easel.image.size, easel.horizon, easel.rng
+    (width, height), rng = easel.image.size, easel.rng
     for _ in range(int(rng.integers(0, 3))):
         x, y = rng.uniform(-0.1, 0.8) * width, rng.uniform(-0.05, 0.2) * height
         wide, tall = width * rng.uniform(0.1, 0.4), height * rng.uniform(0.02, 0.06)
@@ -165,7 +165,7 @@ def _far_clutter(easel: Easel) -> None:
 
 
 def _lanes(easel: Easel) -> None:
-    (width, height), horizon, rng = easel.image.size, easel.horizon, easel.rng
+    (width, height), rng = easel.image.size, easel.rng
     white = easel.gray(0.25, 0.6)
     for x in (rng.uniform(-0.2, 0.1), rng.uniform(0.9, 1.2)):
         top = 0.5 + (x - 0.5) * rng.uniform(0.5, 0.8)

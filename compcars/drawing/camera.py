@@ -20,7 +20,7 @@ class Camera:
     def around_car(
         cls, azimuth: float, elevation: float, distance: float, roll: float = 0.0
     ) -> "Camera":
-        """Return a camera round the car; angles in degrees, azimuth 0 from the front, 90 from its left."""
+        """Return a camera round the car; degrees, azimuth 0 is the front, 90 the left side."""
         a, e, r = np.radians([azimuth, elevation, roll])
         toward = np.array([np.cos(e) * np.cos(a), np.cos(e) * np.sin(a), np.sin(e)])
         right = np.array([-np.sin(a), np.cos(a), 0.0])

@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
 
 from compcars.drawing import front, rear, wheels
 from compcars.drawing.designs import Body, Design
 from compcars.drawing.mesh import Builder, Layer, Material, Mesh
 from compcars.drawing.surfaces import STATIONS, Shell, Surface, facing_rear, grid_quads, lid, region
 
+RAIL = np.array([0.0, 0.0, 0.05])  # height of a roof rail
 LEVELS = np.linspace(0, 1, STATIONS)
 
 
@@ -52,7 +53,7 @@ def _body_shell(b: Body, crease: float) -> Shell:
     x = np.linspace(-half, half, STATIONS)
     knots = [-half, -half + b.tail + 0.01, 0.0, half - b.hood, half - 0.35 * b.hood, half]
     heights = [b.deck - 0.03, b.deck, (b.deck + b.cowl) / 2, b.cowl, (b.nose + b.cowl) / 2, b.nose]
-    high = PchipInterpolator(knots, heights)(x)
+    high = _smooth(x, knots, heights)
     low = b.clearance + 0.05 * np.abs(x / half) ** 6
     # The bumper stands out at 0.35 of the height; nose and tail lean back above it.
     above, below = np.clip((LEVELS - 0.35) / 0.65, 0, 1), np.clip((0.35 - LEVELS) / 0.35, 0, 1)
@@ -75,7 +76,7 @@ def _glass_shell(b: Body, body: Shell) -> Shell:
     low = np.interp(x, body.x, body.high) - 0.02
     top, bottom = fore - b.rake, aft + b.back
     roof = [b.height - 0.10, b.height - 0.05, b.height - 0.03, b.height - 0.08]
-    high = PchipInterpolator([x[0], bottom, (top + bottom) / 2, x[-1]], roof)(x)
+    high = _smooth(x, [x[0], bottom, (top + bottom) / 2, x[-1]], roof)
     ease = rise.clip(0, 1)
     return Shell(
         front=fore - b.rake * ease,
@@ -86,6 +87,14 @@ def _glass_shell(b: Body, body: Shell) -> Shell:
         high=high,
         power=7.0 - 2.5 * b.roundness,
     )
+
+
+def _smooth(x: np.ndarray, knots: list[float], values: list[float]) -> np.ndarray:
+    """Return the polygon through the knots at evenly spaced ``x``, with its corners rounded."""
+    curve = np.interp(x, knots, values)
+    for _ in range(2):
+        curve[1:-1] = (curve[:-2] + 2 * curve[1:-1] + curve[2:]) / 4
+    return curve
 
 
 def _add_body(builder: Builder, design: Design, surfaces: Surfaces) -> None:
@@ -152,7 +161,7 @@ def _add_side_windows(builder: Builder, design: Design, shell: Shell) -> None:
     builder.patch(band.part(-0.015, 1.015, -0.06, 1.05), frame, on, (16, 1), both=True)
     builder.patch(band, Material.TRIM, on, (12, 1), both=True)
     cuts = [0.0, 0.46, 0.84, 1.0] if flank.quarter else [0.0, 0.50, 1.0]
-    for s0, s1 in zip(cuts[:-1], cuts[1:], strict=True):
+    for s0, s1 in pairwise(cuts):
         builder.patch(band.part(s0 + 0.012, s1 - 0.012), Material.GLASS, on, (10, 5), both=True)
 
 
@@ -180,8 +189,8 @@ def _box(roof: Surface, side: int) -> np.ndarray:
     """Return a roof rail."""
     q = np.linspace(1.25, 2.75, 9)
     edge = roof(q, np.full(9, 0.93 * side))
-    inner = roof(q, np.full(9, 0.88 * side)) + [0, 0, 0.05]
-    outer = edge + [0, 0, 0.05]
+    inner = roof(q, np.full(9, 0.88 * side)) + RAIL
+    outer = edge + RAIL
     strips = [np.stack(pair) for pair in ((edge, outer), (outer, inner))]
     quads = np.concatenate([grid_quads(strip) for strip in strips])
     return quads if side > 0 else quads[:, ::-1]

@@ -1,4 +1,4 @@
-"""A web-nature photo: one car from one of the five viewpoints, somewhere outdoors or in a studio."""
+"""A web-nature photo: one car from one of the five viewpoints, outdoors or in a studio."""
 
 from dataclasses import dataclass
 

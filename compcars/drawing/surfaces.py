@@ -127,7 +127,7 @@ def region(surface: Surface, start: float, stop: float, low: object, high: objec
     """Return a region whose edges are given as v at evenly spaced q: a number or a few of them.
 
     >>> strip = region(lambda q, v: np.stack([q, v, q], -1), 0, 1, 0.2, [0.4, 0.8])
-    >>> strip.high[[0, 16, 32]].tolist()
+    >>> strip.high[[0, 16, 32]].round(3).tolist()
     [0.4, 0.6, 0.8]
     """
     return Region(surface, start, stop, _edge(low), _edge(high))
