@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -30,6 +30,8 @@ from retrieval.weights import initialize
 
 log = logging.getLogger(__name__)
 
+Negatives = Literal["tuple", "batch"]
+
 # Options that may differ between a run and its continuation without a word.
 FREE_OPTIONS = ("epoch", "start_epoch", "show_batch", "device", "weights")
 
@@ -44,6 +46,7 @@ class Trainer:
         scheduler: Stepped after each epoch.
         order: The random state that the tuples are shuffled with.
         transform: Augmentation of one image, or None.
+        negatives: Which images an anchor is told from.
         temperature: Of the loss.
         micro_batch: Images whose activations are kept at once.
         dtype: Of the convolutions.
@@ -54,6 +57,7 @@ class Trainer:
     scheduler: torch.optim.lr_scheduler.LRScheduler
     order: torch.Generator
     transform: v2.Transform | None
+    negatives: Negatives
     temperature: float
     micro_batch: int
     dtype: torch.dtype
@@ -75,7 +79,7 @@ class Trainer:
         losses: list[float] = []
         with tqdm(total=len(of_epoch), desc=f"epoch {epoch}", unit="tuple", disable=None) as bar:
             for batch in tuples.batches(of_epoch, batch_size, self.order):
-                losses.append(self.step(data.images, batch))
+                losses.append(self.step(data, batch))
                 if not np.isfinite(losses[-1]):
                     raise InputError(
                         f"the loss is {losses[-1]} at step {len(losses)} of epoch {epoch}; try a "
@@ -87,16 +91,25 @@ class Trainer:
         self.scheduler.step()
         return float(np.mean(losses))
 
-    def step(self, images: np.ndarray, batch: np.ndarray) -> float:
+    def step(self, data: TrainingData, batch: np.ndarray) -> float:
         """Take one optimizer step, embedding each distinct image once, and return the loss."""
         rows, places = np.unique(batch, return_inverse=True)
-        pixels = augment.apply(self.transform, torch.from_numpy(images[rows]).to(self.device))
+        images = torch.from_numpy(data.images[rows]).to(self.device)
         local_tuples = torch.from_numpy(places.reshape(batch.shape)).to(self.device)
+        loss_of = partial(tuples.tuple_loss, tuples=local_tuples, temperature=self.temperature)
+        if self.negatives == "batch":
+            labels = torch.from_numpy(data.labels[rows]).to(self.device)
+            loss_of = partial(
+                tuples.batch_loss,
+                tuples=local_tuples,
+                labels=labels,
+                temperature=self.temperature,
+            )
         self.optimizer.zero_grad(set_to_none=True)
         loss = gradient_cache.accumulate_gradients(
             self.model,
-            pixels,
-            partial(tuples.tuple_loss, tuples=local_tuples, temperature=self.temperature),
+            augment.apply(self.transform, images),
+            loss_of,
             self.micro_batch,
             partial(devices.autocast, self.device, self.dtype),
         )
@@ -140,6 +153,7 @@ def run(
     scale: float = 1.0,
     weights: str = "auto",
     dim: int | None = None,
+    negatives: Negatives = "tuple",
     temperature: float = 0.1,
     augmentation: augment.Augmentation = "light",
     micro_batch: int = 0,
@@ -165,6 +179,7 @@ def run(
         scale: Images are scaled by it before the trunk.
         weights: First weights of the trunk: auto, imagenet, none or the path of a state dict.
         dim: Length of an embedding; None takes the width of the trunk.
+        negatives: ``tuple``: those of each tuple; ``batch``: all of other classes in the step.
         temperature: Of the softmax over the similarities.
         augmentation: Random changes of the training images.
         micro_batch: Images whose activations are kept at once; 0 chooses by the memory.
@@ -199,6 +214,7 @@ def run(
         scheduler=torch.optim.lr_scheduler.ExponentialLR(optimizer, lr_shrink),
         order=torch.Generator().manual_seed(seed),
         transform=augment.make(augmentation, data.images.shape[-1]),
+        negatives=negatives,
         temperature=temperature,
         micro_batch=micro_batch or _measured_micro_batch(model, data, place, dtype),
         dtype=dtype,
@@ -265,6 +281,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--scale", type=float, help="images are scaled by it before the trunk")
     add("--weights", help="first weights: auto, imagenet, none or the path of a state dict")
     add("--dim", type=int, help="length of an embedding; the trunk's width where left out")
+    add("--negatives", choices=get_args(Negatives), help="of the tuple, or all in the step")
     add("--temperature", type=float, help="of the softmax over the similarities")
     add("--augmentation", choices=get_args(augment.Augmentation), help="of the training images")
     add("--micro_batch", type=int, help="images kept with activations; 0: by the memory")

@@ -12,13 +12,9 @@ An Image_data folder that holds anything else is left alone.
 
 import argparse
 import logging
-import os
-import re
-import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 if not __package__:  # run as a file
@@ -27,8 +23,8 @@ if not __package__:  # run as a file
 from compcars import sample_images, sample_tree
 from compcars.sample_catalogue import draw_catalogue
 from compcars.sample_plan import surveillance_shots, web_shots
-from retrieval import cli
-from retrieval.layout import InputError, Json
+from retrieval import cli, files
+from retrieval.formats import InputError, Json
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +92,7 @@ def run(
     if _is_drawn(root, options):
         log.info("%s holds this sample already", root)
         return root
-    with _whole_folder(root) as part:
+    with files.whole_folder(root) as part:
         counts = draw(part, options, workers)
         MARKER.save(part, {"version": VERSION, "options": options, "images": counts})
     log.info("%s in %s", ", ".join(f"{name}: {n}" for name, n in counts.items()), root)
@@ -122,39 +118,6 @@ def _is_drawn(root: Path, options: dict[str, int]) -> bool:
         f"{root} is a sample drawn with other options (see {MARKER.at(root)}); "
         "remove the folder or choose another --dpath"
     )
-
-
-@contextmanager
-def _whole_folder(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder that becomes ``folder`` when the block ends without an error."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(folder)
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    part.mkdir()
-    try:
-        yield part
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes left behind for ``folder``."""
-    pattern = re.compile(rf"\.{re.escape(folder.name)}\.(\d+)\.part")
-    for other in folder.parent.iterdir():
-        match = pattern.fullmatch(other.name)
-        if match and not _is_alive(int(match[1])):
-            shutil.rmtree(other, ignore_errors=True)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def make_parser() -> argparse.ArgumentParser:

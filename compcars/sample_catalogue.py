@@ -102,9 +102,9 @@ def _model_name(model: Model, make_name: str, rng: np.random.Generator) -> str:
 def _word(rng: np.random.Generator) -> str:
     """Return an invented word of two or three syllables."""
     starts, vowels, ends = (
-        "b br c d f g k l m n p r s t tr v z".split(),
+        ["b", "br", "c", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "tr", "v", "z"],
         "aeiou",
-        "l n r s x".split(),
+        ["l", "n", "r", "s", "x"],
     )
     syllables = [rng.choice(starts) + rng.choice(list(vowels)) for _ in range(rng.integers(2, 4))]
     return "".join(syllables) + str(rng.choice(ends))

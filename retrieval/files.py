@@ -1,11 +1,14 @@
 """Files that are whole or absent.
 
-Everything is written to a temporary file in the same folder, flushed to the disk and renamed, so
-that killing a program at any moment leaves the old file or the new one, never half of one.
+Everything is written under a temporary name in the same folder, flushed to the disk and renamed,
+so that killing a program at any moment leaves the old file or the new one, never half of one. What
+a killed process left behind is removed by the next one that writes the same file; what another
+living process is writing is left alone.
 """
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,14 +19,8 @@ import numpy as np
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Yield a temporary path that becomes ``path`` when the block ends without an error.
-
-    What a killed process left behind for the same ``path`` is removed first; a file that another
-    living process is writing is left alone.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Yield a temporary path that becomes ``path`` when the block ends without an error."""
+    part = _temporary(path)
     try:
         yield part
         with part.open("rb+") as file:
@@ -31,6 +28,18 @@ def whole(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes ``path``, which must not exist yet."""
+    part = _temporary(path)
+    part.mkdir()
+    try:
+        yield part
+        part.rename(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -87,12 +96,15 @@ def row_writer(path: Path, shape: tuple[int, ...], dtype: str) -> Iterator[RowWr
         yield RowWriter(file, shape, dtype)
 
 
-def _remove_leftovers(path: Path) -> None:
+def _temporary(path: Path) -> Path:
+    """Return this process's temporary name for ``path``, and clean up after dead processes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.part")
     for other in path.parent.iterdir():
         match = pattern.fullmatch(other.name)
         if match and not _is_alive(int(match[1])):
-            other.unlink(missing_ok=True)
+            shutil.rmtree(other) if other.is_dir() else other.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 def _is_alive(pid: int) -> bool:

@@ -1,4 +1,4 @@
-"""The training tuples: which images a step needs, and the loss over their embeddings."""
+"""The training tuples: their order, and the losses over the embeddings of their images."""
 
 from collections.abc import Iterator
 
@@ -34,3 +34,23 @@ def tuple_loss(embeddings: torch.Tensor, tuples: torch.Tensor, temperature: floa
     similarities = torch.einsum("td,tcd->tc", anchors, others)
     target = torch.zeros(len(tuples), dtype=torch.int64, device=embeddings.device)
     return F.cross_entropy(similarities / temperature, target)
+
+
+def batch_loss(
+    embeddings: torch.Tensor, tuples: torch.Tensor, labels: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """Return the same, with every image of another class in the step as a negative.
+
+    The images are embedded anyway, so the harder task costs next to nothing.
+
+    Args:
+        embeddings: (n, dim), rows of unit L2 norm.
+        tuples: (n_tuple, 2 + neg_count) int64 rows of ``embeddings``: anchor, positive, negatives.
+        labels: (n,) int64, the class of each row of ``embeddings``.
+        temperature: Positive.
+    """
+    anchors, positives = tuples[:, 0], tuples[:, 1]
+    logits = embeddings[anchors] @ embeddings.T / temperature  # (n_tuple, n)
+    is_other = labels[anchors][:, None] != labels
+    is_other[torch.arange(len(tuples), device=tuples.device), positives] = True
+    return F.cross_entropy(logits.masked_fill(~is_other, -torch.inf), positives)

@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.io import loadmat
 
 from compcars import sample
-from retrieval.layout import InputError
+from retrieval.formats import InputError
 
 SMALL = {
     "models": 9,
