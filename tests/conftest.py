@@ -1,0 +1,77 @@
+"""A tiny CompCars tree, and a data directory that every stage has run on, once for all tests."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import build_image_db
+import train
+from compcars import data_info, sample, test_data_info
+from process_data import image_matrix, make_train_valid, mask_data, mips
+
+SIDE = 32
+MODELS, IMAGES, SURVEILLANCE = 6, 8, 3
+
+
+@pytest.fixture(scope="session")
+def _tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data_dir = tmp_path_factory.mktemp("tree")
+    sample.run(
+        data_dir,
+        models=MODELS,
+        images=IMAGES,
+        others=1,
+        surveillance=SURVEILLANCE,
+        width=72,
+        height=48,
+        workers=1,
+    )
+    return data_dir
+
+
+@pytest.fixture(scope="session")
+def _pipeline(_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data_dir = tmp_path_factory.mktemp("pipeline") / "ir"
+    shutil.copytree(_tree, data_dir)
+    run_stages(data_dir)
+    return data_dir
+
+
+@pytest.fixture
+def tree(_tree: Path, tmp_path: Path) -> Path:
+    """A data directory with nothing but Image_data, to be changed at will."""
+    return Path(shutil.copytree(_tree, tmp_path / "ir"))
+
+
+@pytest.fixture
+def pipeline(_pipeline: Path, tmp_path: Path) -> Path:
+    """A data directory with the files of every stage, to be changed at will."""
+    return Path(shutil.copytree(_pipeline, tmp_path / "ir"))
+
+
+def run_stages(data_dir: Path) -> None:
+    """Run the stages of the README up to the exact search, small enough for a test."""
+    data_info.run(data_dir)
+    test_data_info.run(data_dir)
+    image_matrix.run(data_dir, image_resolution=SIDE)
+    image_matrix.run(
+        data_dir,
+        "tindexinfo.csv",
+        "Image_data/sv_data/image/",
+        "test_image.npy",
+        image_resolution=SIDE,
+    )
+    make_train_valid.run(data_dir, ratio=4, min_len=IMAGES)
+    train_small(data_dir, epoch=1)
+    for source, output in (("imageset.npy", "database.npy"), ("test_image.npy", "tdatabase.npy")):
+        build_image_db.run(data_dir, data_dir / "para" / "model.ep0", source, output)
+    mask_data.run(data_dir)
+    mips.run(data_dir, k=5, is_valid=True)
+    mips.run(data_dir, k=5)
+
+
+def train_small(data_dir: Path, save_path: Path | None = None, **options: object) -> Path:
+    """Train a small network on the CPU."""
+    small = {"arch": "resnet18", "dim": 16, "weights": "none", "device": "cpu", "lr": 1e-3}
+    return train.run(data_dir, save_path or data_dir / "para", **{**small, **options})  # type: ignore[arg-type]

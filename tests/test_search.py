@@ -1,0 +1,70 @@
+"""Exact search against a slow, obvious one; small integers make ties and float sums exact."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retrieval import search
+from retrieval.formats import InputError
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    n_query=st.integers(1, 6),
+    n_gallery=st.integers(1, 25),
+    k=st.integers(1, 30),
+    batch_size=st.integers(1, 4),
+    seed=st.integers(0, 10**6),
+)
+def test_against_the_oracle(
+    n_query: int, n_gallery: int, k: int, batch_size: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    queries = rng.integers(-2, 3, (n_query, 3)).astype(np.float32)
+    gallery = rng.integers(-2, 3, (n_gallery, 3)).astype(np.float32)
+    labels, gallery_labels = rng.integers(0, 3, n_query), rng.integers(0, 3, n_gallery)
+    is_allowed = rng.random(n_gallery) < 0.7
+
+    masks = {"is_allowed": is_allowed, "batch_size": batch_size}
+    ids, similarities = search.nearest(queries, gallery, k, **masks)
+    ranks = search.relevant_ranks(queries, labels, gallery, gallery_labels, **masks)
+
+    for row, query in enumerate(queries):
+        score = [float(query @ image) for image in gallery]
+        order = [i for i in sorted(range(n_gallery), key=lambda i: (-score[i], i)) if is_allowed[i]]
+        padding = [-1] * (k - len(order))
+        assert ids[row].tolist() == order[:k] + padding
+        assert similarities[row].tolist() == [score[i] for i in order[:k]] + [-np.inf] * len(
+            padding
+        )
+        is_relevant = [gallery_labels[i] == labels[row] for i in order]
+        assert ranks[row].tolist() == [r + 1 for r, hit in enumerate(is_relevant) if hit]
+
+
+def test_a_masked_image_never_outranks_a_negative_similarity() -> None:
+    gallery = np.array([[-1, 0], [1, 0]], np.float32)
+    query = np.array([[1, 0]], np.float32)
+    ids, similarities = search.nearest(query, gallery, 2, is_allowed=np.array([True, False]))
+    assert ids.tolist() == [[0, -1]]
+    assert similarities.tolist() == [[-1, -np.inf]]
+
+
+def test_blocks_of_the_gallery_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    queries, gallery = rng.integers(-3, 4, (5, 4)), rng.integers(-3, 4, (50, 4))
+    expected = search.nearest(queries.astype("f4"), gallery.astype("f4"), 7)
+    monkeypatch.setattr(search, "GALLERY_ROWS", 8)
+    monkeypatch.setattr(search, "SCORE_BYTES", 2 * 50 * 4)
+    found = search.nearest(queries.astype("f4"), gallery.astype("f4"), 7)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_no_query_and_bad_sizes() -> None:
+    gallery = np.eye(3, dtype=np.float32)
+    ids, _ = search.nearest(gallery[:0], gallery, 2)
+    assert ids.shape == (0, 2)
+    with pytest.raises(InputError, match="k must be at least 1"):
+        search.nearest(gallery, gallery, 0)
+    with pytest.raises(InputError, match="batch_size must be at least 1"):
+        search.nearest(gallery, gallery, 1, batch_size=0)
