@@ -1,0 +1,154 @@
+"""The search of a batch: cells to visit, nearest codes in each, and one ranking of them."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from lopq.errors import LOPQError
+from lopq.kernels import TableScan, rotate_queries, scan_decoded
+from lopq.lists import CellLists
+from lopq.model import LOPQModel
+from lopq.probes import Probes, choose_probes
+from lopq.ranking import first_by_id, unsettled
+
+CANDIDATES_AT_ONCE = 4_000_000  # (query, cell, rank) slots of a block, 12 bytes each
+QUERIES_AT_ONCE = 16_384
+DECODE_FROM = 4  # queries that meet in a cell, on average, from which decoding it pays
+RERANK_AT_ONCE = 4_000_000  # numbers of the database read at a time for exact scores
+
+
+class BatchSearch:
+    """One search on one state of the database.
+
+    Args:
+        model: A fitted model.
+        lists: The database.
+        table_scan: Returns the index for table scans, made on the first call.
+        k: Codes wanted for each query.
+        quota: Candidates to visit for each query.
+        kernel: "auto", "decode" or "scan".
+    """
+
+    def __init__(
+        self,
+        model: LOPQModel,
+        lists: CellLists,
+        table_scan: Callable[[], TableScan],
+        k: int,
+        quota: int,
+        kernel: str = "auto",
+    ) -> None:
+        self.model, self.lists, self.table_scan = model, lists, table_scan
+        self.k, self.quota, self.kernel = k, quota, kernel
+        self.depth = min(k + 1, int(lists.sizes.max()))  # codes wanted of each cell
+
+    @property
+    def block_size(self) -> int:
+        """Queries to search at once, so that the candidates fit in memory."""
+        n_list = len(self.lists.cells)
+        visited = min(n_list, 2 + 2 * self.quota * n_list // len(self.lists))
+        scores = n_list if self.model.num_coarse_splits == 2 else 0
+        return max(1, min(QUERIES_AT_ONCE, CANDIDATES_AT_ONCE // max(visited * self.depth, scores)))
+
+    def __call__(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return distances and ids (n_query, <= k), ascending, of queries in model space."""
+        probes = choose_probes(queries, self.model.Cs, self.lists, self.quota)
+        distances, positions, exact = self._candidates(queries, probes)
+        ids = np.where(positions < 0, -1, self.lists.ids[positions])
+        kept = min(self.k + 1, distances.shape[1])
+        near, near_ids, columns = first_by_id(distances, ids, kept)
+        near_positions = np.take_along_axis(positions, columns, axis=1)
+        order, members = unsettled(near, probes.reach, self.k)
+        for row in np.flatnonzero(members).tolist():
+            visited = self._visited(probes, row)
+            near[row], near_ids[row] = self._settled(queries, row, visited, kept)
+        rows = np.flatnonzero(~members & (order if exact else True))
+        near[rows] = self._distances(queries, rows, near_positions[rows])
+        near[rows], near_ids[rows], _ = first_by_id(near[rows], near_ids[rows], kept)
+        return near[:, : self.k], near_ids[:, : self.k]
+
+    def _candidates(
+        self, queries: np.ndarray, probes: Probes
+    ) -> tuple[np.ndarray, np.ndarray, bool]:
+        """Return distances and positions (n_query, n_candidate), and if they are unrounded."""
+        model, lists = self.model, self.lists
+        coarse = model.coarse_codes(lists.cells[probes.slots])
+        rotated = rotate_queries(model.splits, queries, probes.queries, coarse)
+        decode = self.kernel == "decode"
+        if self.kernel == "auto":
+            decode = len(probes.slots) >= DECODE_FROM * len(np.unique(probes.slots))
+        if decode:
+            near = scan_decoded(lists, model.codebooks, rotated, probes.slots, self.depth)
+        else:
+            near = self.table_scan()(rotated, probes.slots, self.depth)
+        shape = (len(queries), probes.depth, self.depth)
+        distances = np.full(shape, np.inf, np.float32)
+        positions = np.full(shape, -1, np.int64)
+        distances[probes.queries, probes.ranks], positions[probes.queries, probes.ranks] = near
+        flat = (len(queries), probes.depth * self.depth)
+        return distances.reshape(flat), positions.reshape(flat), decode or model.bits == 8
+
+    def _visited(self, probes: Probes, row: int) -> np.ndarray:
+        """Return the positions of all codes in the cells visited for one query."""
+        offsets = self.lists.offsets
+        slots = probes.slots[probes.queries == row]
+        return np.concatenate([np.arange(offsets[s], offsets[s + 1]) for s in slots])
+
+    def _settled(
+        self, queries: np.ndarray, row: int, positions: np.ndarray, kept: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the first ``kept`` of some positions by (distance, id), for one query."""
+        distances = self._distances(queries, np.array([row]), positions[None])
+        near, ids, _ = first_by_id(distances, self.lists.ids[positions][None], kept)
+        return near[0], ids[0]
+
+    def _distances(
+        self, queries: np.ndarray, rows: np.ndarray, positions: np.ndarray
+    ) -> np.ndarray:
+        """Return the distances (n, m) of queries ``rows`` to codes at ``positions`` (n, m).
+
+        Equal codes get equal distances, to the last bit: each is computed alone.
+        """
+        distances = np.full(positions.shape, np.inf, np.float32)
+        at = np.nonzero(positions >= 0)
+        found = positions[at]
+        slots = np.searchsorted(self.lists.offsets, found, side="right") - 1
+        n_list = len(self.lists.cells)
+        pairs, pair_of = np.unique(rows[at[0]] * n_list + slots, return_inverse=True)
+        coarse = self.model.coarse_codes(self.lists.cells[pairs % n_list])
+        rotated = rotate_queries(self.model.splits, queries, pairs // n_list, coarse)
+        difference = rotated[pair_of] - self.model.codebooks.decode(self.lists.codes[found])
+        distances[at] = np.einsum("ij,ij->i", difference, difference)
+        return distances
+
+
+def exact_order(
+    queries: np.ndarray, ids: np.ndarray, vectors: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return exact distances and ids (n_query, m), ascending by (distance, id).
+
+    Args:
+        queries: (n_query, dim_in) float32.
+        ids: (n_query, m) int64 candidates, -1 for none.
+        vectors: (n, dim_in) array or memory map; row i is the vector of id i.
+    """
+    if np.ndim(vectors) != 2 or vectors.shape[1] != queries.shape[1]:
+        raise LOPQError(f"vectors must be (n, {queries.shape[1]}); got shape {np.shape(vectors)}")
+    if ids.size and ids.max() >= len(vectors):
+        raise LOPQError(
+            f"rerank reads row i of vectors for id i, but id {ids.max()} is beyond its "
+            f"{len(vectors)} rows; number the vectors by row, or search with rerank=0"
+        )
+    distances = np.full(ids.shape, np.inf, np.float32)
+    step = max(1, RERANK_AT_ONCE // max(1, ids.shape[1] * queries.shape[1]))
+    for start in range(0, len(ids), step):
+        block = slice(start, start + step)
+        wanted, place = np.unique(ids[block], return_inverse=True)  # ascending: fewer seeks
+        rows = np.asarray(vectors[np.maximum(wanted, 0)], np.float32)[
+            place.reshape(ids[block].shape)
+        ]
+        rows -= queries[block, None, :]
+        distances[block] = np.einsum("ijk,ijk->ij", rows, rows)
+    distances[ids < 0] = np.inf
+    near, near_ids, _ = first_by_id(distances, ids, ids.shape[1])
+    return near, near_ids

@@ -1,0 +1,112 @@
+"""Product codebooks: train, encode, decode; one small codebook for each subspace.
+
+Jégou, Douze, Schmid: Product quantization for nearest neighbor search, TPAMI 2011.
+"""
+
+from typing import Any
+
+import faiss
+import numpy as np
+
+
+class Codebooks:
+    """The codebooks of a model over faiss's product quantizer.
+
+    Args:
+        centroids: (M, n_entry, dim_sub) float32; at most 256 entries, 16 for ``bits=4``.
+        bits: Bits per code, 8 or 4. Two 4-bit codes share a byte, the first in the low half.
+    """
+
+    def __init__(self, centroids: np.ndarray, bits: int = 8) -> None:
+        self.centroids = np.ascontiguousarray(centroids, np.float32)
+        self.M, self.n_entry, self.dim_sub = self.centroids.shape
+        self.bits = bits
+        self.pq: Any = faiss.ProductQuantizer(self.M * self.dim_sub, self.M, bits)
+        # Missing entries repeat the first one, and `encode` folds them back onto it.
+        missing = self.pq.ksub - self.n_entry
+        padding = np.repeat(self.centroids[:, :1], missing, axis=1)
+        padded = np.concatenate([self.centroids, padding], axis=1)
+        faiss.copy_array_to_vector(padded.ravel(), self.pq.centroids)
+
+    @property
+    def code_bytes(self) -> int:
+        """Bytes of one packed code."""
+        return int(self.pq.code_size)
+
+    def encode(self, rows: np.ndarray) -> np.ndarray:
+        """Return the packed codes (n, code_bytes) uint8 of (n, M * dim_sub) float32 rows."""
+        packed = self.pq.compute_codes(np.ascontiguousarray(rows, np.float32))
+        if self.n_entry == self.pq.ksub:
+            return packed
+        fine = self.unpack(packed)
+        fine[fine >= self.n_entry] = 0
+        return self.pack(fine)
+
+    def decode(self, packed: np.ndarray) -> np.ndarray:
+        """Return the (n, M * dim_sub) float32 rows that packed codes stand for."""
+        return self.pq.decode(np.ascontiguousarray(packed))
+
+    def unpack(self, packed: np.ndarray) -> np.ndarray:
+        """Return packed codes as (n, M) uint8, one entry number each."""
+        if self.bits == 8:
+            return np.array(packed, np.uint8)
+        halves = np.stack([packed & 15, packed >> 4], axis=2)  # (n, code_bytes, 2)
+        return np.ascontiguousarray(halves.reshape(len(packed), -1)[:, : self.M])
+
+    def pack(self, fine: np.ndarray) -> np.ndarray:
+        """Return (n, M) entry numbers as packed codes; the inverse of `unpack`."""
+        fine = np.asarray(fine, np.uint8)
+        if self.bits == 8:
+            return np.ascontiguousarray(fine)
+        full = np.zeros((len(fine), 2 * self.code_bytes), np.uint8)
+        full[:, : self.M] = fine
+        return full[:, 0::2] | full[:, 1::2] << 4
+
+
+def train_centroids(
+    rows: np.ndarray, M: int, n_entry: int, n_iter: int, seed: int, n_init: int = 1
+) -> np.ndarray:
+    """Run k-means in each of ``M`` subspaces of ``rows`` (n, dim); dim is a multiple of M.
+
+    Returns:
+        (M, n_entry, dim / M) float32. With fewer rows than entries the last row fills up.
+    """
+    subspaces = rows.reshape(len(rows), M, -1)
+    return np.stack(
+        [
+            kmeans(np.ascontiguousarray(subspaces[:, m]), n_entry, n_iter, seed + m, n_init)
+            for m in range(M)
+        ]
+    )
+
+
+def kmeans(
+    rows: np.ndarray, n_centroid: int, n_iter: int, seed: int, n_init: int = 1
+) -> np.ndarray:
+    """Return (n_centroid, dim) float32 centroids of ``rows`` by faiss's k-means."""
+    if len(rows) <= n_centroid:
+        return rows[np.minimum(np.arange(n_centroid), len(rows) - 1)]
+    trainer: Any = faiss.Kmeans(
+        rows.shape[1],
+        n_centroid,
+        niter=n_iter,
+        nredo=n_init,
+        seed=seed % 2**31,
+        min_points_per_centroid=1,
+    )
+    trainer.train(rows)
+    return trainer.centroids
+
+
+def mean_centroids(rows: np.ndarray, fine: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """Return the mean of the rows at each codebook entry; unused entries stay as they are."""
+    M, n_entry, dim_sub = centroids.shape
+    means = centroids.copy()
+    for m in range(M):
+        code = fine[:, m]
+        count = np.bincount(code, minlength=n_entry)
+        used = count > 0
+        for j in range(dim_sub):
+            total = np.bincount(code, rows[:, m * dim_sub + j], n_entry)
+            means[m, used, j] = total[used] / count[used]
+    return means

@@ -1,0 +1,119 @@
+"""Readers for the old package's model files, without its dependencies.
+
+``.lopq``: protocol buffers, message LOPQModelParams with the fields D=1, V=2, M=3,
+num_subquantizers=4 (uint32), Cs=5, Rs=6, mus=7, subs=8 (repeated messages). Each of these
+holds ``values`` = 1 (packed float) and, but for the vectors in ``mus``, ``shape`` = 2
+(uint32). There are 2 Cs, 2 V Rs, 2 V mus and M subs. Known files state a wrong number of
+clusters, so all sizes are taken from the shapes.
+
+``.mat``: Cs (2, V, dim), Rs (2, V, dim, dim), mus (2, V, dim), subs (2, M/2, clusters, dim_sub).
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+
+from lopq.errors import LOPQError
+from lopq.parameters import Parameters
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types of the encoding
+
+
+def read_proto(path: str | Path) -> Parameters:
+    """Return the parameters in a ``.lopq`` file."""
+    path = Path(path)
+    try:
+        matrices: dict[int, list[np.ndarray]] = {5: [], 6: [], 7: [], 8: []}
+        for field, value in _fields(path.read_bytes()):
+            if field in matrices and isinstance(value, bytes):
+                matrices[field].append(_matrix(value))
+    except OSError as error:
+        raise LOPQError(f"cannot read {path}: {error.strerror}") from error
+    except (IndexError, ValueError) as error:
+        raise LOPQError(f"{path} is not a model of the old package, or damaged") from error
+    Cs, Rs, mus, subs = matrices.values()
+    V, halves = len(Rs) // 2, len(subs) // 2
+    complete = len(Cs) == 2 and V > 0 and halves > 0 and len(Rs) == len(mus) == 2 * V
+    if not complete or 2 * halves != len(subs):
+        raise LOPQError(f"{path} is not a model of the old package, or lacks some of its parts")
+    return (
+        Cs,
+        [np.stack(Rs[:V]), np.stack(Rs[V:])],
+        [np.stack(mus[:V]), np.stack(mus[V:])],
+        [np.stack(subs[:halves]), np.stack(subs[halves:])],
+    )
+
+
+def _matrix(message: bytes) -> np.ndarray:
+    """Return the array of a Matrix or Vector message."""
+    chunks: list[np.ndarray] = []
+    shape: list[int] = []
+    for field, value in _fields(message):
+        if field == 1 and isinstance(value, bytes):
+            chunks.append(np.frombuffer(value, "<f4"))
+        elif field == 2 and isinstance(value, bytes):  # packed, as newer writers may do
+            shape += [number for number, _ in _varints(value)]
+        elif field == 2 and isinstance(value, int):
+            shape.append(value)
+    values = np.concatenate(chunks)
+    return values.reshape(shape) if shape else values
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Yield (field number, value) of a message: int for varints, bytes for the rest."""
+    at = 0
+    while at < len(message):
+        key, at = _varint(message, at)
+        wire = key & 7
+        if wire == VARINT:
+            value, at = _varint(message, at)
+            yield key >> 3, value
+            continue
+        if wire == BYTES:
+            length, at = _varint(message, at)
+        elif wire in (FIXED64, FIXED32):
+            length = 8 if wire == FIXED64 else 4
+        else:
+            raise ValueError(f"wire type {wire}")
+        if at + length > len(message):
+            raise ValueError("cut off")
+        yield key >> 3, message[at : at + length]
+        at += length
+
+
+def _varints(message: bytes) -> Iterator[tuple[int, int]]:
+    at = 0
+    while at < len(message):
+        value, at = _varint(message, at)
+        yield value, at
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    """Return the number at ``at``, 7 bits a byte from the lowest, and where it ends."""
+    value = shift = 0
+    while True:
+        byte = message[at]
+        value |= (byte & 0x7F) << shift
+        at += 1
+        if byte < 0x80:
+            return value, at
+        shift += 7
+
+
+def read_mat(path: str | Path) -> Parameters:
+    """Return the parameters in a ``.mat`` file; V=1 and M=2 work, unlike in the old package."""
+    path = Path(path)
+    try:
+        content = scipy.io.loadmat(path)
+        Cs, Rs, mus, subs = (np.asarray(content[n]) for n in ("Cs", "Rs", "mus", "subs"))
+    except OSError as error:
+        raise LOPQError(f"cannot read {path}: {error}") from error
+    except (KeyError, ValueError, NotImplementedError) as error:
+        raise LOPQError(f"{path} is not a model of the old package, or damaged") from error
+    # scipy drops nothing, but MATLAB itself drops trailing axes of length 1.
+    shapes = [(2, *Cs.shape[1:3]), (2, *Rs.shape[1:4]), (2, *mus.shape[1:3]), (2, *subs.shape[1:4])]
+    restored = (a.reshape(s) for a, s in zip((Cs, Rs, mus, subs), shapes, strict=True))
+    Cs, Rs, mus, subs = restored
+    return list(Cs), list(Rs), list(mus), list(subs)

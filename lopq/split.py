@@ -1,0 +1,173 @@
+"""One split of the model: the cells of a range of dimensions, with a rotation for each.
+
+A model has one split over all dimensions (`split="single"`), or two over a half each, whose
+pairs of cells form an inverted multi-index (`split="multi"`; Babenko, Lempitsky, CVPR 2012).
+"""
+
+from dataclasses import dataclass, field
+
+import faiss
+import numpy as np
+
+from lopq.codebooks import Codebooks, kmeans, train_centroids
+from lopq.errors import LOPQError
+from lopq.grouping import filled_groups, group_rows
+from lopq.rotations import (
+    alternate,
+    balanced_rotation,
+    nearest_cells,
+    pca_rotations,
+    rotate,
+)
+
+ROTATIONS = ("procrustes", "pca", "global", "none")
+WARM_START_ITERATIONS = 5  # k-means rounds of codebooks that the alternation refines
+
+
+@dataclass(frozen=True)
+class Training:
+    """How to fit a split: see `LOPQModel.fit` for the meaning of each."""
+
+    rotation: str = "procrustes"
+    bits: int = 8
+    coarse_iterations: int = 20
+    local_iterations: int = 20
+    rotation_iterations: int = 25
+    n_init: int = 1
+    seed: int = 0
+    progress: bool | None = None
+
+
+@dataclass(frozen=True)
+class Split:
+    """The parameters of one split; V cells of dim dimensions.
+
+    Args:
+        C: (V, dim) float32 cell centroids.
+        R: (V, dim, dim) float32 rotations; a zero stride says that all cells share one.
+        mu: (V, dim) float32 mean residual of each cell.
+        subs: (M, n_entry, dim / M) float32 codebooks.
+        errors: Mean squared error before each round of training.
+    """
+
+    C: np.ndarray
+    R: np.ndarray
+    mu: np.ndarray
+    subs: np.ndarray
+    errors: list[float] = field(default_factory=list)
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of the split."""
+        return int(self.C.shape[1])
+
+    def nearest_cell(self, rows: np.ndarray) -> np.ndarray:
+        """Return (n,) int64 the cell of each row: that of the nearest centroid."""
+        return assign(rows, self.C)
+
+    def project(self, rows: np.ndarray, cells: np.ndarray) -> np.ndarray:
+        """Return R_c (x - C_c - mu_c) for each row x (n, dim) and its cell c (n,)."""
+        order, offsets = group_rows(cells, len(self.C))
+        sorted_cells = cells[order]
+        residuals = rows[order] - (self.C[sorted_cells] + self.mu[sorted_cells])
+        projected = np.empty_like(residuals)
+        projected[order] = rotate(residuals, offsets, self.R)
+        return projected
+
+    def restore(self, projected: np.ndarray, cells: np.ndarray) -> np.ndarray:
+        """Undo `project`: return R_c' y + C_c + mu_c."""
+        order, offsets = group_rows(cells, len(self.C))
+        rows = np.empty_like(projected)
+        rows[order] = rotate(projected[order], offsets, self.R.transpose(0, 2, 1))
+        return rows + self.C[cells] + self.mu[cells]
+
+
+def assign(rows: np.ndarray, C: np.ndarray) -> np.ndarray:
+    """Return (n,) int64 the nearest centroid of each row."""
+    return faiss.knn(np.ascontiguousarray(rows), np.ascontiguousarray(C), 1)[1][:, 0]
+
+
+def fit_split(
+    rows: np.ndarray,
+    V: int,
+    M: int,
+    n_entry: int,
+    training: Training,
+    C: np.ndarray | None = None,
+    R: np.ndarray | None = None,
+    mu: np.ndarray | None = None,
+    subs: np.ndarray | None = None,
+) -> Split:
+    """Fit what is None to ``rows`` (n, dim) float32, and keep what is given."""
+    if C is None:
+        if len(rows) < V:
+            raise LOPQError(f"V={V} cells need at least {V} training vectors; got {len(rows)}")
+        C = kmeans(rows, V, training.coarse_iterations, training.seed, training.n_init)
+    order, offsets = group_rows(assign(rows, C), V)
+    residuals = rows[order] - np.repeat(C, np.diff(offsets), axis=0)
+    if mu is None:
+        mu = cell_means(residuals, offsets)
+    residuals -= np.repeat(mu, np.diff(offsets), axis=0)
+    if R is None and training.rotation in ("procrustes", "global"):
+        return _fit_learned(residuals, offsets, C, mu, subs, (M, n_entry), training)
+    if R is None:
+        R = _fixed_rotations(residuals, offsets, M, training.rotation)
+    if subs is None:
+        rotated = rotate(residuals, offsets, R)
+        seed, n_init = training.seed, training.n_init
+        subs = train_centroids(rotated, M, n_entry, training.local_iterations, seed, n_init)
+    return Split(C, R, mu, subs)
+
+
+def cell_means(residuals: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Return the (V, dim) mean of each cell's rows; zero where it has none."""
+    means = np.zeros((len(offsets) - 1, residuals.shape[1]), np.float32)
+    for cell, rows in filled_groups(offsets):
+        means[cell] = residuals[rows].mean(axis=0, dtype=np.float64)
+    return means
+
+
+def _fixed_rotations(
+    residuals: np.ndarray, offsets: np.ndarray, M: int, rotation: str
+) -> np.ndarray:
+    if rotation == "pca":
+        return pca_rotations(residuals, offsets, M)
+    identity = np.eye(residuals.shape[1], dtype=np.float32)
+    return shared_rotation(identity, len(offsets) - 1)
+
+
+def shared_rotation(rotation: np.ndarray, V: int) -> np.ndarray:
+    """Return a read-only (V, dim, dim) view that repeats one rotation without copying it."""
+    return np.broadcast_to(rotation, (V, *rotation.shape))
+
+
+def _fit_learned(
+    residuals: np.ndarray,
+    offsets: np.ndarray,
+    C: np.ndarray,
+    mu: np.ndarray,
+    subs: np.ndarray | None,
+    shape: tuple[int, int],
+    training: Training,
+) -> Split:
+    V = len(C)
+    M, n_entry = shape
+    start = balanced_rotation(residuals, M)
+    warm = subs
+    if warm is None:
+        n_iter = WARM_START_ITERATIONS
+        warm = train_centroids(residuals @ start.T, M, n_entry, n_iter, training.seed)
+    local = training.rotation == "procrustes"
+    groups = offsets if local else offsets[[0, -1]]
+    rotations, codebooks, errors = alternate(
+        residuals,
+        groups,
+        np.repeat(start[None], len(groups) - 1, axis=0),
+        Codebooks(warm, training.bits),
+        training.rotation_iterations,
+        near=nearest_cells(C) if local and V > 1 else None,
+        learn_codebooks=subs is None,
+        progress=training.progress,
+    )
+    R = rotations if local else shared_rotation(rotations[0], V)
+    return Split(C, R, mu, codebooks.centroids, errors)
