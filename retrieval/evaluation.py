@@ -22,6 +22,7 @@ DEFINITIONS = {
     "map@k_hits": "the same sum / hits among the first k; for comparison with the original only",
     "map@R": "mean of: sum of the precisions at the hits among the first R / R",
     "map": "mean of the average precision over the whole ranking",
+    "recall@k vs exact": "share of the exact first k that the approximate first k hold",
 }
 
 

@@ -177,6 +177,11 @@ LOPQ_INDEX = File(
     _stage("process_data.nns"),
     "the fitted LOPQ model and the codes of the database (format: docs/lopq.md)",
 )
+LOPQ_RECORD = Json(
+    "lopq.json",
+    _stage("process_data.nns"),
+    "what lopq.index was fitted on: the hash of the database, and the options",
+)
 CONTACT_SHEET = File(
     "contact_sheet.png",
     _stage("process_data.contact_sheet"),
