@@ -51,6 +51,11 @@ class Ranking:
             }
         )
 
+    def best_and_worst(self, count: int) -> tuple[list[int], list[int]]:
+        """Return the positions of the queries with the highest and the lowest AP."""
+        order = np.argsort(self.average_precisions()["AP"].to_numpy(), kind="stable").tolist()
+        return order[::-1][:count], order[:count]
+
     def name(self, label: int) -> str:
         return self.names.get(int(label), f"class {label}")
 
@@ -128,6 +133,20 @@ def show_retrieved_query(data_dir: Path, index: int, is_valid: bool, k: int) -> 
         is_allowed=is_allowed,
     )
     return _with_images(data_dir, alone, ids, similarities, None).sheet([0], k)
+
+
+def class_overlap(data_dir: Path, is_valid: bool) -> pd.DataFrame:
+    """Return how many queries and gallery images each class has: Class, ClassName, two counts."""
+    task, names = load_task(data_dir, is_valid), load_names(data_dir)
+    counts = pd.DataFrame(
+        {
+            "n_query": pd.Series(task.query_labels).value_counts(),
+            "n_gallery": pd.Series(task.gallery_labels[task.is_allowed]).value_counts(),
+        }
+    )
+    counts = counts.fillna(0).astype("int64").rename_axis("Class").reset_index()
+    counts.insert(1, "ClassName", [names.get(label, "") for label in counts["Class"]])
+    return counts
 
 
 def load_names(data_dir: Path) -> dict[int, str]:

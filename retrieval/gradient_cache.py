@@ -62,16 +62,16 @@ def accumulate_gradients(
 
 @contextmanager
 def frozen_statistics(model: nn.Module) -> Iterator[None]:
-    """Let batch norm use the statistics of the batch without keeping them."""
+    """Let batch norm in training mode use the statistics of the batch without keeping them."""
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
+    tracked = [norm.track_running_stats for norm in norms]
     for norm in norms:
-        norm.momentum = 0.0
+        norm.track_running_stats = False
     try:
         yield
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+        for norm, is_tracked in zip(norms, tracked, strict=True):
+            norm.track_running_stats = is_tracked
 
 
 def micro_batch_that_fits(
