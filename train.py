@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 Negatives = Literal["tuple", "batch"]
 
+STEP_MULTIPLE = 32  # the number of images of a step is a multiple of it
+
 # Options that may differ between a run and its continuation without a word.
 FREE_OPTIONS = ("epoch", "start_epoch", "show_batch", "device", "weights")
 
@@ -94,17 +96,18 @@ class Trainer:
     def step(self, data: TrainingData, batch: np.ndarray) -> float:
         """Take one optimizer step, embedding each distinct image once, and return the loss."""
         rows, places = np.unique(batch, return_inverse=True)
-        images = torch.from_numpy(data.images[rows]).to(self.device)
+        # Repeats fill up the step: every new number of images would be compiled for anew.
+        padded = np.resize(rows, -(-len(rows) // STEP_MULTIPLE) * STEP_MULTIPLE)
+        images = torch.from_numpy(data.images[padded]).to(self.device)
+        labels = torch.from_numpy(data.labels[rows]).to(self.device)
         local_tuples = torch.from_numpy(places.reshape(batch.shape)).to(self.device)
-        loss_of = partial(tuples.tuple_loss, tuples=local_tuples, temperature=self.temperature)
-        if self.negatives == "batch":
-            labels = torch.from_numpy(data.labels[rows]).to(self.device)
-            loss_of = partial(
-                tuples.batch_loss,
-                tuples=local_tuples,
-                labels=labels,
-                temperature=self.temperature,
-            )
+
+        def loss_of(embeddings: torch.Tensor) -> torch.Tensor:
+            distinct = embeddings[: len(rows)]
+            if self.negatives == "batch":
+                return tuples.batch_loss(distinct, local_tuples, labels, self.temperature)
+            return tuples.tuple_loss(distinct, local_tuples, self.temperature)
+
         self.optimizer.zero_grad(set_to_none=True)
         loss = gradient_cache.accumulate_gradients(
             self.model,

@@ -23,6 +23,11 @@ class File:
     made_by: str  # the command, as it is typed
     holds: str  # one line of the README's table
 
+    @property
+    def form(self) -> str:
+        """What kind of file it is, for the README's table."""
+        return self.name.rpartition(".")[2]
+
     def at(self, data_dir: Path, name: str | None = None) -> Path:
         return Path(data_dir) / (name or self.name)
 
@@ -42,7 +47,7 @@ class Array(File):
     axes: tuple[str | int, ...]
 
     @property
-    def shape(self) -> str:
+    def form(self) -> str:
         return f"{self.dtype} ({', '.join(map(str, self.axes))}{',' * (len(self.axes) == 1)})"
 
     def load(self, data_dir: Path, name: str | None = None) -> np.ndarray:
@@ -66,7 +71,7 @@ class Array(File):
         fixed = zip(array.shape, self.axes, strict=False)
         if not fits or any(isinstance(axis, int) and length != axis for length, axis in fixed):
             raise InputError(
-                f"{path} holds {array.dtype} {array.shape}, not {self.shape}; "
+                f"{path} holds {array.dtype} {array.shape}, not {self.form}; "
                 f"it is made by: {self.made_by}"
             )
         return array
@@ -77,6 +82,10 @@ class Table(File):
     """A ``.csv`` file and the columns it must have, with their dtypes; more columns may follow."""
 
     columns: dict[str, str]
+
+    @property
+    def form(self) -> str:
+        return ", ".join(self.columns)
 
     def load(self, data_dir: Path, name: str | None = None) -> pd.DataFrame:
         path = self.found(data_dir, name)

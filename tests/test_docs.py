@@ -1,0 +1,84 @@
+"""The README's commands parse, and its table of files is that of the code."""
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from retrieval import layout
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def commands(text: str) -> list[str]:
+    """Return every command line of ours in ``text``, with continued lines joined."""
+    joined = re.sub(r"\\\n\s*", " ", text)
+    found = re.findall(r"^\s*(?:\$\(PY\)|python3?) (.+)$", joined, re.MULTILINE)
+    return [line.split(" #")[0].strip() for line in found if ".venv" not in line]
+
+
+def parse(command: str) -> None:
+    first, *rest = shlex.split(command.replace("$(DEMO)", "demo"))
+    if first == "-m":
+        name, *arguments = rest
+    else:
+        name, arguments = first.removesuffix(".py").replace("/", "."), rest
+    if name in ("venv", "pip", "pytest"):
+        return
+    if arguments == ["-h"]:
+        assert (ROOT / (name.replace(".", "/") + ".py")).is_file()
+        return
+    importlib.import_module(name).make_parser().parse_args(arguments)
+
+
+@pytest.mark.parametrize("command", sorted(set(commands(README))))
+def test_every_command_of_the_readme_parses(command: str) -> None:
+    parse(command)
+
+
+@pytest.mark.parametrize("command", sorted(set(commands(MAKEFILE))))
+def test_every_command_of_the_demo_parses(command: str) -> None:
+    parse(command)
+
+
+ORIGINAL = """
+python -m compcars.data_info --dpath=~/ir/
+python -m compcars.test_data_info --dpath=~/ir/
+python -m process_data.image_matrix --dpath=~/ir/ --image_info=car_front.csv --image_root_path=Image_data/data/image/ --mname=imageset.npy
+python -m process_data.image_matrix --dpath=~/ir/ --image_info=tindexinfo.csv --image_root_path=Image_data/sv_data/image/ --mname=test_image.npy
+python -m process_data.make_train_valid --dpath=ir
+python process_data/data_info.py -h
+python train.py --dpath=~/ir/ --save_path=~/ir/para/ --batch_size=64 --epoch=2 --show_batch=5 --lr=0.0001 --lr_shrink=0.9 --arch=resnet50
+python build_image_db.py --dpath=~/ir/ --save_path=~/ir/para/model.ep0 --batch_size=64 --input=imageset.npy --output=database.npy --arch=resnet50
+python build_image_db.py --dpath=~/ir/ --save_path=~/ir/para/model.ep0 --batch_size=64 --input=test_image.npy --output=tdatabase.npy --arch=resnet50
+python -m process_data.mask_data --dpath=~/ir/
+python -m process_data.mips --dpath=ir --batch_size=1024 --k=20 --isValid=1 --to_test=valid_for_test.npy --test_matrix=database.npy
+python -m process_data.mips --dpath=ir --batch_size=1024 --k=20
+python -m process_data.nns --dpath=ir --dimension=32 --k=20 --isValid=1 --to_test=valid_for_test.npy --test_matrix=database.npy
+python -m process_data.nns --dpath=ir --dimension=32 --k=20
+"""  # noqa: E501
+
+
+@pytest.mark.parametrize("command", commands(ORIGINAL))
+def test_the_original_commands_are_in_the_readme(command: str) -> None:
+    assert command in commands(README)
+    parse(command)
+
+
+def test_the_table_of_files_is_that_of_the_code() -> None:
+    rows = re.findall(r"^\| `([^`|]+)` \| ([^|]*) \| ([^|]*) \|$", README, re.MULTILINE)
+    expected = [
+        (file.name, file.form, file.holds.replace("|", "\\|")) for file in layout.declared()
+    ]
+    assert rows == expected
+
+
+def test_every_picture_and_document_that_is_linked_exists() -> None:
+    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/experiments.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
+            assert (ROOT / name).parent.joinpath(target).exists(), f"{name} links {target}"
