@@ -88,6 +88,8 @@ def run(
         "seed": seed,
     }
     _check({**options, "workers": 1 if workers is None else workers})
+    if Path(data_dir).exists() and not Path(data_dir).is_dir():
+        raise InputError(f"{data_dir} is no folder; choose another --dpath")
     root = Path(data_dir) / FOLDER
     if _is_drawn(root, options):
         log.info("%s holds this sample already", root)

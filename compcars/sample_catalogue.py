@@ -11,8 +11,10 @@ import numpy as np
 from compcars.drawing.designs import Design, draw_designs, facelift
 
 # Position in the catalogue -> what is done to the model's name.
-NAME_QUIRKS = {0: "{} ", 1: " {}", 2: "{} π", 3: "丰田{}"}
+NAME_QUIRKS = {0: "{} ", 1: " {}", 2: "{} π", 3: "风驰{}"}
 SURVEILLANCE_NAME_QUIRKS = {1: "{}’"}  # a stray apostrophe that the web-nature name has not
+STARTS = ["b", "br", "c", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "tr", "v", "z"]
+VOWELS, ENDS = list("aeiou"), list("lnrsx")
 UNUSED_MAKE_ID = 2
 SECOND_ID_ABOVE = 255  # later model ids need two bytes, in the real files as well
 LEFT_OUT_OF_SURVEILLANCE = 6  # one model in so many
@@ -101,13 +103,8 @@ def _model_name(model: Model, make_name: str, rng: np.random.Generator) -> str:
 
 def _word(rng: np.random.Generator) -> str:
     """Return an invented word of two or three syllables."""
-    starts, vowels, ends = (
-        ["b", "br", "c", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "tr", "v", "z"],
-        "aeiou",
-        ["l", "n", "r", "s", "x"],
-    )
-    syllables = [rng.choice(starts) + rng.choice(list(vowels)) for _ in range(rng.integers(2, 4))]
-    return "".join(syllables) + str(rng.choice(ends))
+    syllables = [rng.choice(STARTS) + rng.choice(VOWELS) for _ in range(rng.integers(2, 4))]
+    return "".join(syllables) + str(rng.choice(ENDS))
 
 
 def _with_surveillance_ids(models: list[Model], rng: np.random.Generator) -> list[Model]:

@@ -38,11 +38,9 @@ def web_shots(catalogue: Catalogue, images: int, others: int, seed: int) -> Iter
             key = (seed, 20, WEB, model.number, i)
             rng = np.random.default_rng((*key, 0))
             year = int(rng.choice(model.years))
-            stem = _stem(rng)
-            if i == images - 1 and model.number == 1:  # a file name that two models share
-                stem = _stem(np.random.default_rng((seed, 20, WEB, 0, i, 1)))
-            if i == images - 1 and model.number == 0:
-                stem = _stem(np.random.default_rng((*key, 1)))
+            # One file name occurs under two models.
+            shared = model.number < 2 and i == images - 1
+            stem = _stem(np.random.default_rng((seed, 21)) if shared else rng)
             yield Shot(
                 PurePosixPath(str(model.make_id), str(model.model_id), _year(model, year, i), stem),
                 model.later_design if year == model.years[-1] else model.design,

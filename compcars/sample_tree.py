@@ -90,7 +90,7 @@ def write_surveillance_lists(
     write_mat(root / "sv_make_model_name.mat", sv_make_model_name=cell(rows))
     codes = [-1 if i % UNRECOGNIZED_EVERY == 7 else code for i, code in enumerate(colors)]
     paths = [f"{shot.path}.jpg" for shot in shots]
-    pairs = ((path, np.int16([[code]])) for path, code in zip(paths, codes, strict=True))
+    pairs = ((path, np.array([[code]], np.int16)) for path, code in zip(paths, codes, strict=True))
     write_mat(root / "color_list.mat", color_list=cell(pairs))
     train, test = [], []
     for model in watched:
@@ -122,7 +122,7 @@ def cell(rows: Iterable[Sequence[object]]) -> np.ndarray:
 
 
 def write_mat(path: Path, **variables: np.ndarray) -> None:
-    """Write a MATLAB version 5 file; its header carries no date, so equal values give equal bytes."""
+    """Write a MATLAB version 5 file, without the date in its header: equal values, equal bytes."""
     buffer = io.BytesIO()
     savemat(buffer, variables)
     path.write_bytes(MAT_HEADER + buffer.getvalue()[len(MAT_HEADER) :])

@@ -41,7 +41,7 @@ class Easel:
 
     def gray(self, low: float, high: float) -> Tone:
         """Return the color of a surface of a random, nearly gray pigment."""
-        return self.tone(self.rng.uniform(low, high) * self.rng.uniform(0.75, 1.25, 3))
+        return self.tone(self.rng.uniform(low, high) * self.rng.uniform(0.88, 1.12, 3))
 
 
 def backdrop(

@@ -41,8 +41,9 @@ def car_mesh(design: Design) -> Mesh:
 def _surfaces(design: Design) -> Surfaces:
     b = design.body
     body = _body_shell(b, design.flank.crease)
-    nose, foot = b.length / 2 - b.hood, -b.length / 2 + b.tail
-    crown = np.interp(body.x, [-b.length / 2, foot, nose, b.length / 2], [0.02, 0.03, 0.07, 0.045])
+    half = b.length / 2
+    knots = [-half, -half + 0.2, -half + b.tail + 0.2, half - b.hood, half - 0.3, half]
+    crown = np.interp(body.x, knots, [0.0, 0.03, 0.03, 0.07, 0.05, 0.0])
     glasshouse = _glass_shell(b, body)
     rise = 0.05 * np.sin(np.pi * np.linspace(0.12, 0.92, STATIONS))
     return Surfaces(body, lid(body, crown, b.dome), glasshouse, lid(glasshouse, rise))
@@ -60,9 +61,7 @@ def _body_shell(b: Body, crease: float) -> Shell:
     nose = b.lean * above**1.8 + 0.10 * below**2
     tail = 0.10 * above**2 + 0.10 * below**2
     swell = 1 - 0.05 * below**2 - 0.04 * above**2
-    swell -= 0.022 * np.exp(
-        -(((LEVELS - crease + 0.07) / 0.06) ** 2)
-    )  # light falls into the crease
+    swell -= 0.022 * np.exp(-(((LEVELS - crease + 0.07) / 0.06) ** 2))  # the crease of the flank
     return Shell(
         half - nose, tail - half, b.width / 2 * swell, x, low, high, power=7.5 - 3.5 * b.roundness
     )
@@ -98,8 +97,8 @@ def _smooth(x: np.ndarray, knots: list[float], values: list[float]) -> np.ndarra
 
 
 def _add_body(builder: Builder, design: Design, surfaces: Surfaces) -> None:
-    around = np.linspace(-4, 4, 129)
-    upward = np.linspace(0, 1, 23)
+    around = np.linspace(-4, 4, 145)
+    upward = np.linspace(0, 1, 27)
     builder.add(grid_quads(surfaces.body(around, upward[:, None])), Material.PAINT, Layer.BODY)
     along = 4 * (0.5 - 0.5 * np.cos(np.pi * np.linspace(0, 1, 45)))
     across = np.linspace(1, -1, 15)
@@ -108,20 +107,14 @@ def _add_body(builder: Builder, design: Design, surfaces: Surfaces) -> None:
     b = design.body
     skirt = region(surfaces.body, 1.02, 2.98, 0.0, 0.10)
     builder.patch(skirt, Material.TRIM, Layer.BODY, grid=(10, 1), both=True)
-    for q, top_v in ((_q_of(b, b.length / 2 - b.hood - 0.1), 1), (2.0 + 0.12, 1), (2.62, 0.98)):
-        line = region(surfaces.body, q, q + 0.008, 0.12, top_v)
-        builder.patch(line, Material.GAP, grid=(1, 8), both=True)
+    for q in (1 + (b.hood + 0.1) / (b.length / 2), 2.12, 2.62):  # shut lines of the doors
+        line = region(surfaces.body, q, q + 0.008, 0.12, 1.0)
+        builder.patch(line, Material.GAP, grid=(1, 8), flank=True)
+    metal = Material.CHROME if design.flank.window_frame else Material.TRIM
     for q in (1.95, 2.47):
-        handle = region(
-            surfaces.body, q, q + 0.09, design.flank.crease + 0.02, design.flank.crease + 0.07
-        )
-        builder.patch(
-            handle, Material.CHROME if design.flank.window_frame else Material.TRIM, both=True
-        )
-
-
-def _q_of(b: Body, x: float) -> float:
-    return 2 - x / (b.length / 2)
+        low = design.flank.crease + 0.02
+        handle = region(surfaces.body, q, q + 0.09, low, low + 0.05)
+        builder.patch(handle, metal, flank=True)
 
 
 def _add_glasshouse(builder: Builder, design: Design, surfaces: Surfaces) -> None:
@@ -136,14 +129,14 @@ def _add_glasshouse(builder: Builder, design: Design, surfaces: Surfaces) -> Non
     on = Layer.ON_GLASSHOUSE
     screen = region(shell, -0.95, 0.95, 0.04, [0.90, 0.93, 0.94, 0.93, 0.90])
     builder.patch(screen.part(-0.01, 1.01, -0.03, 1.02), Material.TRIM, on, (16, 1))
-    builder.patch(screen, Material.GLASS, on, (20, 8))
+    builder.patch(screen, Material.GLASS, on, (28, 14))
     for s in (0.16, 0.66):  # head rests
         seat = screen.part(s, s + 0.15, 0.18, 0.50)
         builder.patch(seat, Material.INTERIOR, on, (3, 1))
     builder.patch(screen.part(0.46, 0.54, 0.80, 0.92), Material.TRIM, on, (1, 1))
     back = region(facing_rear(shell), -0.90, 0.90, 0.10, [0.84, 0.90, 0.91, 0.90, 0.84])
     builder.patch(back.part(-0.01, 1.01, -0.04, 1.03), Material.TRIM, on, (12, 1))
-    builder.patch(back, Material.GLASS, on, (16, 6))
+    builder.patch(back, Material.GLASS, on, (22, 10))
     _add_side_windows(builder, design, shell)
     _add_mirrors(builder, design, surfaces)
     if flank.rails:
@@ -162,7 +155,7 @@ def _add_side_windows(builder: Builder, design: Design, shell: Shell) -> None:
     builder.patch(band, Material.TRIM, on, (12, 1), both=True)
     cuts = [0.0, 0.46, 0.84, 1.0] if flank.quarter else [0.0, 0.50, 1.0]
     for s0, s1 in pairwise(cuts):
-        builder.patch(band.part(s0 + 0.012, s1 - 0.012), Material.GLASS, on, (10, 5), both=True)
+        builder.patch(band.part(s0 + 0.012, s1 - 0.012), Material.GLASS, on, (12, 8), both=True)
 
 
 def _add_mirrors(builder: Builder, design: Design, surfaces: Surfaces) -> None:

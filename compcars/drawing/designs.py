@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from compcars.drawing.lamps import LAMPS, Lamp
+
 
 @dataclass(frozen=True)
 class Body:
@@ -48,12 +50,7 @@ class Face:
     frame: float  # width of the grille's frame; 0: none
     chrome: bool  # bars and frame of chrome, or black
     badge: str
-    lamp: str  # one of LAMPS
-    lamp_inner: float
-    lamp_outer: float  # above 1: wraps round the corner
-    lamp_low: float
-    lamp_height: float
-    lamp_slant: float  # rise from the inner to the outer end
+    lamp: Lamp
     light: str  # one of LIGHTS: the daytime running light
     projectors: int
     intake: str  # one of INTAKES
@@ -81,12 +78,7 @@ class Flank:
 class Tail:
     """The rear, in shell coordinates like the front (q from the middle of the rear)."""
 
-    lamp: str
-    lamp_inner: float
-    lamp_outer: float
-    lamp_low: float
-    lamp_height: float
-    lamp_slant: float
+    lamp: Lamp
     bar: str  # what joins the lamps: none, chrome, red
     plate_low: float
     pipes: int
@@ -127,16 +119,6 @@ BODIES = {
     "fastback": (4.85, 1.86, 1.40, 0.17, 0.74, 0.97, 1.04, 1.32, 0.85, 0.36, 1.15, 0.7, 0.20),
 }
 
-# Lower and upper edge of a lamp from its inner to its outer end, in heights of the lamp.
-LAMPS: dict[str, tuple[list[float], list[float]]] = {
-    "blade": ([0.42, 0.22, 0.10, 0.06, 0.18], [0.52, 0.62, 0.70, 0.80, 0.90]),
-    "block": ([0.04, 0.0, 0.0, 0.0, 0.04], [0.96, 1.0, 1.0, 1.0, 0.96]),
-    "drop": ([0.40, 0.10, 0.0, 0.12, 0.62], [0.55, 0.80, 0.95, 1.05, 1.00]),
-    "claw": ([-0.20, 0.10, 0.34, 0.46, 0.56], [0.45, 0.70, 0.84, 0.95, 1.05]),
-    "wedge": ([0.0, 0.04, 0.10, 0.22, 0.40], [0.60, 0.78, 0.90, 1.0, 1.06]),
-    "hook": ([0.55, 0.50, 0.30, -0.15, -0.25], [0.85, 0.92, 1.0, 1.05, 1.05]),
-    "round": ([0.5, 0.12, 0.02, 0.0, 0.02, 0.12, 0.5], [0.5, 0.88, 0.98, 1.0, 0.98, 0.88, 0.5]),
-}
 GRILLES = ("trapezoid", "hexagon", "shield", "kidney", "smile", "slot", "oval", "stacked")
 PATTERNS = ("horizontal", "vertical", "mesh", "single", "cross")
 LIGHTS = ("none", "below", "above", "edge", "ring")
@@ -165,13 +147,13 @@ def draw_designs(n_model: int, seed: int) -> list[Design]:
         family = np.random.default_rng([seed, 1, make])
         rng = np.random.default_rng([seed, 2, i])
         chrome, frame = bool(family.random() < 0.6), float(family.choice([0.0, 0.02, 0.035]))
-        face = _face(rng, sibling)
+        shape = str(lamps[(2 * make + sibling) % len(lamps)])
+        face = _face(rng, sibling, shape)
         face = replace(
             face,
             grille=str(grilles[make % len(grilles)]),
             pattern=str(patterns[make % len(patterns)]),
             badge=str(badges[make % len(badges)]),
-            lamp=str(lamps[(2 * make + sibling) % len(lamps)]),
             chrome=chrome,
             frame=frame,
         )
@@ -223,27 +205,28 @@ def _body(rng: np.random.Generator, kind: str) -> Body:
     )
 
 
-def _face(rng: np.random.Generator, sibling: int) -> Face:
-    """Return the face of a make's ``sibling``-th model, but for what its family decides."""
-    lamp_inner = rng.uniform(0.46, 0.68)
-    lamp_height = (0.22, 0.34, 0.27, 0.40)[sibling] * rng.uniform(0.9, 1.1)
-    lamp_low = rng.uniform(0.86, 0.92) - lamp_height
+def _face(rng: np.random.Generator, sibling: int, shape: str) -> Face:
+    """Return the face of a make's ``sibling``-th model, but for what the family shares."""
+    lamp_inner = rng.uniform(0.42, 0.68)
+    lamp_height = (0.21, 0.37, 0.28, 0.46)[sibling] * rng.uniform(0.9, 1.1)
     return Face(
         grille="",
         pattern="",
         bars=int(rng.integers(3, 6)),
-        grille_width=min(rng.uniform(0.30, 0.62), lamp_inner + 0.02),
+        grille_width=min(rng.uniform(0.28, 0.66), lamp_inner + 0.02),
         grille_top=rng.uniform(0.86, 0.95),
-        grille_height=(0.22, 0.34, 0.46, 0.28)[(sibling + int(rng.integers(2))) % 4],
+        grille_height=(0.22, 0.36, 0.50, 0.29)[(sibling + int(rng.integers(2))) % 4],
         frame=0.0,
         chrome=True,
         badge="",
-        lamp="",
-        lamp_inner=lamp_inner,
-        lamp_outer=rng.uniform(0.99, 1.14),
-        lamp_low=lamp_low,
-        lamp_height=lamp_height,
-        lamp_slant=rng.uniform(-0.02, 0.12),
+        lamp=Lamp(
+            shape,
+            inner=lamp_inner,
+            outer=rng.uniform(0.99, 1.14),
+            low=rng.uniform(0.86, 0.92) - lamp_height,
+            height=lamp_height,
+            slant=rng.uniform(-0.02, 0.12),
+        ),
         light=str(rng.choice(LIGHTS)),
         projectors=int(rng.integers(1, 3)),
         intake=INTAKES[(sibling + int(rng.integers(3))) % len(INTAKES)],
@@ -271,12 +254,14 @@ def _flank(rng: np.random.Generator, body: Body) -> Flank:
 def _tail(rng: np.random.Generator, sibling: int) -> Tail:
     height = (0.20, 0.30, 0.38, 0.26)[sibling] * rng.uniform(0.9, 1.1)
     return Tail(
-        lamp=str(rng.choice(list(LAMPS))),
-        lamp_inner=rng.uniform(0.45, 0.72),
-        lamp_outer=rng.uniform(1.01, 1.12),
-        lamp_low=rng.uniform(0.84, 0.92) - height,
-        lamp_height=height,
-        lamp_slant=rng.uniform(-0.03, 0.08),
+        lamp=Lamp(
+            str(rng.choice(list(LAMPS))),
+            inner=rng.uniform(0.45, 0.72),
+            outer=rng.uniform(1.01, 1.12),
+            low=rng.uniform(0.84, 0.92) - height,
+            height=height,
+            slant=rng.uniform(-0.03, 0.08),
+        ),
         bar=str(rng.choice(["none", "chrome", "red"])),
         plate_low=float(rng.choice([0.30, 0.56])),
         pipes=int(rng.integers(0, 3)),

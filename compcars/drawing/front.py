@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from compcars.drawing.designs import LAMPS, Design, Face
+from compcars.drawing.designs import Design, Face
 from compcars.drawing.mesh import Builder, Layer, Material
 from compcars.drawing.surfaces import Region, Shell, Surface, bowl, disc, region
 
@@ -14,39 +14,9 @@ def add(builder: Builder, design: Design, shell: Shell) -> None:
     face = design.face
     _add_lower(builder, face, shell)
     _add_grille(builder, face, shell)
-    lamp = lamp_region(
-        shell,
-        face.lamp,
-        face.lamp_inner,
-        face.lamp_outer,
-        face.lamp_low,
-        face.lamp_height,
-        face.lamp_slant,
-    )
-    _add_headlamp(builder, face, lamp)
+    _add_headlamp(builder, face, face.lamp.on(shell))
     _add_badge(builder, face, shell)
     add_plate(builder, shell, 0.35)
-
-
-def lamp_region(
-    surface: Surface,
-    shape: str,
-    inner: float,
-    outer: float,
-    low: float,
-    height: float,
-    slant: float,
-) -> Region:
-    """Return the outline of the left lamp."""
-    lower, upper = LAMPS[shape]
-    rise_low, rise_high = np.linspace(0, slant, len(lower)), np.linspace(0, slant, len(upper))
-    return region(
-        surface,
-        inner,
-        outer,
-        low + height * np.array(lower) + rise_low,
-        low + height * np.array(upper) + rise_high,
-    )
 
 
 def _add_headlamp(builder: Builder, face: Face, lamp: Region) -> None:

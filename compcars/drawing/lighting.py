@@ -105,7 +105,7 @@ def shade(
     half = toward_eye + light.sun_direction
     half /= np.linalg.norm(half, axis=1, keepdims=True)
     highlight = (
-        np.clip((normals * half).sum(axis=1), 0, 1)[:, None] ** 90 * _GLOSS[material][:, None]
+        np.clip((normals * half).sum(axis=1), 0, 1)[:, None] ** 45 * _GLOSS[material][:, None]
     )
     glow = _GLOW_OFF[material] + light.lamps * (_GLOW_ON - _GLOW_OFF)[material]
 
@@ -121,8 +121,8 @@ def surroundings(direction: np.ndarray, light: Light) -> np.ndarray:
     sky = light.horizon + (light.zenith - light.horizon) * np.clip(z, 0, 1) ** 0.6
     wall = 0.25 * light.horizon + 0.1 * light.ground
     road = light.ground * (0.35 + 0.5 * np.clip(-z, 0, 1))
-    above = np.clip((z - skyline) / 0.06, 0, 1)
-    below = np.clip(0.5 + z / 0.05, 0, 1)
+    above = np.clip((z - skyline) / 0.14, 0, 1)
+    below = np.clip(0.5 + z / 0.12, 0, 1)
     return road + below * (wall + above * (sky - wall) - road)
 
 

@@ -55,7 +55,7 @@ class Mesh:
     normals: np.ndarray  # (n, 3) unit length, outward
     material: np.ndarray  # (n,) int
     layer: np.ndarray  # (n,) int
-    side: np.ndarray  # (n,) 1: sticks out on the left, -1: on the right, 0: neither
+    side: np.ndarray  # (n,) 1: to be seen from the left only, -1: from the right only, 0: neither
 
     @property
     def middles(self) -> np.ndarray:
@@ -80,11 +80,16 @@ class Builder:
         layer: Layer = Layer.ON_BODY,
         grid: tuple[int, int] = (6, 1),
         both: bool = False,
+        flank: bool = False,
     ) -> None:
-        """Add a region in ``grid`` columns and rows, and its mirror image if ``both``."""
-        self.add(region.quads(*grid), material, layer)
-        if both:
-            self.add(region.mirrored().quads(*grid), material, layer)
+        """Add a region in ``grid`` columns and rows.
+
+        ``both`` adds its mirror image, ``flank`` marks the two as parts of the left and the right
+        flank.
+        """
+        self.add(region.quads(*grid), material, layer, int(flank))
+        if both or flank:
+            self.add(region.mirrored().quads(*grid), material, layer, -int(flank))
 
     def mesh(self) -> Mesh:
         corners = np.concatenate(self._quads)

@@ -11,10 +11,10 @@ from compcars.drawing.car import car_mesh
 from compcars.drawing.designs import Design
 from compcars.drawing.lighting import draw_paint
 from compcars.drawing.render import SUPERSAMPLING, draw_car, projected_box
-from compcars.drawing.scene import draw_scene
+from compcars.drawing.scene import Scene, draw_scene
 
 # viewpoint of the labels: lowest and highest azimuth from the front, in degrees, either side
-VIEWPOINTS = {1: (0, 13), 2: (166, 180), 3: (77, 103), 4: (20, 58), 5: (122, 160), -1: (0, 180)}
+VIEWPOINTS = {1: (0, 13), 2: (166, 180), 3: (77, 103), 4: (20, 45), 5: (122, 160), -1: (0, 180)}
 PLATES = ((0.02, 0.06, 0.35), (0.75, 0.75, 0.72), (0.70, 0.50, 0.05), (0.03, 0.03, 0.04))
 
 
@@ -36,13 +36,10 @@ def take_photo(
     camera = _camera(viewpoint, rng).framed(
         mesh.corners.reshape(-1, 3),
         size,
-        fill=rng.uniform(0.68, 0.99) if rng.random() < 0.95 else rng.uniform(1.0, 1.08),
-        at=(rng.uniform(0.15, 0.85), rng.uniform(0.35, 0.85)),
+        fill=rng.uniform(0.80, 0.99) if rng.random() < 0.95 else rng.uniform(1.0, 1.08),
+        at=(rng.uniform(0.2, 0.8), rng.uniform(0.35, 0.8)),
     )
-    canvas = backdrop(scene, camera, size, (design.body.length, design.body.width), rng)
-    large = (size[0] * SUPERSAMPLING, size[1] * SUPERSAMPLING)
-    canvas = canvas.resize(large, Image.Resampling.BILINEAR)
-    draw_car(canvas, mesh, camera, scene.light, pigment, draw_plate(rng))
+    canvas = expose(design, scene, camera, size, pigment, rng)
     box = projected_box(mesh, camera, size)
     if rng.random() < 0.08:
         _add_occluder(canvas, box, rng)
@@ -50,15 +47,28 @@ def take_photo(
     return Photo(image, box, paint, int(rng.integers(68, 95)))
 
 
-def draw_plate(rng: np.random.Generator) -> np.ndarray:
-    """Return the color of a random number plate."""
-    return np.array(PLATES[int(rng.choice(len(PLATES), p=[0.6, 0.2, 0.15, 0.05]))])
+def expose(
+    design: Design,
+    scene: Scene,
+    camera: Camera,
+    size: tuple[int, int],
+    pigment: np.ndarray,
+    rng: np.random.Generator,
+) -> Image.Image:
+    """Return the picture of a car in a scene, SUPERSAMPLING times as large as ``size``."""
+    footprint = (design.body.length, design.body.width)
+    canvas = backdrop(scene, camera, size, footprint, rng)
+    large = (size[0] * SUPERSAMPLING, size[1] * SUPERSAMPLING)
+    canvas = canvas.resize(large, Image.Resampling.BILINEAR)
+    plate = np.array(PLATES[int(rng.choice(len(PLATES), p=[0.6, 0.2, 0.15, 0.05]))])
+    draw_car(canvas, car_mesh(design), camera, scene.light, pigment, plate)
+    return canvas
 
 
 def _camera(viewpoint: int, rng: np.random.Generator) -> Camera:
     azimuth = rng.uniform(*VIEWPOINTS[viewpoint]) * rng.choice([-1, 1])
     # The labels' -1 are views that fit none: here, from far above.
-    elevation = rng.uniform(2, 16) if viewpoint > 0 else rng.uniform(35, 60)
+    elevation = rng.uniform(3, 12) if viewpoint > 0 else rng.uniform(35, 60)
     return Camera.around_car(azimuth, elevation, rng.uniform(5.0, 10.0), rng.normal(0, 1.2))
 
 
@@ -79,11 +89,13 @@ def _add_occluder(
             cx, cy = rng.normal(corner, (x2 - x1) * 0.08), rng.normal(y1, (y2 - y1) * 0.15)
             draw.ellipse((cx - wide, cy - wide / 2, cx + wide, cy + wide / 2), fill=tone)
     else:
-        top, head = y1 + (y2 - y1) * rng.uniform(-0.1, 0.2), wide * 0.9
-        draw.rounded_rectangle((x, top, x + 2.6 * wide, y2 * 1.05), radius=wide, fill=tone)
-        draw.ellipse(
-            (x + 0.4 * wide, top - 2 * head, x + 0.4 * wide + 2 * head, top), fill=(150, 115, 95)
-        )
+        top, foot = y1 + (y2 - y1) * rng.uniform(-0.1, 0.2), y2 * 1.04
+        hip, head = (top + foot) / 2, 0.045 * (foot - top)
+        draw.rounded_rectangle((x, top, x + 5 * head, hip + head), radius=2 * head, fill=tone)
+        for leg in (0.4, 2.7):
+            draw.rectangle((x + leg * head, hip, x + (leg + 1.9) * head, foot), fill=(28, 30, 38))
+        middle = x + 2.5 * head
+        draw.ellipse((middle - head, top - 2.6 * head, middle + head, top), fill=(150, 115, 95))
 
 
 def develop(

@@ -1,7 +1,7 @@
 """The rear of a car: lamps, lid, plate, bumper and exhausts."""
 
 from compcars.drawing.designs import Design, Tail
-from compcars.drawing.front import add_plate, lamp_region
+from compcars.drawing.front import add_plate
 from compcars.drawing.mesh import Builder, Material
 from compcars.drawing.surfaces import Region, Shell, Surface, disc, facing_rear, region
 
@@ -13,19 +13,11 @@ def add(builder: Builder, design: Design, shell: Shell) -> None:
     seam = region(surface, -0.74, 0.74, 0.44, 0.455)
     builder.patch(seam, Material.GAP, grid=(12, 1))
     builder.patch(region(surface, 0.735, 0.75, 0.44, 0.99), Material.GAP, grid=(1, 6), both=True)
-    lamp = lamp_region(
-        surface,
-        tail.lamp,
-        tail.lamp_inner,
-        tail.lamp_outer,
-        tail.lamp_low,
-        tail.lamp_height,
-        tail.lamp_slant,
-    )
+    lamp = tail.lamp.on(surface)
     if tail.bar != "none":
         middle = float((lamp.low[4] + lamp.high[4]) / 2)
         bar = region(
-            surface, -tail.lamp_inner - 0.05, tail.lamp_inner + 0.05, middle - 0.03, middle + 0.03
+            surface, -tail.lamp.inner - 0.05, tail.lamp.inner + 0.05, middle - 0.03, middle + 0.03
         )
         builder.patch(
             bar, Material.CHROME if tail.bar == "chrome" else Material.DEEP_RED, grid=(10, 1)

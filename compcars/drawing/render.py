@@ -7,15 +7,15 @@ from compcars.drawing.camera import Camera
 from compcars.drawing.lighting import Light, shade
 from compcars.drawing.mesh import Layer, Mesh
 
+FLANK = 0.85  # metres from the middle of a car to its flank, less than any has
 SUPERSAMPLING = 2  # edges are smoothed by drawing larger and averaging
 
 
 def visible_quads(mesh: Mesh, eye: np.ndarray) -> np.ndarray:
     """Return the indexes of the quads that face the camera, in drawing order."""
     facing = np.flatnonzero(((eye - mesh.middles) * mesh.normals).sum(axis=1) > 0)
-    # What sticks out on the far side, a mirror, is hidden by the body if by anything.
-    bearing = eye[1] / np.linalg.norm(eye)
-    far = mesh.side[facing] * bearing < -0.25
+    # Only from beyond the flank's plane is everything of a flank in front of the body.
+    far = (mesh.side[facing] != 0) & (mesh.side[facing] * eye[1] < FLANK)
     layer = np.where(far, Layer.BEHIND, mesh.layer[facing])
     return facing[np.argsort(layer, kind="stable")]
 

@@ -64,7 +64,7 @@ def lid(shell: Shell, crown: np.ndarray, dome: float = 0.0) -> Surface:
         x, y = edge[..., 0], edge[..., 1] * v
         rise = np.interp(x, shell.x, crown)
         bulge = dome * np.exp(-((v / 0.42) ** 6)) * np.clip((2 - q) * 3, 0, 1)
-        z = edge[..., 2] + (rise + bulge * (rise > 0.01)) * (1 - np.abs(v) ** 3)
+        z = edge[..., 2] + (rise + bulge * np.clip(rise / 0.05, 0, 1)) * (1 - np.abs(v) ** 3)
         return np.stack([x, y, z], axis=-1)
 
     return surface

@@ -1,21 +1,18 @@
 """A surveillance-nature image: a car's front cropped from a camera above the road."""
 
-from dataclasses import replace
-
 import numpy as np
 from PIL import Image, ImageFilter
 
-from compcars.drawing.backdrop import backdrop
 from compcars.drawing.camera import Camera
 from compcars.drawing.car import car_mesh
 from compcars.drawing.designs import Design
 from compcars.drawing.lighting import draw_paint
-from compcars.drawing.photo import Photo, develop, draw_plate
-from compcars.drawing.render import SUPERSAMPLING, draw_car, projected_box
+from compcars.drawing.photo import Photo, develop, expose
+from compcars.drawing.render import SUPERSAMPLING, projected_box
 from compcars.drawing.scene import Scene, draw_light
 
 HEADLAMPS = np.array([[-0.3, 0.68, 0.0], [-0.3, -0.68, 0.0]])  # behind the nose, from its top
-MOODS = {"overcast": 0.45, "sunny": 0.2, "dusk": 0.1, "night": 0.25}
+MOODS = {"overcast": 0.45, "sunny": 0.25, "dusk": 0.1, "night": 0.2}
 
 
 def watch(design: Design, width: int, rng: np.random.Generator) -> Photo:
@@ -25,22 +22,17 @@ def watch(design: Design, width: int, rng: np.random.Generator) -> Photo:
     scene = Scene("road", draw_light(rng, mood))
     paint, pigment = draw_paint(rng)
     side = max(int(width * rng.uniform(0.7, 1.1)), 16)
-    size = (side, max(int(side * rng.uniform(0.85, 1.05)), 16))
+    size = (side, max(int(side * rng.uniform(0.78, 0.98)), 16))
     camera = Camera.around_car(
-        rng.normal(0, 6), rng.uniform(10, 22), rng.uniform(9, 16), rng.normal(0, 1.5)
+        rng.normal(0, 6), rng.uniform(8, 18), rng.uniform(8, 14), rng.normal(0, 1.5)
     ).framed(
         mesh.corners.reshape(-1, 3),
         size,
-        fill=rng.uniform(0.88, 1.06),
+        fill=rng.uniform(0.82, 1.02),
         at=(rng.uniform(0.2, 0.8), rng.uniform(0.3, 0.7)),
     )
-    canvas = backdrop(scene, camera, size, (design.body.length, design.body.width), rng)
-    large = (size[0] * SUPERSAMPLING, size[1] * SUPERSAMPLING)
-    canvas = canvas.resize(large, Image.Resampling.BILINEAR)
-    light = replace(scene.light, lamps=1.0 if mood == "night" else scene.light.lamps)
-    draw_car(canvas, mesh, camera, light, pigment, draw_plate(rng))
-    image = canvas.reduce(SUPERSAMPLING)
-    if light.lamps:
+    image = expose(design, scene, camera, size, pigment, rng).reduce(SUPERSAMPLING)
+    if scene.light.lamps:
         image = _with_glare(image, design, camera, 1.0 if mood == "night" else 0.35, rng)
     image = _with_flaws(image, mood, rng)
     return Photo(image, projected_box(mesh, camera, size), paint, int(rng.integers(35, 80)))
@@ -67,7 +59,7 @@ def _with_flaws(image: Image.Image, mood: str, rng: np.random.Generator) -> Imag
     scale = image.width / 256
     speed = abs(rng.normal(0, 0.9)) * scale
     image = image.filter(ImageFilter.GaussianBlur((rng.uniform(0.2, 0.8) * scale, 0.3 + speed)))
-    haze = rng.uniform(0, 0.30)
+    haze = rng.uniform(0, 0.20)
     gray = int(rng.integers(60, 190)) if mood != "night" else 25
     image = Image.blend(image, Image.new("RGB", image.size, (gray, gray, gray)), haze)
-    return develop(image, rng, noise=rng.uniform(6, 16) if mood == "night" else rng.uniform(2, 8))
+    return develop(image, rng, noise=rng.uniform(5, 12) if mood == "night" else rng.uniform(2, 7))

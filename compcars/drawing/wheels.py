@@ -33,11 +33,12 @@ def _ring(x: float, y: float, z: float, inner: float, outer: float, steps: int =
 
 
 def _add_face(builder: Builder, wheels: Wheels, x: float, y: float, radius: float) -> None:
+    side = int(np.sign(y))
     rim = 0.70 * radius
-    builder.add(_ring(x, y, radius, rim, radius), Material.RUBBER, Layer.ON_BODY)
-    builder.add(_ring(x, y, radius, 0.0, rim), Material.GAP, Layer.ON_BODY)
+    builder.add(_ring(x, y, radius, rim, radius), Material.RUBBER, Layer.ON_BODY, side)
+    builder.add(_ring(x, y, radius, 0.0, rim), Material.GAP, Layer.ON_BODY, side)
     metal = Material.TRIM if wheels.dark else Material.RIM
-    builder.add(_ring(x, y, radius, 0.90 * rim, rim), metal, Layer.ON_BODY)
+    builder.add(_ring(x, y, radius, 0.90 * rim, rim), metal, Layer.ON_BODY, side)
     turns = np.arange(wheels.spokes) * 2 * np.pi / wheels.spokes + np.pi / 2
     half = np.pi / wheels.spokes * wheels.spread
     offsets = (-0.55, 0.55) if wheels.twin else (0.0,)
@@ -46,11 +47,11 @@ def _add_face(builder: Builder, wheels: Wheels, x: float, y: float, radius: floa
         hub = 2 * half * wheels.taper
         corners = [(0.15, -hub), (0.15, hub), (0.92, half), (0.92, -half)]
         points = [
-            (x + np.sign(y) * rim * r * np.cos(turn + a), y, radius + rim * r * np.sin(turn + a))
+            (x + side * rim * r * np.cos(turn + a), y, radius + rim * r * np.sin(turn + a))
             for r, a in corners
         ]
-        builder.add(np.array([points]), metal, Layer.ON_BODY)
-    builder.add(_ring(x, y, radius, 0.0, 0.2 * rim, 10), metal, Layer.ON_BODY)
+        builder.add(np.array([points]), metal, Layer.ON_BODY, side)
+    builder.add(_ring(x, y, radius, 0.0, 0.2 * rim, 10), metal, Layer.ON_BODY, side)
 
 
 def _add_tread(builder: Builder, x: float, side: int, outside: float, radius: float) -> None:
@@ -79,7 +80,7 @@ def _add_arch(builder: Builder, design: Design, shell: Shell, x: float, side: in
         y = shell.side_y(points[0], points[1])
         grid = np.stack([points[0], side * y, points[1]], axis=-1)
         quads = grid_quads(grid)
-        builder.add(quads if side > 0 else quads[:, ::-1], material, Layer.ON_BODY)
+        builder.add(quads if side > 0 else quads[:, ::-1], material, Layer.ON_BODY, side)
 
 
 def _add_belly(builder: Builder, design: Design) -> None:
