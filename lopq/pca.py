@@ -47,7 +47,7 @@ def fit_pca(rows: np.ndarray, dim: int, n_bucket: int = 1, renorm: bool = False)
 
 def covariance(centered: np.ndarray) -> np.ndarray:
     """Return the (dim, dim) float64 second moments of ``centered`` rows of mean zero."""
-    return (centered.T @ centered).astype(np.float64) / max(1, len(centered))
+    return multiply(centered.T, centered.T).astype(np.float64) / max(1, len(centered))
 
 
 def eigenvalue_allocation(num_buckets: int, eigenvalues: np.ndarray) -> np.ndarray:

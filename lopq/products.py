@@ -2,7 +2,7 @@
 
 numpy and faiss each bring a BLAS with its own pool of threads. Where calls of the two take
 turns every few microseconds, the idle pool spins against the busy one: on two cores a pair of
-0.1 ms products then takes 9 ms. So the search multiplies with faiss alone.
+0.1 ms products then takes 9 ms. So the library multiplies with faiss alone.
 """
 
 import faiss
@@ -28,7 +28,7 @@ class Multiplier:
         [[11.0]]
         """
         faiss.copy_array_to_vector(matrix.ravel(), self._transform.A)
-        return self._transform.apply(rows)
+        return self._transform.apply(np.ascontiguousarray(rows))
 
 
 def multiply(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from lopq.codebooks import Codebooks, mean_centroids
 from lopq.grouping import filled_groups
 from lopq.pca import covariance, eigenvalue_allocation
+from lopq.products import Multiplier, multiply
 
 N_NEIGHBOR_CELLS = 3  # cells that steady the rotation of a small cell
 
@@ -74,8 +75,9 @@ def nearest_rotations(correlations: np.ndarray) -> np.ndarray:
 def rotate(residuals: np.ndarray, offsets: np.ndarray, rotations: np.ndarray) -> np.ndarray:
     """Turn each row of ``residuals``, sorted by cell, by the rotation of its cell."""
     rotated = np.empty_like(residuals)
+    product = Multiplier(*rotations.shape[1:])
     for cell, rows in filled_groups(offsets):
-        np.matmul(residuals[rows], rotations[cell].T, out=rotated[rows])
+        rotated[rows] = product(residuals[rows], rotations[cell])
     return rotated
 
 
@@ -119,7 +121,7 @@ def alternate(
         decoded = codebooks.decode(packed)
         correlations = np.zeros_like(rotations)
         for cell, rows in filled_groups(offsets):
-            np.matmul(decoded[rows].T, residuals[rows], out=correlations[cell])
+            correlations[cell] = multiply(decoded[rows].T, residuals[rows].T)
         if near is not None:
             correlations = steadied(correlations, near, neighbor_weights(sizes, len(rotations[0])))
         rotations = nearest_rotations(correlations)

@@ -12,6 +12,7 @@ import numpy as np
 from lopq.codebooks import Codebooks, kmeans, train_centroids
 from lopq.errors import LOPQError
 from lopq.grouping import filled_groups, group_rows
+from lopq.products import multiply
 from lopq.rotations import (
     alternate,
     balanced_rotation,
@@ -156,7 +157,7 @@ def _fit_learned(
     warm = subs
     if warm is None:
         n_iter = WARM_START_ITERATIONS
-        warm = train_centroids(residuals @ start.T, M, n_entry, n_iter, training.seed)
+        warm = train_centroids(multiply(residuals, start), M, n_entry, n_iter, training.seed)
     local = training.rotation == "procrustes"
     groups = offsets if local else offsets[[0, -1]]
     rotations, codebooks, errors = alternate(
