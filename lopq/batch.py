@@ -98,9 +98,10 @@ class BatchSearch:
         self, queries: np.ndarray, row: int, positions: np.ndarray, kept: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the first ``kept`` of some positions by (distance, id), for one query."""
-        distances = self._distances(queries, np.array([row]), positions[None])
-        near, ids, _ = first_by_id(distances, self.lists.ids[positions][None], kept)
-        return near[0], ids[0]
+        distances = self._distances(queries, np.array([row]), positions[None])[0]
+        ids = self.lists.ids[positions]
+        order = np.lexsort((ids, distances))[:kept]
+        return distances[order], ids[order]
 
     def _distances(
         self, queries: np.ndarray, rows: np.ndarray, positions: np.ndarray

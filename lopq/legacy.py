@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy.io
+from scipy.io.matlab import MatReadError
 
 from lopq.errors import LOPQError
 from lopq.parameters import Parameters
@@ -110,7 +111,7 @@ def read_mat(path: str | Path) -> Parameters:
         Cs, Rs, mus, subs = (np.asarray(content[n]) for n in ("Cs", "Rs", "mus", "subs"))
     except OSError as error:
         raise LOPQError(f"cannot read {path}: {error}") from error
-    except (KeyError, ValueError, NotImplementedError) as error:
+    except (KeyError, TypeError, ValueError, NotImplementedError, MatReadError) as error:
         raise LOPQError(f"{path} is not a model of the old package, or damaged") from error
     # scipy drops nothing, but MATLAB itself drops trailing axes of length 1.
     shapes = [(2, *Cs.shape[1:3]), (2, *Rs.shape[1:4]), (2, *mus.shape[1:3]), (2, *subs.shape[1:4])]

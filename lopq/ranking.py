@@ -10,6 +10,8 @@ def first_by_id(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return distances, ids and columns of the k smallest of each row, by (distance, id).
 
+    Which of several candidates equal to the kth are among them is left open: see `unsettled`.
+
     Args:
         distances: (n, m) with m >= k; inf where there is no candidate.
         ids: (n, m) int64; -1 there.

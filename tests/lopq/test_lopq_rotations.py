@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+
+from lopq.codebooks import Codebooks, train_centroids
+from lopq.pca import eigenvalue_allocation
+from lopq.rotations import (
+    alternate,
+    balanced_rotation,
+    nearest_cells,
+    nearest_rotations,
+    neighbor_weights,
+    pca_rotations,
+)
+
+
+def three_cells(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    offsets = np.array([0, 200, 200, 500])  # the middle cell is empty
+    rows = rng.normal(size=(500, 8)) * np.geomspace(3, 0.1, 8)
+    rows[200:] = rows[200:] @ np.linalg.qr(rng.normal(size=(8, 8)))[0]
+    return rows.astype(np.float32), offsets
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_the_training_error_never_rises(local: bool) -> None:
+    rows, offsets = three_cells()
+    groups = offsets if local else offsets[[0, -1]]
+    start = np.repeat(balanced_rotation(rows, 4)[None], len(groups) - 1, axis=0)
+    codebooks = Codebooks(train_centroids(rows @ start[0].T, 4, 8, n_iter=2, seed=0))
+    rotations, _, errors = alternate(rows, groups, start, codebooks, 12, progress=False)
+    assert len(errors) == 12
+    assert (np.diff(errors) <= 1e-6).all()
+    assert errors[-1] < 0.97 * errors[0]
+    products = rotations @ rotations.transpose(0, 2, 1)
+    np.testing.assert_allclose(products, np.broadcast_to(np.eye(8), products.shape), atol=1e-5)
+
+
+def test_local_rotations_fit_better_than_a_global_one() -> None:
+    rows, offsets = three_cells()
+    final = {}
+    for name, groups in (("local", offsets), ("global", offsets[[0, -1]])):
+        start = np.repeat(balanced_rotation(rows, 4)[None], len(groups) - 1, axis=0)
+        codebooks = Codebooks(train_centroids(rows @ start[0].T, 4, 8, n_iter=2, seed=0))
+        final[name] = alternate(rows, groups, start, codebooks, 12, progress=False)[2][-1]
+    assert final["local"] < 0.9 * final["global"]
+
+
+def test_procrustes_finds_the_rotation_that_was_applied() -> None:
+    rng = np.random.default_rng(0)
+    rotation = np.linalg.qr(rng.normal(size=(5, 5)))[0]
+    rows = rng.normal(size=(30, 5))
+    turned = rows @ rotation.T
+    found = nearest_rotations((turned.T @ rows)[None])[0]
+    np.testing.assert_allclose(found, rotation, atol=1e-5)
+
+
+def test_pca_rotations_whiten_each_cell_and_leave_empty_ones_alone() -> None:
+    rows, offsets = three_cells()
+    rotations = pca_rotations(rows, offsets, 4)
+    np.testing.assert_array_equal(rotations[1], np.eye(8))
+    for cell in (0, 2):
+        turned = rows[offsets[cell] : offsets[cell + 1]] @ rotations[cell].T
+        moments = turned.T @ turned / len(turned)
+        np.testing.assert_allclose(moments, np.diag(np.diag(moments)), atol=1e-4)
+
+
+@pytest.mark.parametrize("values", [np.zeros(8), np.geomspace(100, 1e-3, 8), np.eye(8)[3]])
+@pytest.mark.parametrize("buckets", [1, 2, 3, 8])
+def test_allocation_is_a_permutation_into_equal_buckets(values: np.ndarray, buckets: int) -> None:
+    order = eigenvalue_allocation(buckets, values)
+    assert sorted(order.tolist()) == list(range(8))
+
+
+def test_allocation_balances_products() -> None:
+    values = np.geomspace(1000, 1, 16)
+    buckets = eigenvalue_allocation(4, values).reshape(4, 4)
+    products = np.log2(values[buckets]).sum(axis=1)
+    contiguous = np.log2(values.reshape(4, 4)).sum(axis=1)
+    assert np.ptp(products) < 0.15 * np.ptp(contiguous)
+
+
+def test_neighbors_leave_the_cell_itself_out() -> None:
+    centroids = np.array([[0.0], [1.0], [5.0], [5.0], [9.0]], np.float32)
+    near = nearest_cells(centroids)
+    assert near.shape == (5, 3)
+    for cell in (0, 1, 4):
+        assert cell not in near[cell]
+    assert near[0].tolist()[0] == 1
+    assert nearest_cells(centroids[:2]).tolist() == [[1], [0]]
+
+
+def test_small_cells_lean_on_their_neighbors() -> None:
+    weights = neighbor_weights(np.array([0, 10, 128, 500, 5000]), 128)
+    assert (np.diff(weights) <= 0).all()
+    assert weights[0] == 1
+    assert weights[-1] < 1e-3

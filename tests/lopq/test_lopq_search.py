@@ -1,0 +1,172 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from lopq import LOPQCode, LOPQError, LOPQModel, LOPQSearcher
+from lopq.single import Result
+
+
+def brute_force(
+    searcher: LOPQSearcher, data: np.ndarray, queries: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The oracle: distances to all decoded vectors, sorted by (distance, id)."""
+    codes = np.concatenate(searcher.model.encode(data), axis=1)
+    distinct, which = np.unique(codes, axis=0, return_inverse=True)  # equal codes tie exactly
+    parts = np.split(distinct, [searcher.model.num_coarse_splits], axis=1)
+    decoded = searcher.model.decode(LOPQCode(*parts)).astype(np.float64)[which.ravel()]
+    rows = searcher.model.to_model_space(queries).astype(np.float64)
+    distances = ((rows[:, None] - decoded) ** 2).sum(axis=2)
+    ids = np.broadcast_to(np.arange(len(data)), distances.shape)
+    order = np.lexsort((ids, distances), axis=1)
+    return np.take_along_axis(distances, order, axis=1), order
+
+
+@pytest.mark.parametrize("kernel", ["decode", "scan"])
+def test_exhaustive_search_is_brute_force_over_decoded_vectors(
+    searcher: LOPQSearcher, data: np.ndarray, queries: np.ndarray, kernel: str
+) -> None:
+    distances, order = brute_force(searcher, data, queries)
+    scores, ids = searcher.search_batch(queries, 10, kernel=kernel)
+    if kernel == "decode" or searcher.model.bits == 8:
+        np.testing.assert_allclose(-scores, distances[:, :10], rtol=1e-4, atol=1e-4)
+        assert (ids == order[:, :10]).mean() > 0.98  # the rest: ties up to rounding
+    else:  # tables rounded to 8 bits decide which candidates are found
+        assert np.mean([len(set(a) & set(b)) for a, b in zip(ids, order[:, :10], strict=True)]) > 9
+    assert scores.dtype == np.float32
+    assert ids.dtype == np.int64
+    assert (np.diff(scores, axis=1) <= 0).all()
+
+
+@pytest.mark.parametrize("quota", [1, 60, 400])
+def test_batch_and_single_search_agree(
+    searcher: LOPQSearcher, queries: np.ndarray, quota: int
+) -> None:
+    scores, ids = searcher.search_batch(queries, 5, quota=quota, kernel="decode")
+    quota = max(quota, 5)
+    for row, query in enumerate(queries):
+        results, _ = searcher.search(query, quota=quota, limit=5, with_dists=True)
+        dists = [r.dist for r in results]
+        np.testing.assert_allclose(-scores[row], dists, rtol=1e-4, atol=1e-4)
+        if np.diff(dists).min() > 1e-3:  # ties keep the order of retrieval in the single search
+            assert [r.id for r in results][:4] == ids[row].tolist()[:4]
+
+
+def test_quota_counts_candidates_in_whole_cells(
+    searcher: LOPQSearcher, queries: np.ndarray
+) -> None:
+    for query in queries[:5]:
+        results, visited = searcher.get_result_quota(query, quota=100)
+        fewer, one_less = searcher.get_result_quota(query, quota=len(results) - 1)
+        assert len(results) >= 100
+        assert (len(fewer), one_less) == (len(results), visited)
+        sizes = [
+            len(searcher.get_cell(cell)) for cell in dict.fromkeys(r.code.coarse for r in results)
+        ]
+        assert sum(sizes) == len(results)
+        assert sum(sizes[:-1]) < 100
+
+
+def test_single_search_keeps_the_old_contract(searcher: LOPQSearcher, queries: np.ndarray) -> None:
+    results, visited = searcher.search(queries[0], quota=50)
+    with_dists, _ = searcher.search(queries[0], quota=50, limit=7, with_dists=True)
+    assert len(results) == 50
+    assert [r[:2] for r in with_dists] == list(results[:7])
+    assert type(results[0]) is Result
+    assert results[0].code == searcher.model.predict(searcher.model.reconstruct(results[0].code))
+    everything, cells = searcher.search(queries[0], quota=10**6)
+    assert len(everything) == len(searcher)
+    assert cells == searcher.model.V**searcher.model.num_coarse_splits
+    assert visited <= cells
+
+
+def test_equal_distances_go_by_id(data: np.ndarray) -> None:
+    model = LOPQModel(V=3, M=4, subquantizer_clusters=16)
+    model.fit(data, rotation_iters=3)
+    searcher = LOPQSearcher(model)
+    ids = np.random.default_rng(0).permutation(300)
+    searcher.add_data(np.repeat(data[:3], 100, axis=0), ids)
+    for kernel in ("decode", "scan"):
+        _, found = searcher.search_batch(data[:3], 20, kernel=kernel)
+        for row in range(3):
+            same = np.sort(ids[100 * row : 100 * (row + 1)])
+            np.testing.assert_array_equal(found[row], same[:20])
+    _, found = searcher.search_batch(data[:1], 100, quota=1)
+    assert found[0].tolist() == np.sort(ids[:100]).tolist()
+
+
+def test_reranking_is_exact_among_the_candidates(
+    searcher: LOPQSearcher, data: np.ndarray, queries: np.ndarray
+) -> None:
+    scores, ids = searcher.search_batch(queries, 10, rerank=len(data), vectors=data)
+    distances = ((queries[:, None].astype(np.float64) - data) ** 2).sum(axis=2)
+    np.testing.assert_array_equal(ids, np.argsort(distances, axis=1)[:, :10])
+    np.testing.assert_allclose(-scores, np.sort(distances, axis=1)[:, :10], rtol=1e-4)
+    approximate = searcher.search_batch(queries, 30)[1]
+    reranked = searcher.search_batch(queries, 10, rerank=30, vectors=data)[1]
+    for row in range(len(queries)):
+        candidates = approximate[row][np.argsort(distances[row, approximate[row]])]
+        np.testing.assert_array_equal(reranked[row], candidates[:10])
+
+
+def test_reranking_needs_a_row_for_each_id(searcher: LOPQSearcher, data: np.ndarray) -> None:
+    with pytest.raises(LOPQError, match="beyond its 10 rows"):
+        searcher.search_batch(data[:2], 5, rerank=50, vectors=data[:10])
+    with pytest.raises(LOPQError, match="rerank needs vectors"):
+        searcher.search_batch(data[:2], 5, rerank=50)
+
+
+def test_k_beyond_the_database_is_padded(searcher: LOPQSearcher, queries: np.ndarray) -> None:
+    small = LOPQSearcher(searcher.model)
+    scores, ids = small.search_batch(queries, 3)
+    assert (ids == -1).all()
+    assert np.isneginf(scores).all()
+    assert small.search(queries[0]) == ([], searcher.model.V**searcher.model.num_coarse_splits)
+    small.add_data(queries[:4], ids=[7, 2**40, 0, 2**62])
+    for kernel in ("decode", "scan"):
+        scores, ids = small.search_batch(queries, 6, kernel=kernel)
+        assert (np.sort(ids[:, :4], axis=1) == [0, 7, 2**40, 2**62]).all()
+        assert (ids[:, 4:] == -1).all()
+        assert np.isneginf(scores[:, 4:]).all()
+        assert np.isfinite(scores[:, :4]).all()
+    assert small.search_batch(queries[:0], 3)[0].shape == (0, 3)
+
+
+def test_adding_and_removing(searcher: LOPQSearcher, data: np.ndarray, queries: np.ndarray) -> None:
+    pieces = LOPQSearcher(searcher.model)
+    pieces.add_data(data[:700])
+    pieces.add_codes(searcher.model.encode(data[700:]))  # ids go on at 700
+    for whole, part in zip(
+        searcher.search_batch(queries, 9), pieces.search_batch(queries, 9), strict=True
+    ):
+        np.testing.assert_array_equal(whole, part)
+    nearest = searcher.search_batch(queries[:1], 4)[1][0]
+    pieces.remove(nearest[:2])
+    assert pieces.search_batch(queries[:1], 2)[1][0].tolist() == nearest[2:].tolist()
+    assert pieces.nb_indexed == len(pieces) == len(data) - 2
+    with pytest.raises(LOPQError, match="not in the index"):
+        pieces.remove(nearest[:1])
+    with pytest.raises(LOPQError, match="in the index already"):
+        pieces.add_data(data[:1], ids=[5000 if 5000 in pieces.lists.ids else int(nearest[2])])
+    with pytest.raises(LOPQError, match="distinct"):
+        pieces.add_data(data[:2], ids=[9000, 9000])
+    assert len(pieces) == len(data) - 2
+    pieces.add_codes([searcher.model.predict(data[i]) for i in nearest[:2]], nearest[:2])
+    assert pieces.search_batch(queries[:1], 4)[1][0].tolist() == nearest.tolist()
+
+
+def test_searching_from_threads_changes_nothing(
+    searcher: LOPQSearcher, queries: np.ndarray
+) -> None:
+    expected = [searcher.search_batch(queries, 5, quota=q)[1] for q in (5, 50, 500)]
+    codes, cells = searcher.lists.codes.copy(), len(searcher.lists.cells)
+    fresh = LOPQSearcher(searcher.model)
+    fresh.lists = searcher.lists
+    with ThreadPoolExecutor(6) as pool:
+        jobs = [pool.submit(fresh.search_batch, queries, 5, (5, 50, 500)[i % 3]) for i in range(24)]
+        for i, job in enumerate(jobs):
+            np.testing.assert_array_equal(job.result()[1], expected[i % 3])
+    for query in queries:
+        fresh.search(query, quota=700)
+    np.testing.assert_array_equal(fresh.lists.codes, codes)
+    assert len(fresh.lists.cells) == cells
