@@ -4,7 +4,10 @@ PYTHON ?= python3
 BIN = .venv/bin
 SOURCES = compcars process_data retrieval lopq benchmarks tests train.py build_image_db.py
 
-.PHONY: test lint constraints
+PY = $(BIN)/python
+DEMO = demo
+
+.PHONY: demo test lint constraints
 .DEFAULT_GOAL := test
 
 # The marker is written last, so that an interrupted install is taken up again.
@@ -17,8 +20,29 @@ SOURCES = compcars process_data retrieval lopq benchmarks tests train.py build_i
 .PHONY: .venv
 .venv: .venv/installed
 
+# The commands of the README, on a sample that is small enough for two cores and four minutes.
+demo: .venv
+	$(PY) -m compcars.sample --dpath=$(DEMO) --models=16 --images=30 --others=3 --surveillance=15
+	$(PY) -m compcars.data_info --dpath=$(DEMO)
+	$(PY) -m compcars.test_data_info --dpath=$(DEMO)
+	$(PY) -m process_data.image_matrix --dpath=$(DEMO) --image_info=car_front.csv --image_root_path=Image_data/data/image/ --mname=imageset.npy --image_resolution=64
+	$(PY) -m process_data.image_matrix --dpath=$(DEMO) --image_info=tindexinfo.csv --image_root_path=Image_data/sv_data/image/ --mname=test_image.npy --image_resolution=64
+	$(PY) -m process_data.make_train_valid --dpath=$(DEMO) --min_len=30
+	$(PY) train.py --dpath=$(DEMO) --save_path=$(DEMO)/para/ --batch_size=128 --epoch=1 --show_batch=5 --lr=0.001 --lr_shrink=0.9 --arch=resnet18 --weights=none --dim=128 --negatives=batch
+	$(PY) build_image_db.py --dpath=$(DEMO) --save_path=$(DEMO)/para/model.ep0 --batch_size=64 --input=imageset.npy --output=database.npy --arch=resnet18
+	$(PY) build_image_db.py --dpath=$(DEMO) --save_path=$(DEMO)/para/model.ep0 --batch_size=64 --input=test_image.npy --output=tdatabase.npy --arch=resnet18
+	$(PY) -m process_data.mask_data --dpath=$(DEMO)
+	$(PY) -m process_data.baselines --dpath=$(DEMO) --k=20 --isValid=1
+	$(PY) -m process_data.baselines --dpath=$(DEMO) --k=20
+	$(PY) -m process_data.nns --dpath=$(DEMO) --dimension=32 --k=20 --isValid=1 --to_test=valid_for_test.npy --test_matrix=database.npy
+	$(PY) -m process_data.nns --dpath=$(DEMO) --dimension=32 --k=20
+	$(PY) -m process_data.mips --dpath=$(DEMO) --batch_size=1024 --k=20 --isValid=1 --to_test=valid_for_test.npy --test_matrix=database.npy
+	$(PY) -m process_data.mips --dpath=$(DEMO) --batch_size=1024 --k=20
+	$(PY) -m process_data.contact_sheet --dpath=$(DEMO)
+	$(PY) -m process_data.summary --dpath=$(DEMO)
+
 test: .venv
-	$(BIN)/python -m pytest
+	$(PY) -m pytest
 
 lint: .venv
 	$(BIN)/ruff check .
