@@ -152,8 +152,8 @@ def test_given_parameters_stay_and_the_rest_is_fitted(data: np.ndarray) -> None:
         )
         model.fit(data, rotation_iters=3)
         fitted = (model.Cs, model.Rs, model.mus, model.subquantizers)
-        for given, got in zip(partial, fitted, strict=True):
-            for ours, kept in zip(got, given or (), strict=False):
+        for held, got in zip(partial, fitted, strict=True):
+            for ours, kept in zip(got, held or (), strict=False):
                 np.testing.assert_array_equal(ours, kept)
         assert mean_error(model, data) < 0.6 * data.var(axis=0).sum()
     complete = LOPQModel(parameters=parameters)
