@@ -1,0 +1,107 @@
+"""What measurements share: the machine, exact neighbors, recall, timing, tables."""
+
+import csv
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import faiss
+import numpy as np
+
+
+def machine() -> str:
+    """Return one line about the machine and the libraries that measure."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        model = names[0].split(":")[1].strip() if names else model
+    threads = f"{os.cpu_count()} cores, {faiss.omp_get_max_threads()} threads"
+    return f"{model}, {threads}, faiss {faiss.__version__}, numpy {np.__version__}"
+
+
+def neighbors(queries: np.ndarray, database: np.ndarray, k: int) -> np.ndarray:
+    """Return (n_query, k) the exact nearest rows of the database by L2 distance."""
+    return faiss.knn(np.float32(queries), np.float32(database), k)[1]
+
+
+def k_recall(found: np.ndarray, truth: np.ndarray) -> float:
+    """Return the mean share of the true neighbors (n_query, k) among the ids found."""
+    return float((found[:, :, None] == truth[:, None, :]).any(axis=1).mean())
+
+
+def seconds(call: Callable[[], object], repeats: int = 5) -> float:
+    """Return the median wall time of a call, after one that is not counted."""
+    call()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One line of the results; -1 where a column does not apply."""
+
+    part: str
+    setting: str
+    method: str
+    V: int
+    bytes: float  # of one code, with what is stored for each vector, but without its id
+    model_bytes: float  # of the parameters, for each vector of the database
+    parameter: str
+    seed: int
+    recall: float = -1
+    first: float = -1
+    qps: float = -1
+    seconds: float = -1
+
+
+def write_csv(path: Path, rows: Iterable[Measurement]) -> None:
+    """Write measurements to a new file."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [f.name for f in fields(Measurement)], lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            numbers = {
+                key: f"{value:.5g}" if isinstance(value, float) else value
+                for key, value in asdict(row).items()
+            }
+            writer.writerow(numbers)
+
+
+def summary(rows: Iterable[Measurement]) -> str:
+    """Return a Markdown table: for each setting and method the median and spread over seeds."""
+    groups: dict[tuple[object, ...], list[Measurement]] = {}
+    for row in rows:
+        key = (row.setting, row.bytes, row.V, row.method, row.parameter)
+        groups.setdefault(key, []).append(row)
+    lines = [
+        "| setting | bytes | V | method | | 10-recall@10 | 1-recall@1 | QPS | s | model B/vector |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for (setting, size, V, method, parameter), group in groups.items():
+        recall = _spread([g.recall for g in group])
+        first = _spread([g.first for g in group])
+        qps = _median([g.qps for g in group], ".0f")
+        elapsed = _median([g.seconds for g in group], ".3g")
+        model = f"{np.median([g.model_bytes for g in group]):.0f}"
+        cells = (setting, f"{size:g}", V, method, parameter, recall, first, qps, elapsed, model)
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def _median(values: list[float], form: str) -> str:
+    return "" if min(values) < 0 else format(float(np.median(values)), form)
+
+
+def _spread(values: list[float]) -> str:
+    if min(values) < 0:
+        return ""
+    half = (max(values) - min(values)) / 2
+    return f"{np.median(values):.3f}" + (f" ± {half:.3f}" if len(values) > 1 else "")

@@ -1,0 +1,132 @@
+"""The methods that bench_lopq compares, behind one interface: train, add, search."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import faiss
+import numpy as np
+
+from lopq import LOPQModel, LOPQSearcher
+
+Search = Callable[[np.ndarray, int], np.ndarray]  # queries, effort -> (n_query, 10) ids
+
+
+@dataclass(frozen=True)
+class Method:
+    """A filled index.
+
+    Args:
+        name: For the tables.
+        bytes: Of one code.
+        model_bytes: Of all parameters.
+        search: Queries and an effort, the candidates (ours) or cells (faiss) to visit.
+        efforts: From little to all.
+    """
+
+    name: str
+    bytes: float
+    model_bytes: int
+    search: Search
+    efforts: tuple[int, ...] = (0,)
+
+
+def ours(
+    train: np.ndarray,
+    database: np.ndarray,
+    V: int,
+    M: int,
+    seed: int,
+    bits: int = 8,
+    rotation: str = "procrustes",
+    split: str = "single",
+) -> Method:
+    """Return this library's index."""
+    model = LOPQModel(V, M, split=split, bits=bits, rotation=rotation, pca_dim=None, seed=seed)
+    model.fit(train, train_size=None, verbose=False)
+    searcher = LOPQSearcher(model)
+    searcher.add_data(database)
+
+    def search(queries: np.ndarray, quota: int) -> np.ndarray:
+        return searcher.search_batch(queries, 10, quota=quota or None)[1]
+
+    per_cell = len(database) / model.V
+    efforts = tuple(int(per_cell * (n - 0.5)) for n in (1, 2, 3, 4, 6, 8, 12, 16, V) if n <= V)
+    name = f"LOPQ {rotation}" + (" multi" if split == "multi" else "")
+    return Method(name, M * bits / 8, model.nbytes, search, efforts)
+
+
+def residual_opq(
+    train: np.ndarray, database: np.ndarray, V: int, M: int, seed: int, bits: int = 8
+) -> Method:
+    """Return IVF with PQ of residuals, rotated by faiss's OPQ trained on residuals."""
+    dim = train.shape[1]
+    kmeans: Any = faiss.Kmeans(dim, V, niter=20, seed=seed, max_points_per_centroid=10**6)
+    kmeans.train(train)
+    _, cells = kmeans.index.search(train, 1)
+    opq: Any = faiss.OPQMatrix(dim, M)
+    opq.train(train - kmeans.centroids[cells[:, 0]])
+    quantizer = faiss.IndexFlatL2(dim)
+    quantizer.add(opq.apply(kmeans.centroids))
+    ivf: Any
+    if bits == 8:
+        ivf = faiss.IndexIVFPQ(quantizer, dim, V, M, 8)
+    else:
+        ivf = faiss.IndexIVFPQFastScan(quantizer, dim, V, M, 4)
+        ivf.by_residual = True
+    ivf.pq.cp.seed = seed
+    ivf.train(opq.apply(train))
+    ivf.add(opq.apply(database))
+
+    def search(queries: np.ndarray, nprobe: int) -> np.ndarray:
+        ivf.nprobe = nprobe or V
+        return ivf.search(opq.apply(queries), 10)[1]
+
+    model = 4 * (dim * dim + V * dim + 2**bits * dim)
+    kind = "IVFPQ" if bits == 8 else "IVFPQFastScan"
+    efforts = tuple(n for n in (1, 2, 3, 4, 6, 8, 12, 16, 32, 64) if n <= V)
+    return Method(f"faiss {kind}, residual OPQ", M * bits / 8, model, search, efforts)
+
+
+def from_factory(
+    description: str, code_bytes: float, train: np.ndarray, database: np.ndarray
+) -> Method:
+    """Return a faiss index by its factory string, searched exhaustively."""
+    index: Any = faiss.index_factory(train.shape[1], description)
+    index.train(train)
+    parameters = faiss.serialize_index(index).nbytes
+    index.add(database)
+    inverted = faiss.try_extract_index_ivf(index)
+    if inverted is not None:
+        inverted.nprobe = inverted.nlist
+
+    def search(queries: np.ndarray, effort: int) -> np.ndarray:
+        return index.search(queries, 10)[1]
+
+    return Method(f"faiss {description}", code_bytes, parameters, search)
+
+
+def exact(database: np.ndarray) -> Method:
+    """Return exact search in float32."""
+    flat: Any = faiss.IndexFlatL2(database.shape[1])
+    flat.add(database)
+    size = 4 * database.shape[1]
+    return Method("exact (float32)", size, 0, lambda q, _: flat.search(q, 10)[1])
+
+
+def hnsw(database: np.ndarray, links: int = 16) -> Method | None:
+    """Return hnswlib's graph over the float32 vectors; None where it is not installed."""
+    try:
+        import hnswlib
+    except ImportError:
+        return None
+    graph = hnswlib.Index("l2", database.shape[1])
+    graph.init_index(len(database), M=links, ef_construction=200, random_seed=0)
+    graph.add_items(database)
+
+    def search(queries: np.ndarray, effort: int) -> np.ndarray:
+        graph.set_ef(effort)
+        return graph.knn_query(queries, 10)[0].astype(np.int64)
+
+    size = 4 * database.shape[1] + 8 * links
+    return Method("hnswlib (float32)", size, 0, search, (10, 20, 40, 80, 160))
