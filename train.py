@@ -18,7 +18,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from torchvision.transforms import v2
 from tqdm import tqdm
 
 from retrieval import augment, checkpoint, cli, devices, gradient_cache, tuples
@@ -47,7 +46,7 @@ class Trainer:
         optimizer: Of all its parameters.
         scheduler: Stepped after each epoch.
         order: The random state that the tuples are shuffled with.
-        transform: Augmentation of one image, or None.
+        augmentation: Of the images of a step.
         negatives: Which images an anchor is told from.
         temperature: Of the loss.
         micro_batch: Images whose activations are kept at once.
@@ -58,7 +57,7 @@ class Trainer:
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
     order: torch.Generator
-    transform: v2.Transform | None
+    augmentation: augment.Augmentation
     negatives: Negatives
     temperature: float
     micro_batch: int
@@ -111,7 +110,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         loss = gradient_cache.accumulate_gradients(
             self.model,
-            augment.apply(self.transform, images),
+            augment.apply(self.augmentation, images),
             loss_of,
             self.micro_batch,
             partial(devices.autocast, self.device, self.dtype),
@@ -216,7 +215,7 @@ def run(
         optimizer=optimizer,
         scheduler=torch.optim.lr_scheduler.ExponentialLR(optimizer, lr_shrink),
         order=torch.Generator().manual_seed(seed),
-        transform=augment.make(augmentation, data.images.shape[-1]),
+        augmentation=augmentation,
         negatives=negatives,
         temperature=temperature,
         micro_batch=micro_batch or _measured_micro_batch(model, data, place, dtype),

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import scipy.io
 
-from retrieval.formats import InputError
+from compcars import tree
 
 
 def class_names(root: Path, make_of_model: dict[int, int]) -> pd.DataFrame | None:
@@ -22,11 +21,7 @@ def class_names(root: Path, make_of_model: dict[int, int]) -> pd.DataFrame | Non
     path = root / "misc" / "make_model_name.mat"
     if not path.is_file():
         return None
-    try:
-        content = scipy.io.loadmat(path)
-        makes, models = _texts(content["make_names"]), _texts(content["model_names"])
-    except (KeyError, ValueError, TypeError, NotImplementedError) as error:
-        raise InputError(f"{path} is no CompCars make_model_name.mat; unpack it again") from error
+    makes, models = map(_texts, tree.read_mat(path, "make_names", "model_names"))
     names = [_name(makes, make, models, model) for model, make in make_of_model.items()]
     return pd.DataFrame({"Class": list(make_of_model), "ClassName": names})
 

@@ -17,7 +17,6 @@ if not __package__:  # run as a file
 
 import numpy as np
 import pandas as pd
-import scipy.io
 
 from compcars import tree
 from retrieval import cli, layout
@@ -36,13 +35,8 @@ def web_model_ids(mat: Path) -> np.ndarray:
     Returns:
         (n_folder,) int64.
     """
-    try:
-        cells = scipy.io.loadmat(mat)["sv_make_model_name"]
-        return np.array([int(row[2].item()) for row in cells], np.int64)
-    except (KeyError, ValueError, IndexError, TypeError, NotImplementedError) as error:
-        raise InputError(
-            f"{mat} is no CompCars sv_make_model_name.mat; unpack sv_data again"
-        ) from error
+    (cells,) = tree.read_mat(mat, "sv_make_model_name")
+    return np.array([int(row[2].item()) for row in cells], np.int64)
 
 
 def all_images(root: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Where the unpacked CompCars archives keep what, and how their label files read.
+"""Where the unpacked CompCars archives keep what, and how their label and .mat files read.
 
 The archives hold ``data/`` and ``sv_data/``; people unpack them a level deeper or shallower, so
 both are recognised by what they contain.
@@ -7,6 +7,10 @@ both are recognised by what they contain.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import scipy.io
+from scipy.io.matlab import MatReadError
 
 from retrieval.formats import InputError
 
@@ -64,6 +68,15 @@ def read_label(path: Path) -> Label:
         raise ValueError(f"viewpoint {viewpoint}")
     is_box = 1 <= x1 < x2 and 1 <= y1 < y2
     return Label(viewpoint, (x1 - 1, y1 - 1, x2, y2) if is_box else None)
+
+
+def read_mat(path: Path, *names: str) -> list[np.ndarray]:
+    """Return variables of a MATLAB file of the dataset."""
+    try:
+        content = scipy.io.loadmat(path)
+        return [content[name] for name in names]
+    except (KeyError, ValueError, TypeError, NotImplementedError, MatReadError) as error:
+        raise InputError(f"{path} is not CompCars' {path.name}; unpack it again") from error
 
 
 def numbered_folders(folder: Path) -> list[Path]:

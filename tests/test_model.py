@@ -191,12 +191,31 @@ def test_the_measured_micro_batch_follows_the_memory(monkeypatch: pytest.MonkeyP
 def test_augmentation_keeps_the_form(kind: augment.Augmentation) -> None:
     images = random_images(4)
     torch.manual_seed(3)
-    changed = augment.apply(augment.make(kind, SIDE), images)
+    changed = augment.apply(kind, images)
     assert changed.shape == images.shape
     assert changed.dtype == torch.uint8
     assert torch.equal(changed, images) == (kind == "none")
     torch.manual_seed(3)
-    assert torch.equal(augment.apply(augment.make(kind, SIDE), images), changed)
+    assert torch.equal(augment.apply(kind, images), changed)
+
+
+def test_augmentation_of_nothing_is_the_image_or_its_mirror_image() -> None:
+    images = random_images(1).expand(20, -1, -1, -1)
+    changed = augment.Augment(smallest_crop=1, stretch=1, jitter=0)(images)
+    is_same = (changed == images).flatten(1).all(1)
+    is_mirrored = (changed == images.flip(3)).flatten(1).all(1)
+    assert (is_same ^ is_mirrored).all()
+    assert is_same.any()
+    assert is_mirrored.any()
+
+
+def test_augmentation_never_looks_outside_and_can_take_the_color() -> None:
+    images = torch.full((8, 3, SIDE, SIDE), 90, dtype=torch.uint8)
+    images[:, 0] = 200
+    crops = augment.Augment(smallest_crop=0.3, jitter=0)(images)
+    torch.testing.assert_close(crops, images, atol=1, rtol=0)  # no border comes into view
+    grey = augment.Augment(jitter=0, grey=1)(images)
+    assert (grey.amax(1) - grey.amin(1)).max() <= 1
 
 
 def test_devices() -> None:
