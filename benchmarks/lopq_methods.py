@@ -38,7 +38,7 @@ def ours(
     M: int,
     seed: int,
     bits: int = 8,
-    rotation: str = "procrustes",
+    rotation: str = "pca",
     split: str = "single",
 ) -> Method:
     """Return this library's index."""
@@ -52,7 +52,7 @@ def ours(
 
     per_cell = len(database) / model.V
     efforts = tuple(int(per_cell * (n - 0.5)) for n in (1, 2, 3, 4, 6, 8, 12, 16, V) if n <= V)
-    name = f"LOPQ {rotation}" + (" multi" if split == "multi" else "")
+    name = f"LOPQ {rotation}" + " multi" * (split == "multi") + " 4-bit" * (bits == 4)
     return Method(name, M * bits / 8, model.nbytes, search, efforts)
 
 

@@ -53,40 +53,81 @@ class BatchSearch:
     def __call__(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return distances and ids (n_query, <= k), ascending, of queries in model space."""
         probes = choose_probes(queries, self.model.Cs, self.lists, self.quota)
-        distances, positions, exact = self._candidates(queries, probes)
-        ids = np.where(positions < 0, -1, self.lists.ids[positions])
-        kept = min(self.k + 1, distances.shape[1])
-        near, near_ids, columns = first_by_id(distances, ids, kept)
-        near_positions = np.take_along_axis(positions, columns, axis=1)
+        coarse = self.model.coarse_codes(self.lists.cells[probes.slots])
+        rotated = rotate_queries(self.model.splits, queries, probes.queries, coarse)
+        decode = self._decode_pays(probes)
+        if decode:
+            near = scan_decoded(self.lists, self.model.codebooks, rotated, probes.slots, self.depth)
+        else:
+            near = self.table_scan()(rotated, probes.slots, self.depth)
+        found = self._merged(len(queries), probes, *near)
+        if decode or self.model.bits == 8:
+            distances, ids = self._settle(queries, probes, *found)
+        else:
+            distances, ids = self._unround(probes, rotated, *found)
+        return distances[:, : self.k], ids[:, : self.k]
+
+    def _decode_pays(self, probes: Probes) -> bool:
+        """Return whether to decode cells, rather than to look codes up in tables."""
+        if self.kernel != "auto":
+            return self.kernel == "decode"
+        meetings = len(probes.slots) / max(1, len(np.unique(probes.slots)))
+        return self.model.bits == 8 and meetings >= DECODE_FROM
+
+    def _merged(
+        self, n_query: int, probes: Probes, near: np.ndarray, rows: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Merge the cells of each query: distances, ids, positions and ranks of k + 1 codes."""
+        shape = (n_query, probes.depth, self.depth)
+        distances = np.full(shape, np.inf, np.float32)
+        positions = np.full(shape, -1, np.int64)
+        distances[probes.queries, probes.ranks] = near
+        positions[probes.queries, probes.ranks] = rows
+        flat = positions.reshape(n_query, -1)
+        ids = np.where(flat < 0, -1, self.lists.ids[flat])
+        kept = min(self.k + 1, flat.shape[1])
+        first, first_ids, columns = first_by_id(distances.reshape(flat.shape), ids, kept)
+        at = np.take_along_axis(flat, columns, axis=1)
+        return first, first_ids, at, columns // self.depth
+
+    def _settle(
+        self,
+        queries: np.ndarray,
+        probes: Probes,
+        near: np.ndarray,
+        ids: np.ndarray,
+        positions: np.ndarray,
+        ranks: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Order anew, by distances taken one by one, what rounding may have decided."""
+        kept = near.shape[1]
         order, members = unsettled(near, probes.reach, self.k)
         for row in np.flatnonzero(members).tolist():
             visited = self._visited(probes, row)
-            near[row], near_ids[row] = self._settled(queries, row, visited, kept)
-        rows = np.flatnonzero(~members & (order if exact else True))
-        near[rows] = self._distances(queries, rows, near_positions[rows])
-        near[rows], near_ids[rows], _ = first_by_id(near[rows], near_ids[rows], kept)
-        return near[:, : self.k], near_ids[:, : self.k]
+            near[row], ids[row] = self._settled(queries, row, visited, kept)
+        rows = np.flatnonzero(order & ~members)
+        if len(rows):
+            near[rows] = self._distances(queries, rows, positions[rows])
+            near[rows], ids[rows], _ = first_by_id(near[rows], ids[rows], kept)
+        return near, ids
 
-    def _candidates(
-        self, queries: np.ndarray, probes: Probes
-    ) -> tuple[np.ndarray, np.ndarray, bool]:
-        """Return distances and positions (n_query, n_candidate), and if they are unrounded."""
-        model, lists = self.model, self.lists
-        coarse = model.coarse_codes(lists.cells[probes.slots])
-        rotated = rotate_queries(model.splits, queries, probes.queries, coarse)
-        decode = self.kernel == "decode"
-        if self.kernel == "auto":
-            decode = len(probes.slots) >= DECODE_FROM * len(np.unique(probes.slots))
-        if decode:
-            near = scan_decoded(lists, model.codebooks, rotated, probes.slots, self.depth)
-        else:
-            near = self.table_scan()(rotated, probes.slots, self.depth)
-        shape = (len(queries), probes.depth, self.depth)
-        distances = np.full(shape, np.inf, np.float32)
-        positions = np.full(shape, -1, np.int64)
-        distances[probes.queries, probes.ranks], positions[probes.queries, probes.ranks] = near
-        flat = (len(queries), probes.depth * self.depth)
-        return distances.reshape(flat), positions.reshape(flat), decode or model.bits == 8
+    def _unround(
+        self,
+        probes: Probes,
+        rotated: np.ndarray,
+        near: np.ndarray,
+        ids: np.ndarray,
+        positions: np.ndarray,
+        ranks: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Replace the distances that 4-bit tables round by exact ones to the codes found."""
+        at = np.nonzero(positions >= 0)
+        starts = np.searchsorted(probes.queries, np.arange(len(near)))  # of each query's pairs
+        difference = self.model.codebooks.decode(self.lists.codes[positions[at]])
+        difference -= rotated[starts[at[0]] + ranks[at]]
+        near[at] = np.einsum("ij,ij->i", difference, difference)
+        near, ids, _ = first_by_id(near, ids, near.shape[1])
+        return near, ids
 
     def _visited(self, probes: Probes, row: int) -> np.ndarray:
         """Return the positions of all codes in the cells visited for one query."""

@@ -17,6 +17,7 @@ import faiss
 import numpy as np
 
 from lopq.codebooks import Codebooks
+from lopq.errors import row_blocks
 from lopq.grouping import filled_groups, group_rows
 from lopq.lists import CellLists
 from lopq.products import Multiplier
@@ -79,6 +80,9 @@ def scan_decoded(
     return distances, positions
 
 
+TABLES_AT_ONCE = 32_768  # lookup tables in memory: 64 M bytes each with 4-bit codes
+
+
 class TableScan:
     """The database in faiss's inverted lists, for scans with lookup tables."""
 
@@ -104,9 +108,12 @@ class TableScan:
         self, rotated: np.ndarray, slots: np.ndarray, depth: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return what `scan_decoded` does; 4-bit distances are rounded to 8-bit tables."""
-        zeros = np.zeros((len(slots), 1), np.float32)
-        distances, positions = self._index.search_preassigned(
-            rotated, depth, slots[:, None].astype(np.int64), zeros
-        )
+        distances = np.empty((len(slots), depth), np.float32)
+        positions = np.empty((len(slots), depth), np.int64)
+        for pairs in row_blocks(len(slots), TABLES_AT_ONCE):
+            lists = slots[pairs, None].astype(np.int64)
+            zeros = np.zeros(lists.shape, np.float32)
+            near = self._index.search_preassigned(rotated[pairs], depth, lists, zeros)
+            distances[pairs], positions[pairs] = near
         distances[positions < 0] = np.inf
         return distances, positions

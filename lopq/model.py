@@ -31,8 +31,9 @@ class LOPQModel(OneVector):
             subs (M / n_split, subquantizer_clusters, dim_sub). Shapes override V, M and
             subquantizer_clusters, and the number of arrays overrides split.
         split: "single" (V cells) or "multi" (two halves of the dimensions, V * V cells).
-        rotation: "procrustes" learns one for each cell; "pca" is the old package's eigenvalue
-            allocation; "global" learns one for all cells (OPQ of the residuals); "none".
+        rotation: "pca" turns each cell to its principal axes, balanced over the subspaces;
+            "procrustes" goes on from there and learns each cell's rotation with the codebooks;
+            "global" learns one for all cells (OPQ of the residuals); "none" leaves it out.
         bits: Bits of a code, 8 or 4.
         pca_dim: Vectors of more dimensions are reduced to so many principal components; None
             never reduces them. Not done where parameters are given.
@@ -48,7 +49,7 @@ class LOPQModel(OneVector):
         parameters: Parameters | None = None,
         *,
         split: str = "single",
-        rotation: str = "procrustes",
+        rotation: str = "pca",
         bits: int = 8,
         pca_dim: int | None = 256,
         renorm: bool = False,
@@ -154,7 +155,7 @@ class LOPQModel(OneVector):
             random_state: Replaces the model's seed.
             verbose: True or False shows or hides the progress bar; None shows it on a terminal.
             n_jobs: Without effect: threads are those of ``faiss.omp_set_num_threads``.
-            rotation_iters: Rounds of refitting codes, codebooks and rotations.
+            rotation_iters: Rounds of refitting, with rotation="procrustes" or "global".
             train_size: Train on so many vectors, drawn at random; None for all; -1 for the
                 default: 100,000, or 256 for each cell where that is more.
         """

@@ -54,10 +54,13 @@ def eigenvalue_allocation(num_buckets: int, eigenvalues: np.ndarray) -> np.ndarr
     """Distribute dimensions over equal buckets so that their eigenvalue products balance.
 
     Each eigenvalue, the largest first, goes to the bucket of the smallest product that still
-    has room (Ge et al., Optimized product quantization, CVPR 2013, section 3.2.3). Eigenvalues
-    below 1e-10 of the largest count as that much. The old package fails here on eigenvalues
-    of zero, and on a number of dimensions that the buckets do not divide; here the first
-    buckets then take one more.
+    has room (Ge et al., Optimized product quantization, CVPR 2013, section 3.2.3). Only ratios
+    count, and eigenvalues below 1e-10 of the largest count as that much.
+
+    The old package adds plain logarithms. Where eigenvalues are below 1 these are negative, the
+    fullest bucket has the smallest sum and goes on to fill up, and the codes lose most of their
+    accuracy. It also fails on eigenvalues of zero, and on a number of dimensions that the
+    buckets do not divide; here the first buckets then take one more.
 
     Returns:
         (dim,) int64 permutation: the dimensions of bucket 0, then those of bucket 1, ...

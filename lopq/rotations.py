@@ -1,10 +1,10 @@
 """Local rotations: how the residuals of each cell are turned before they are quantized.
 
 Kalantidis, Avrithis: Locally optimized product quantization for approximate nearest neighbor
-search, CVPR 2014. That paper, and the old package, derive a cell's rotation from its
-covariance (`pca_rotations`). Here it is learned: codes, codebooks and rotations are refitted
-in turn, each step the least-squares optimum given the others (`alternate`; for one global
-rotation this is the non-parametric OPQ of Ge et al., CVPR 2013).
+search, CVPR 2014. `pca_rotations` is their method: the principal axes of each cell's residuals,
+allotted to subspaces of equal eigenvalue products. `alternate` learns rotations instead: codes,
+codebooks and rotations are refitted in turn, each step the least-squares optimum given the
+others (for one rotation of all cells, the non-parametric OPQ of Ge et al., CVPR 2013).
 """
 
 import faiss
@@ -19,25 +19,36 @@ from lopq.products import Multiplier, multiply
 N_NEIGHBOR_CELLS = 3  # cells that steady the rotation of a small cell
 
 
-def balanced_rotation(residuals: np.ndarray, M: int) -> np.ndarray:
-    """Return the (dim, dim) principal axes of ``residuals``, balanced over M subspaces."""
-    eigenvalues, vectors = np.linalg.eigh(covariance(residuals))
+def balanced_axes(moments: np.ndarray, M: int) -> np.ndarray:
+    """Return the eigenvectors (dim, dim) of second moments, as rows, balanced over M subspaces."""
+    eigenvalues, vectors = np.linalg.eigh(moments.astype(np.float64))
     return vectors[:, eigenvalue_allocation(M, eigenvalues)].T.astype(np.float32, order="C")
 
 
-def pca_rotations(residuals: np.ndarray, offsets: np.ndarray, M: int) -> np.ndarray:
-    """Return the balanced principal axes of each cell, (V, dim, dim); identity if it is empty.
+def balanced_rotation(residuals: np.ndarray, M: int) -> np.ndarray:
+    """Return the (dim, dim) principal axes of ``residuals``, balanced over M subspaces."""
+    return balanced_axes(covariance(residuals), M)
+
+
+def pca_rotations(
+    residuals: np.ndarray, offsets: np.ndarray, M: int, near: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the balanced principal axes of each cell, (V, dim, dim) float32.
 
     Args:
-        residuals: (n, dim) sorted by cell, of mean zero in each.
+        residuals: (n, dim) float32 sorted by cell, of mean zero in each.
         offsets: (V + 1,) where each cell starts.
         M: Subspaces.
+        near: (V, n) neighbors of each cell, whose residuals count in its covariance by
+            `neighbor_weights`; None leaves each cell to its own.
     """
     dim = residuals.shape[1]
-    rotations = np.tile(np.eye(dim, dtype=np.float32), (len(offsets) - 1, 1, 1))
+    moments = np.zeros((len(offsets) - 1, dim, dim), np.float32)
     for cell, rows in filled_groups(offsets):
-        rotations[cell] = balanced_rotation(residuals[rows], M)
-    return rotations
+        moments[cell] = multiply(residuals[rows].T, residuals[rows].T)
+    if near is not None:
+        moments = steadied(moments, near, neighbor_weights(np.diff(offsets), dim))
+    return np.stack([balanced_axes(moment, M) for moment in moments])
 
 
 def neighbor_weights(sizes: np.ndarray, dim: int) -> np.ndarray:
@@ -56,6 +67,8 @@ def neighbor_weights(sizes: np.ndarray, dim: int) -> np.ndarray:
 def nearest_cells(centroids: np.ndarray) -> np.ndarray:
     """Return (V, n) the cells nearest to each cell, itself left out; n is 3 or V - 1."""
     count = min(N_NEIGHBOR_CELLS, len(centroids) - 1)
+    if count == 0:
+        return np.zeros((len(centroids), 0), np.int64)
     _, near = faiss.knn(centroids, centroids, count + 1)
     others = near != np.arange(len(centroids))[:, None]
     others[others.all(axis=1), -1] = False  # a duplicate centroid can push the cell itself out

@@ -12,7 +12,6 @@ import numpy as np
 from lopq.codebooks import Codebooks, kmeans, train_centroids
 from lopq.errors import LOPQError
 from lopq.grouping import filled_groups, group_rows
-from lopq.products import multiply
 from lopq.rotations import (
     alternate,
     balanced_rotation,
@@ -21,7 +20,7 @@ from lopq.rotations import (
     rotate,
 )
 
-ROTATIONS = ("procrustes", "pca", "global", "none")
+ROTATIONS = ("pca", "procrustes", "global", "none")
 WARM_START_ITERATIONS = 5  # k-means rounds of codebooks that the alternation refines
 
 
@@ -29,7 +28,7 @@ WARM_START_ITERATIONS = 5  # k-means rounds of codebooks that the alternation re
 class Training:
     """How to fit a split: see `LOPQModel.fit` for the meaning of each."""
 
-    rotation: str = "procrustes"
+    rotation: str = "pca"
     bits: int = 8
     coarse_iterations: int = 20
     local_iterations: int = 20
@@ -111,8 +110,10 @@ def fit_split(
     residuals -= np.repeat(mu, np.diff(offsets), axis=0)
     if R is None and training.rotation in ("procrustes", "global"):
         return _fit_learned(residuals, offsets, C, mu, subs, (M, n_entry), training)
-    if R is None:
-        R = _fixed_rotations(residuals, offsets, M, training.rotation)
+    if R is None and training.rotation == "pca":
+        R = pca_rotations(residuals, offsets, M, nearest_cells(C))
+    elif R is None:
+        R = shared_rotation(np.eye(rows.shape[1], dtype=np.float32), V)
     if subs is None:
         rotated = rotate(residuals, offsets, R)
         seed, n_init = training.seed, training.n_init
@@ -126,15 +127,6 @@ def cell_means(residuals: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     for cell, rows in filled_groups(offsets):
         means[cell] = residuals[rows].mean(axis=0, dtype=np.float64)
     return means
-
-
-def _fixed_rotations(
-    residuals: np.ndarray, offsets: np.ndarray, M: int, rotation: str
-) -> np.ndarray:
-    if rotation == "pca":
-        return pca_rotations(residuals, offsets, M)
-    identity = np.eye(residuals.shape[1], dtype=np.float32)
-    return shared_rotation(identity, len(offsets) - 1)
 
 
 def shared_rotation(rotation: np.ndarray, V: int) -> np.ndarray:
@@ -153,20 +145,24 @@ def _fit_learned(
 ) -> Split:
     V = len(C)
     M, n_entry = shape
-    start = balanced_rotation(residuals, M)
+    local = training.rotation == "procrustes"
+    if local:
+        near, groups = nearest_cells(C), offsets
+        start = pca_rotations(residuals, offsets, M, near)
+    else:
+        near, groups = None, offsets[[0, -1]]
+        start = balanced_rotation(residuals, M)[None]
     warm = subs
     if warm is None:
-        n_iter = WARM_START_ITERATIONS
-        warm = train_centroids(multiply(residuals, start), M, n_entry, n_iter, training.seed)
-    local = training.rotation == "procrustes"
-    groups = offsets if local else offsets[[0, -1]]
+        rotated = rotate(residuals, groups, start)
+        warm = train_centroids(rotated, M, n_entry, WARM_START_ITERATIONS, training.seed)
     rotations, codebooks, errors = alternate(
         residuals,
         groups,
-        np.repeat(start[None], len(groups) - 1, axis=0),
+        start,
         Codebooks(warm, training.bits),
         training.rotation_iterations,
-        near=nearest_cells(C) if local and V > 1 else None,
+        near=near,
         learn_codebooks=subs is None,
         progress=training.progress,
     )

@@ -152,9 +152,9 @@ def test_given_parameters_stay_and_the_rest_is_fitted(data: np.ndarray) -> None:
         )
         model.fit(data, rotation_iters=3)
         fitted = (model.Cs, model.Rs, model.mus, model.subquantizers)
-        for held, got in zip(partial, fitted, strict=True):
-            for ours, kept in zip(got, held or (), strict=False):
-                np.testing.assert_array_equal(ours, kept)
+        for kept, got in zip(partial, fitted, strict=True):
+            for ours, its in zip(got, kept or (), strict=False):
+                np.testing.assert_array_equal(ours, its)
         assert mean_error(model, data) < 0.6 * data.var(axis=0).sum()
     complete = LOPQModel(parameters=parameters)
     assert (complete.V, complete.M, complete.subquantizer_clusters) == (5, 4, 16)
