@@ -7,6 +7,9 @@ SOURCES = compcars process_data retrieval lopq benchmarks tests train.py build_i
 PY = $(BIN)/python
 DEMO = demo
 
+# Where other programs keep a core busy, threads that spin while they wait make all of them wait.
+export OMP_WAIT_POLICY = passive
+
 .PHONY: demo test lint constraints
 .DEFAULT_GOAL := test
 

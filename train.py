@@ -11,135 +11,24 @@ Even epochs take the tuples of train.npy, odd ones those of train2.npy.
 import argparse
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
-import numpy as np
 import torch
-from tqdm import tqdm
 
-from retrieval import augment, checkpoint, cli, devices, gradient_cache, tuples
+from retrieval import augment, checkpoint, cli, devices, gradient_cache
 from retrieval.formats import InputError
 from retrieval.model import ARCHITECTURES, EmbeddingModel, ModelConfig, trunk_width
+from retrieval.trainer import Negatives, Trainer
 from retrieval.training_data import TrainingData
 from retrieval.validation import validate
 from retrieval.weights import initialize
 
 log = logging.getLogger(__name__)
 
-Negatives = Literal["tuple", "batch"]
-
-STEP_MULTIPLE = 32  # the number of images of a step is a multiple of it
-
 # Options that may differ between a run and its continuation without a word.
 FREE_OPTIONS = ("epoch", "start_epoch", "show_batch", "device", "weights")
-
-
-@dataclass
-class Trainer:
-    """The model and everything that changes with it while it is trained.
-
-    Attributes:
-        model: On its device.
-        optimizer: Of all its parameters.
-        scheduler: Stepped after each epoch.
-        order: The random state that the tuples are shuffled with.
-        augmentation: Of the images of a step.
-        negatives: Which images an anchor is told from.
-        temperature: Of the loss.
-        micro_batch: Images whose activations are kept at once.
-        dtype: Of the convolutions.
-    """
-
-    model: EmbeddingModel
-    optimizer: torch.optim.Optimizer
-    scheduler: torch.optim.lr_scheduler.LRScheduler
-    order: torch.Generator
-    augmentation: augment.Augmentation
-    negatives: Negatives
-    temperature: float
-    micro_batch: int
-    dtype: torch.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self.model.mean.device
-
-    def train_epoch(
-        self, data: TrainingData, epoch: int, batch_size: int, show_batch: int
-    ) -> float:
-        """Go once through the tuples of this epoch, and return the mean loss.
-
-        Raises:
-            InputError: The loss is no longer finite.
-        """
-        self.model.train()
-        of_epoch = data.tuples[epoch % 2]
-        losses: list[float] = []
-        with tqdm(total=len(of_epoch), desc=f"epoch {epoch}", unit="tuple", disable=None) as bar:
-            for batch in tuples.batches(of_epoch, batch_size, self.order):
-                losses.append(self.step(data, batch))
-                if not np.isfinite(losses[-1]):
-                    raise InputError(
-                        f"the loss is {losses[-1]} at step {len(losses)} of epoch {epoch}; try a "
-                        "smaller --lr, a larger --temperature, or --precision=float32"
-                    )
-                bar.update(len(batch))
-                if len(losses) % show_batch == 0:
-                    bar.set_postfix(loss=f"{np.mean(losses[-show_batch:]):.4f}")
-        self.scheduler.step()
-        return float(np.mean(losses))
-
-    def step(self, data: TrainingData, batch: np.ndarray) -> float:
-        """Take one optimizer step, embedding each distinct image once, and return the loss."""
-        rows, places = np.unique(batch, return_inverse=True)
-        # Repeats fill up the step: every new number of images would be compiled for anew.
-        padded = np.resize(rows, -(-len(rows) // STEP_MULTIPLE) * STEP_MULTIPLE)
-        images = torch.from_numpy(data.images[padded]).to(self.device)
-        labels = torch.from_numpy(data.labels[rows]).to(self.device)
-        local_tuples = torch.from_numpy(places.reshape(batch.shape)).to(self.device)
-
-        def loss_of(embeddings: torch.Tensor) -> torch.Tensor:
-            distinct = embeddings[: len(rows)]
-            if self.negatives == "batch":
-                return tuples.batch_loss(distinct, local_tuples, labels, self.temperature)
-            return tuples.tuple_loss(distinct, local_tuples, self.temperature)
-
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = gradient_cache.accumulate_gradients(
-            self.model,
-            augment.apply(self.augmentation, images),
-            loss_of,
-            self.micro_batch,
-            partial(devices.autocast, self.device, self.dtype),
-        )
-        if torch.isfinite(loss):
-            self.optimizer.step()
-        return loss.item()
-
-    def state(self) -> dict[str, Any]:
-        """Return what it takes to go on as if nothing had happened: tensors and plain values."""
-        cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
-        return {
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
-            "random": {
-                "order": self.order.get_state(),
-                "torch": torch.get_rng_state(),
-                "cuda": cuda,
-            },
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take up a ``state``."""
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
-        self.order.set_state(state["random"]["order"])
-        torch.set_rng_state(state["random"]["torch"])
-        if self.device.type == "cuda" and state["random"]["cuda"] is not None:
-            torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
 
 
 def run(
@@ -158,6 +47,7 @@ def run(
     negatives: Negatives = "tuple",
     temperature: float = 0.1,
     augmentation: augment.Augmentation = "light",
+    max_tuples: int = 0,
     micro_batch: int = 0,
     device: str = "auto",
     precision: devices.Precision = "auto",
@@ -184,6 +74,7 @@ def run(
         negatives: ``tuple``: those of each tuple; ``batch``: all of other classes in the step.
         temperature: Of the softmax over the similarities.
         augmentation: Random changes of the training images.
+        max_tuples: Tuples of an epoch, drawn at random; 0 takes all.
         micro_batch: Images whose activations are kept at once; 0 chooses by the memory.
         device: auto, cpu, cuda or cuda:n.
         precision: Of the convolutions; auto takes bfloat16 where the processor has it.
@@ -224,7 +115,7 @@ def run(
     if content is not None:
         trainer.restore(content)
     for number in range(start_epoch + 1, epoch):
-        loss = trainer.train_epoch(data, number, batch_size, show_batch)
+        loss = trainer.train_epoch(data, number, max_tuples, batch_size, show_batch)
         metrics = {"loss": loss, **validate(model, data, batch_size, dtype)}
         path = checkpoint.save(
             checkpoint.path_of(save_path, number),
@@ -252,8 +143,8 @@ def _check_options(options: dict[str, Any]) -> None:
     for name in ("batch_size", "show_batch", "lr", "lr_shrink", "scale", "temperature"):
         if not options[name] > 0:
             raise InputError(f"--{name} must be above 0; got {options[name]}")
-    if options["micro_batch"] < 0 or (options["dim"] is not None and options["dim"] < 1):
-        raise InputError("--micro_batch must be at least 0, and --dim at least 1")
+    if min(options["micro_batch"], options["max_tuples"]) < 0 or (options["dim"] or 1) < 1:
+        raise InputError("--micro_batch and --max_tuples must be at least 0, --dim at least 1")
     if options["arch"] not in ARCHITECTURES:
         raise InputError(f"--arch must be one of {', '.join(ARCHITECTURES)}")
     if options["epoch"] <= options["start_epoch"] + 1:
@@ -286,6 +177,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--negatives", choices=get_args(Negatives), help="of the tuple, or all in the step")
     add("--temperature", type=float, help="of the softmax over the similarities")
     add("--augmentation", choices=get_args(augment.Augmentation), help="of the training images")
+    add("--max_tuples", type=int, help="tuples of an epoch, drawn at random; 0: all")
     add("--micro_batch", type=int, help="images kept with activations; 0: by the memory")
     add("--seed", type=int, help="of the first weights, the order and the augmentation")
     cli.add_compute_arguments(parser)

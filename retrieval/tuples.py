@@ -8,10 +8,20 @@ from torch.nn import functional as F
 
 
 def batches(
-    tuples: np.ndarray, batch_size: int, generator: torch.Generator
+    tuples: np.ndarray, count: int, batch_size: int, generator: torch.Generator
 ) -> Iterator[np.ndarray]:
-    """Yield the tuples in a random order, (batch, 2 + neg_count) int64; the last may be smaller."""
-    order = torch.randperm(len(tuples), generator=generator).numpy()
+    """Yield ``count`` tuples in a random order, each once, batch by batch.
+
+    Args:
+        tuples: (n_tuple, 2 + neg_count) int64.
+        count: At most ``n_tuple``.
+        batch_size: Tuples of a batch; the last may be smaller.
+        generator: Of the order.
+
+    Yields:
+        (batch, 2 + neg_count) int64.
+    """
+    order = torch.randperm(len(tuples), generator=generator).numpy()[:count]
     for start in range(0, len(order), batch_size):
         yield tuples[np.sort(order[start : start + batch_size])]
 

@@ -133,8 +133,10 @@ def test_batch_loss_takes_all_of_other_classes() -> None:
 
 def test_batches_hold_every_tuple_once() -> None:
     rows = np.arange(22).reshape(11, 2)
-    parts = list(tuples.batches(rows, 4, torch.Generator().manual_seed(0)))
+    parts = list(tuples.batches(rows, 11, 4, torch.Generator().manual_seed(0)))
     assert [len(part) for part in parts] == [4, 4, 3]
+    fewer = list(tuples.batches(rows, 6, 4, torch.Generator().manual_seed(0)))
+    assert [len(part) for part in fewer] == [4, 2]
     together = np.concatenate(parts)
     assert not np.array_equal(together, rows)
     np.testing.assert_array_equal(np.sort(together, axis=0), rows)
