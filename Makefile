@@ -25,15 +25,15 @@ export OMP_WAIT_POLICY = passive
 
 # The commands of the README, on a sample that is small enough for two cores and four minutes.
 demo: .venv
-	$(PY) -m compcars.sample --dpath=$(DEMO) --models=16 --images=30 --others=3 --surveillance=15
+	$(PY) -m compcars.sample --dpath=$(DEMO) --models=12 --images=42 --others=3 --surveillance=15
 	$(PY) -m compcars.data_info --dpath=$(DEMO)
 	$(PY) -m compcars.test_data_info --dpath=$(DEMO)
-	$(PY) -m process_data.image_matrix --dpath=$(DEMO) --image_info=car_front.csv --image_root_path=Image_data/data/image/ --mname=imageset.npy --image_resolution=64
+	$(PY) -m process_data.image_matrix --dpath=$(DEMO) --image_info=car_front.csv --image_root_path=Image_data/data/image/ --mname=imageset.npy --image_resolution=64 --crop=box
 	$(PY) -m process_data.image_matrix --dpath=$(DEMO) --image_info=tindexinfo.csv --image_root_path=Image_data/sv_data/image/ --mname=test_image.npy --image_resolution=64
-	$(PY) -m process_data.make_train_valid --dpath=$(DEMO) --min_len=30
-	$(PY) train.py --dpath=$(DEMO) --save_path=$(DEMO)/para/ --batch_size=128 --epoch=1 --show_batch=5 --lr=0.001 --lr_shrink=0.9 --arch=resnet18 --weights=none --dim=128 --negatives=batch
-	$(PY) build_image_db.py --dpath=$(DEMO) --save_path=$(DEMO)/para/model.ep0 --batch_size=64 --input=imageset.npy --output=database.npy --arch=resnet18
-	$(PY) build_image_db.py --dpath=$(DEMO) --save_path=$(DEMO)/para/model.ep0 --batch_size=64 --input=test_image.npy --output=tdatabase.npy --arch=resnet18
+	$(PY) -m process_data.make_train_valid --dpath=$(DEMO) --min_len=42
+	$(PY) train.py --dpath=$(DEMO) --save_path=$(DEMO)/para/ --batch_size=16 --epoch=2 --show_batch=5 --lr=0.0003 --lr_shrink=0.9 --arch=resnet18 --weights=none --dim=128 --negatives=batch --augmentation=none --max_tuples=3000
+	$(PY) build_image_db.py --dpath=$(DEMO) --save_path=$(DEMO)/para/model.ep1 --batch_size=64 --input=imageset.npy --output=database.npy --arch=resnet18
+	$(PY) build_image_db.py --dpath=$(DEMO) --save_path=$(DEMO)/para/model.ep1 --batch_size=64 --input=test_image.npy --output=tdatabase.npy --arch=resnet18
 	$(PY) -m process_data.mask_data --dpath=$(DEMO)
 	$(PY) -m process_data.baselines --dpath=$(DEMO) --k=20 --isValid=1
 	$(PY) -m process_data.baselines --dpath=$(DEMO) --k=20
