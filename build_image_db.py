@@ -62,6 +62,11 @@ def run(
     with files.row_writer(path, (len(matrix), model.config.dim), layout.DATABASE.dtype) as database:
         rows = np.arange(len(matrix))
         for images, embeddings in embedding_blocks(model, matrix, rows, batch_size, dtype, output):
+            if not np.isfinite(embeddings).all():
+                raise InputError(
+                    f"{save_path} gives embeddings that are not finite; take an earlier epoch, or "
+                    "try --precision=float32"
+                )
             digest.update(images.tobytes())
             database.write(row, embeddings)
             row += len(embeddings)

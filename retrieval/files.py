@@ -26,6 +26,10 @@ def whole(path: Path) -> Iterator[Path]:
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         part.replace(path)
+    except OSError as error:
+        if error.filename is None:  # a full disk does not say for which file
+            error.filename = str(path)
+        raise
     finally:
         part.unlink(missing_ok=True)
 

@@ -22,6 +22,11 @@ def test_a_failing_block_leaves_the_old_file(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="a.txt"), files.whole(tmp_path / "a.txt"):
+        raise OSError(28, "No space left on device")
+
+
 def test_row_writer_writes_rows_in_any_order(tmp_path: Path) -> None:
     expected = np.arange(24, dtype=np.float32).reshape(6, 2, 2)
     with files.row_writer(tmp_path / "a.npy", expected.shape, "float32") as writer:

@@ -167,6 +167,16 @@ def test_encoding_twice_gives_equal_bytes_and_a_record(pipeline: Path) -> None:
     assert len(record["checkpoint_sha256"]) == len(record["images_sha256"]) == 64
 
 
+def test_embeddings_that_are_not_finite_are_refused(pipeline: Path, tmp_path: Path) -> None:
+    content = checkpoint.load(pipeline / "para" / "model.ep0")
+    content["state_dict"]["projection.bias"][0] = torch.nan
+    torch.save(content, tmp_path / "model.ep0")
+    before = layout.DATABASE.at(pipeline).read_bytes()
+    with pytest.raises(InputError, match="not finite"):
+        build_image_db.run(pipeline, tmp_path / "model.ep0")
+    assert layout.DATABASE.at(pipeline).read_bytes() == before
+
+
 def test_a_contradicting_arch_is_refused(pipeline: Path) -> None:
     with pytest.raises(InputError, match="holds a resnet18, not --arch=resnet50"):
         build_image_db.run(pipeline, pipeline / "para" / "model.ep0", arch="resnet50")
