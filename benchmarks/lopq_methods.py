@@ -57,14 +57,21 @@ def ours(
 
 
 def residual_opq(
-    train: np.ndarray, database: np.ndarray, V: int, M: int, seed: int, bits: int = 8
+    train: np.ndarray,
+    database: np.ndarray,
+    V: int,
+    M: int,
+    seed: int,
+    bits: int = 8,
+    rounds: int = 50,
 ) -> Method:
-    """Return IVF with PQ of residuals, rotated by faiss's OPQ trained on residuals."""
+    """Return IVF with PQ of residuals, rotated by faiss's OPQ trained on residuals in rounds."""
     dim = train.shape[1]
     kmeans: Any = faiss.Kmeans(dim, V, niter=20, seed=seed, max_points_per_centroid=10**6)
     kmeans.train(train)
     _, cells = kmeans.index.search(train, 1)
     opq: Any = faiss.OPQMatrix(dim, M)
+    opq.niter = rounds
     opq.train(train - kmeans.centroids[cells[:, 0]])
     quantizer = faiss.IndexFlatL2(dim)
     quantizer.add(opq.apply(kmeans.centroids))

@@ -8,6 +8,8 @@ from typing import Any
 import faiss
 import numpy as np
 
+FAST_DIM = 8  # faiss compares vectors of 4 dimensions several times slower than of 8
+
 
 class Codebooks:
     """The codebooks of a model over faiss's product quantizer.
@@ -86,6 +88,9 @@ def kmeans(
     """Return (n_centroid, dim) float32 centroids of ``rows`` by faiss's k-means."""
     if len(rows) <= n_centroid:
         return rows[np.minimum(np.arange(n_centroid), len(rows) - 1)]
+    dim = rows.shape[1]
+    if dim < FAST_DIM:
+        rows = np.pad(rows, ((0, 0), (0, FAST_DIM - dim)))
     trainer: Any = faiss.Kmeans(
         rows.shape[1],
         n_centroid,
@@ -95,7 +100,7 @@ def kmeans(
         min_points_per_centroid=1,
     )
     trainer.train(rows)
-    return trainer.centroids
+    return np.ascontiguousarray(trainer.centroids[:, :dim])
 
 
 def mean_centroids(rows: np.ndarray, fine: np.ndarray, centroids: np.ndarray) -> np.ndarray:
