@@ -25,13 +25,13 @@ export OMP_WAIT_POLICY = passive
 
 # The commands of the README, on a sample that is small enough for two cores and four minutes.
 demo: .venv
-	$(PY) -m compcars.sample --dpath=$(DEMO) --models=12 --images=42 --others=3 --surveillance=15
+	$(PY) -m compcars.sample --dpath=$(DEMO) --models=12 --images=60 --others=3 --surveillance=15
 	$(PY) -m compcars.data_info --dpath=$(DEMO)
 	$(PY) -m compcars.test_data_info --dpath=$(DEMO)
 	$(PY) -m process_data.image_matrix --dpath=$(DEMO) --image_info=car_front.csv --image_root_path=Image_data/data/image/ --mname=imageset.npy --image_resolution=64 --crop=box
 	$(PY) -m process_data.image_matrix --dpath=$(DEMO) --image_info=tindexinfo.csv --image_root_path=Image_data/sv_data/image/ --mname=test_image.npy --image_resolution=64
-	$(PY) -m process_data.make_train_valid --dpath=$(DEMO) --min_len=42
-	$(PY) train.py --dpath=$(DEMO) --save_path=$(DEMO)/para/ --batch_size=16 --epoch=2 --show_batch=5 --lr=0.0003 --lr_shrink=0.9 --arch=resnet18 --weights=none --dim=128 --negatives=batch --augmentation=none --max_tuples=2000
+	$(PY) -m process_data.make_train_valid --dpath=$(DEMO)
+	$(PY) train.py --dpath=$(DEMO) --save_path=$(DEMO)/para/ --batch_size=16 --epoch=2 --show_batch=5 --lr=0.0003 --lr_shrink=0.9 --arch=resnet18 --weights=none --dim=128 --negatives=batch --augmentation=none --max_tuples=2400
 	$(PY) build_image_db.py --dpath=$(DEMO) --save_path=$(DEMO)/para/model.ep1 --batch_size=64 --input=imageset.npy --output=database.npy --arch=resnet18
 	$(PY) build_image_db.py --dpath=$(DEMO) --save_path=$(DEMO)/para/model.ep1 --batch_size=64 --input=test_image.npy --output=tdatabase.npy --arch=resnet18
 	$(PY) -m process_data.mask_data --dpath=$(DEMO)
