@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as V
 
-Augmentation = Literal["none", "light", "strong"]
+Augmentation = Literal["none", "camera", "light", "strong"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Augment:
     Attributes:
         smallest_crop: Share of the area that a crop keeps at least.
         stretch: Largest ratio of the scales of the two sides.
+        mirror: Show half of the images as in a mirror.
         jitter: Of brightness, contrast and saturation: factors of 1 - jitter to 1 + jitter.
         grey: Share of the images that lose their color.
         blur: Share of the images that are blurred.
@@ -30,6 +31,7 @@ class Augment:
 
     smallest_crop: float = 0.7
     stretch: float = 1.1
+    mirror: bool = True
     jitter: float = 0.2
     grey: float = 0.0
     blur: float = 0.0
@@ -53,7 +55,7 @@ class Augment:
         size = torch.empty(n).uniform_(self.smallest_crop, 1).sqrt()
         ratio = torch.empty(n).uniform_(1 / self.stretch, self.stretch).sqrt()
         width, height = (size * ratio).clamp(max=1), (size / ratio).clamp(max=1)
-        mirrored = torch.randint(0, 2, (n,)) * 2 - 1
+        mirrored = torch.randint(0, 2, (n,)) * 2 - 1 if self.mirror else 1
         theta = torch.zeros(n, 2, 3)
         theta[:, 0, 0], theta[:, 1, 1] = width * mirrored, height
         theta[:, 0, 2] = (1 - width) * torch.empty(n).uniform_(-1, 1)
@@ -82,10 +84,12 @@ class Augment:
         return cls._uniform(pixels, 0, 1) < share
 
 
-# ``light`` moves, scales and mirrors the car and varies the exposure. ``strong`` is for queries
-# from another camera: smaller crops, blur, noise, grey and stronger colors.
+# ``camera`` leaves the car where it is and changes the picture: exposure, color, blur, noise.
+# ``light`` moves, scales and mirrors the car and varies the exposure a little. ``strong`` does all
+# of it, and more: for queries from another camera.
 AUGMENTATIONS: dict[Augmentation, Augment | None] = {
     "none": None,
+    "camera": Augment(1, 1, mirror=False, jitter=0.4, grey=0.2, blur=0.3, noise=0.06),
     "light": Augment(),
     "strong": Augment(0.5, 1.2, jitter=0.4, grey=0.2, blur=0.3, noise=0.06),
 }

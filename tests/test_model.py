@@ -189,7 +189,7 @@ def test_the_measured_micro_batch_follows_the_memory(monkeypatch: pytest.MonkeyP
     assert larger == pytest.approx(sizes[1] / 4, rel=0.1)
 
 
-@pytest.mark.parametrize("kind", ["none", "light", "strong"])
+@pytest.mark.parametrize("kind", ["none", "camera", "light", "strong"])
 def test_augmentation_keeps_the_form(kind: augment.Augmentation) -> None:
     images = random_images(4)
     torch.manual_seed(3)
