@@ -31,7 +31,7 @@ demo: .venv
 	$(PY) -m process_data.image_matrix --dpath=$(DEMO) --image_info=car_front.csv --image_root_path=Image_data/data/image/ --mname=imageset.npy --image_resolution=64 --crop=box
 	$(PY) -m process_data.image_matrix --dpath=$(DEMO) --image_info=tindexinfo.csv --image_root_path=Image_data/sv_data/image/ --mname=test_image.npy --image_resolution=64
 	$(PY) -m process_data.make_train_valid --dpath=$(DEMO)
-	$(PY) train.py --dpath=$(DEMO) --save_path=$(DEMO)/para/ --batch_size=16 --epoch=2 --show_batch=5 --lr=0.0003 --lr_shrink=0.9 --arch=resnet18 --weights=none --dim=128 --negatives=batch --augmentation=none --max_tuples=2400
+	$(PY) train.py --dpath=$(DEMO) --save_path=$(DEMO)/para/ --batch_size=16 --epoch=2 --show_batch=5 --lr=0.0003 --lr_shrink=0.9 --arch=resnet18 --weights=none --dim=128 --negatives=batch --augmentation=none --max_tuples=2000
 	$(PY) build_image_db.py --dpath=$(DEMO) --save_path=$(DEMO)/para/model.ep1 --batch_size=64 --input=imageset.npy --output=database.npy --arch=resnet18
 	$(PY) build_image_db.py --dpath=$(DEMO) --save_path=$(DEMO)/para/model.ep1 --batch_size=64 --input=test_image.npy --output=tdatabase.npy --arch=resnet18
 	$(PY) -m process_data.mask_data --dpath=$(DEMO)
