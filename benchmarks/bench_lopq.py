@@ -34,6 +34,7 @@ from lopq.pca import fit_pca
 K = 10
 DIM = 128
 N_TRAIN = 30_000
+PARTS = ["accuracy", "additive", "speed", "rerank", "fit"]
 
 
 @dataclass(frozen=True)
@@ -280,7 +281,6 @@ def _part(part: str, X: np.ndarray, args: argparse.Namespace) -> Iterator[Measur
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--embeddings", type=Path, help="(n, dim) .npy; default: drawn stand-in")
     parser.add_argument("--n_query", type=int, default=1000, help="queries, kept out of the rest")
@@ -292,8 +292,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--opq_rounds", type=int, default=50, help="of faiss's OPQ; 50 is its own")
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="what speed is by")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results"))
-    choices = ["accuracy", "additive", "speed", "rerank", "fit"]
-    parser.add_argument("--parts", nargs="+", choices=choices, default=choices)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     return parser
 
 

@@ -23,6 +23,18 @@ def find_hits(ids: np.ndarray, query_labels: np.ndarray, gallery_labels: np.ndar
     return (gallery_labels[ids] == query_labels[:, None]) & (ids >= 0)
 
 
+def count_relevant(query_labels: np.ndarray, gallery_labels: np.ndarray) -> np.ndarray:
+    """Return how many images of the gallery are of each query's class, (n_query,) int64.
+
+    >>> count_relevant(np.array([5, 7]), np.array([7, 3, 7])).tolist()
+    [0, 2]
+    """
+    classes, counts = np.unique(gallery_labels, return_counts=True)
+    places = np.searchsorted(classes, query_labels)
+    is_there = np.isin(query_labels, classes)
+    return np.where(is_there, counts[np.where(is_there, places, 0)], 0)
+
+
 def cmc_at_k(hits: np.ndarray, k: int) -> np.ndarray:
     """Return 1 where the first ``k`` results hold a relevant one, else 0.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval import indexes, layout, provenance, splits
+from retrieval import indexes, layout, metrics, provenance, splits
 from retrieval.formats import InputError
 
 
@@ -42,9 +42,7 @@ class Task:
     @property
     def n_relevant(self) -> np.ndarray:
         """(n_query,) int64: allowed images of each query's class."""
-        classes, counts = np.unique(self.gallery_labels[self.is_allowed], return_counts=True)
-        places = np.searchsorted(classes, self.query_labels)
-        return counts[places]  # every query's class is there
+        return metrics.count_relevant(self.query_labels, self.gallery_labels[self.is_allowed])
 
     def depth(self, k: int) -> int:
         """Return how deep a ranking must be for all metrics but ``map``."""

@@ -29,7 +29,7 @@ def validate(
     gallery = embeddings[np.searchsorted(rows, data.gallery)]
     queries = embeddings[np.searchsorted(rows, data.queries[:, 0])]
     gallery_labels, labels = data.labels[data.gallery], data.queries[:, 1]
-    n_relevant = (labels[:, None] == gallery_labels).sum(axis=1)
+    n_relevant = metrics.count_relevant(labels, gallery_labels)
     is_valued = n_relevant > 0
     ids, _ = search.nearest(queries[is_valued], gallery, int(n_relevant.max()))
     hits = metrics.find_hits(ids, labels[is_valued], gallery_labels)

@@ -76,6 +76,13 @@ def test_a_shallow_ranking_cannot_give_map_at_r() -> None:
         metrics.average_precision_at_r(np.ones((1, 3), bool), np.array([4]))
 
 
+def test_relevant_images_are_counted() -> None:
+    rng = np.random.default_rng(0)
+    queries, gallery = rng.integers(0, 9, 20), rng.integers(2, 7, 30)
+    expected = (queries[:, None] == gallery).sum(axis=1)
+    np.testing.assert_array_equal(metrics.count_relevant(queries, gallery), expected)
+
+
 def test_missing_results_are_no_hits() -> None:
     ids = np.array([[1, -1], [2, 0]])
     hits = metrics.find_hits(ids, np.array([7, 7]), np.array([7, 5, 7]))
