@@ -23,12 +23,12 @@ if not __package__:  # run as a file
 from compcars import sample_images, sample_tree
 from compcars.sample_catalogue import draw_catalogue
 from compcars.sample_plan import surveillance_shots, web_shots
+from compcars.tree import IMAGE_DATA
 from retrieval import cli, files
 from retrieval.formats import InputError, Json
 
 log = logging.getLogger(__name__)
 
-FOLDER = "Image_data"
 MARKER = Json("SAMPLE.json", "python -m compcars.sample --dpath=...", "the options of a sample")
 VERSION = 1  # of the drawings: to be raised when equal options no longer give equal bytes
 LOWEST = {
@@ -90,7 +90,7 @@ def run(
     _check({**options, "workers": 1 if workers is None else workers})
     if Path(data_dir).exists() and not Path(data_dir).is_dir():
         raise InputError(f"{data_dir} is no folder; choose another --dpath")
-    root = Path(data_dir) / FOLDER
+    root = Path(data_dir) / IMAGE_DATA
     if _is_drawn(root, options):
         log.info("%s holds this sample already", root)
         return root
