@@ -12,13 +12,15 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
-from retrieval import checkpoint, cli, devices, files, layout, provenance
+from retrieval import adaptation, checkpoint, cli, devices, files, layout, provenance
 from retrieval.encode import embedding_blocks
 from retrieval.formats import InputError
 from retrieval.model import ARCHITECTURES
+from retrieval.views import Tta, Views
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,9 @@ def run(
     arch: str | None = None,
     device: str = "auto",
     precision: devices.Precision = "auto",
+    tta: Tta = "none",
+    scales: tuple[float, ...] = (1.0,),
+    adapt_bn: bool = False,
 ) -> Path:
     """Write the embeddings of an image matrix, row by row, and return their path.
 
@@ -44,9 +49,14 @@ def run(
         arch: Checked against the checkpoint where it is given.
         device: auto, cpu, cuda or cuda:n.
         precision: Of the convolutions; auto takes bfloat16 where the processor has it.
+        tta: ``flip`` takes the mean of each image's embedding and its mirror image's.
+        scales: The mean over these multiples of the model's side.
+        adapt_bn: Normalize by the statistics of these images rather than the training images'.
+            No label is used, but each embedding depends on all images of the matrix.
     """
     if batch_size < 1:
         raise InputError(f"--batch_size must be at least 1; got {batch_size}")
+    views = Views(tta, tuple(scales))
     matrix = layout.IMAGE_MATRIX.load(data_dir, input)
     save_path = save_path.expanduser()
     content = checkpoint.load(save_path)
@@ -55,13 +65,16 @@ def run(
     model = checkpoint.build_model(content, save_path, arch).to(place)
     if matrix.shape[-1] != model.config.side:
         log.info("images of %d px are scaled to %d px", matrix.shape[-1], model.config.side)
+    if adapt_bn:
+        adaptation.adapt_batch_norm(model, matrix, batch_size, input)
 
     path = layout.DATABASE.at(data_dir, output)
     digest = hashlib.sha256()
     row = 0
     with files.row_writer(path, (len(matrix), model.config.dim), layout.DATABASE.dtype) as database:
         rows = np.arange(len(matrix))
-        for images, embeddings in embedding_blocks(model, matrix, rows, batch_size, dtype, output):
+        blocks = embedding_blocks(model, matrix, rows, batch_size, dtype, output, views)
+        for images, embeddings in blocks:
             if not np.isfinite(embeddings).all():
                 raise InputError(
                     f"{save_path} gives embeddings that are not finite; take an earlier epoch, or "
@@ -79,6 +92,9 @@ def run(
         "rows": len(matrix),
         "dim": model.config.dim,
         "precision": str(dtype).removeprefix("torch."),
+        "tta": tta,
+        "scales": list(views.scales),
+        "adapt_bn": adapt_bn,
     }
     provenance.save(data_dir, output, record)
     log.info("%s: %d embeddings of %d dimensions", path, len(matrix), model.config.dim)
@@ -95,6 +111,15 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch_size", type=int, help="images at once")
     parser.add_argument(
         "--arch", choices=ARCHITECTURES, help="checked against the checkpoint; may be left out"
+    )
+    parser.add_argument("--tta", choices=get_args(Tta), help="flip: embed the mirror image too")
+    parser.add_argument(
+        "--scales", type=cli.numbers, help="embed at these multiples of the side, as in 1,0.7071"
+    )
+    parser.add_argument(
+        "--adapt_bn",
+        action="store_true",
+        help="normalize by the statistics of these images rather than the training images'",
     )
     cli.add_compute_arguments(parser)
     return parser

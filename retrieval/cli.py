@@ -60,6 +60,18 @@ def user_path(text: str) -> Path:
     return Path(text).expanduser()
 
 
+def numbers(text: str) -> tuple[float, ...]:
+    """Return the numbers of a comma-separated list.
+
+    >>> numbers("1,0.5")
+    (1.0, 0.5)
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be numbers, as in 1,0.5; got {text!r}") from None
+
+
 def stage_parser(run: Callable[..., object], description: str | None) -> argparse.ArgumentParser:
     """Return a parser with ``--dpath``, whose defaults are those of ``run``'s signature."""
     parser = argparse.ArgumentParser(description=description, formatter_class=_HelpFormatter)

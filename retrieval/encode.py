@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from retrieval import devices
 from retrieval.model import EmbeddingModel
+from retrieval.views import Views
 
 
 @torch.inference_mode()
@@ -18,6 +19,7 @@ def embedding_blocks(
     batch_size: int,
     dtype: torch.dtype,
     title: str,
+    views: Views | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Embed some rows of an image matrix, in their order.
 
@@ -28,18 +30,20 @@ def embedding_blocks(
         batch_size: Images at once.
         dtype: Of the convolutions.
         title: Of the progress bar.
+        views: What is embedded of each image; the image as it is where None.
 
     Yields:
         images: (batch, 3, side, side) uint8, as read.
         embeddings: (batch, dim) float32, rows of unit L2 norm.
     """
     device = model.mean.device
+    views = views or Views()
     model.eval()
     with tqdm(total=len(rows), desc=title, unit="image", disable=None, leave=False) as bar:
         for start in range(0, len(rows), batch_size):
             images = matrix[rows[start : start + batch_size]]
             with devices.autocast(device, dtype):
-                embeddings = model(torch.from_numpy(images).to(device))
+                embeddings = views.embed(model, torch.from_numpy(images).to(device))
             yield images, embeddings.cpu().numpy()
             bar.update(len(images))
 
