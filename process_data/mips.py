@@ -2,7 +2,7 @@
 
 Reads   database.npy, mask2.npy, model_num.json; and the queries: tdatabase.npy and
         test_masked.npy, or with --isValid=1 database.npy and valid_for_test.npy
-Writes  mAP.json, neighbors.npy, similarities.npy, evaluations/mips-{valid,test}.json
+Writes  mAP.json, neighbors.npy, similarities.npy, evaluations/mips-{valid,test}.json (or --run)
 
     python -m process_data.mips --dpath=~/ir/ --batch_size=1024 --k=20
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from retrieval import cli, devices, evaluation
+from retrieval import cli, devices, evaluation, refine
 from retrieval.task import load_task
 
 
@@ -27,6 +27,15 @@ def run(
     to_test: str | None = None,
     test_matrix: str | None = None,
     device: str = "auto",
+    database: str | None = None,
+    run_name: str = "mips",
+    qe: int = 0,
+    qe_alpha: float = 3.0,
+    dba: int = 0,
+    rerank_kr: int = 0,
+    kr_k1: int = 20,
+    kr_k2: int = 6,
+    kr_weight: float = 0.3,
 ) -> Path:
     """Rank the gallery for every query, print the metrics and return the path of ``mAP.json``.
 
@@ -38,20 +47,40 @@ def run(
         to_test: Index and Class of the queries; the split's or the masks' where it is None.
         test_matrix: Embeddings of the queries; the database's or the test images' where None.
         device: auto, cpu, cuda or cuda:n.
+        database: Embeddings of the database; database.npy where None.
+        run_name: The evaluation is kept under this name, beside others.
+        qe: Expand each query with its first so many results, and search again.
+        qe_alpha: Power of the similarities that weigh the neighbors in qe and dba.
+        dba: Expand each image of the gallery with so many neighbors.
+        rerank_kr: Put the first so many results into the order of their reciprocal neighbors;
+            ``map`` is left out then.
+        kr_k1: Neighbors that may be reciprocal.
+        kr_k2: Images whose encodings are averaged.
+        kr_weight: Of the plain distance beside that of the neighbors, from 0 to 1.
     """
     options = {name: value for name, value in locals().items() if name != "data_dir"}
-    task = load_task(data_dir, is_valid, to_test, test_matrix)
+    refinement = refine.Refinement.of(options)
+    task = load_task(data_dir, is_valid, to_test, test_matrix, database)
     task.check_k(k)
     place = devices.choose(device)
-    ids, similarities, measured = evaluation.search_exactly(task, k, batch_size, place)
+    task = refinement.with_gallery(task, place)
+    find = refine.finder(task, batch_size, place)
+    task = refinement.with_queries(task, find)
+    if rerank_kr:
+        ids, _ = find(task.queries, refinement.depth(task, k))
+        ids, similarities = refinement.rerank(task, ids, place)
+        measured = evaluation.measure(task, ids, k)
+    else:
+        ids, similarities, measured = evaluation.search_exactly(task, k, batch_size, place)
     return evaluation.save(
-        data_dir, task, "mips", ids[:, :k], similarities[:, :k], measured, options
+        data_dir, task, run_name, ids[:, :k], similarities[:, :k], measured, options
     )
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.stage_parser(run, __doc__)
     cli.add_search_arguments(parser)
+    cli.add_refine_arguments(parser)
     parser.add_argument("--batch_size", type=int, help="queries scored at once")
     parser.add_argument("--device", help=cli.DEVICE_HELP)
     return parser

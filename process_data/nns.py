@@ -2,7 +2,7 @@
 
 Reads   database.npy, mask2.npy, model_num.json, valid_for_test.npy; and the queries, as mips
 Writes  lopq.index, lopq.json, and what mips writes: mAP.json, neighbors.npy, similarities.npy,
-        evaluations/nns-{valid,test}.json
+        evaluations/nns-{valid,test}.json (or --run)
 
     python -m process_data.nns --dpath=~/ir/ --dimension=32 --k=20
 """
@@ -21,7 +21,7 @@ if not __package__:  # run as a file
 import numpy as np
 
 from lopq import LOPQError, LOPQModel, LOPQSearcher
-from retrieval import cli, evaluation, layout, provenance, search
+from retrieval import cli, evaluation, layout, provenance, refine, search
 from retrieval.formats import InputError
 from retrieval.task import Task, load_task
 
@@ -47,6 +47,15 @@ def run(
     rerank: int = 0,
     rotation: Rotation = "pca",
     seed: int = 7,
+    database: str | None = None,
+    run_name: str = "nns",
+    qe: int = 0,
+    qe_alpha: float = 3.0,
+    dba: int = 0,
+    rerank_kr: int = 0,
+    kr_k1: int = 20,
+    kr_k2: int = 6,
+    kr_weight: float = 0.3,
 ) -> Path:
     """Rank the gallery for every query by codes, print the metrics, return the path of mAP.json.
 
@@ -65,30 +74,53 @@ def run(
         rerank: The first so many are scored again, exactly, from the database.
         rotation: How the rotations of the cells are found.
         seed: Of everything that is drawn.
+        database: Embeddings of the database; database.npy where None.
+        run_name: The evaluation is kept under this name, beside others.
+        qe: Expand each query with its first so many results, and search again.
+        qe_alpha: Power of the similarities that weigh the neighbors in qe and dba.
+        dba: Expand each image of the gallery with so many neighbors.
+        rerank_kr: Put the first so many results into the order of their reciprocal neighbors;
+            ``map`` is left out then.
+        kr_k1: Neighbors that may be reciprocal.
+        kr_k2: Images whose encodings are averaged.
+        kr_weight: Of the plain distance beside that of the neighbors, from 0 to 1.
     """
     options = {name: value for name, value in locals().items() if name != "data_dir"}
     if min(cells, quota, rerank) < 0 or dimension < 1:
         raise InputError("--cells, --quota and --rerank must be at least 0, --dimension at least 1")
-    task = load_task(data_dir, is_valid, to_test, test_matrix)
+    refinement = refine.Refinement.of(options)
+    task = load_task(data_dir, is_valid, to_test, test_matrix, database)
     task.check_k(k)
+    task = refinement.with_gallery(task)
     n_cells = cells or min(max(1, len(task.gallery) // IMAGES_PER_CELL), MOST_CELLS)
     try:
         searcher = _fitted(data_dir, task, V=n_cells, M=dimension, rotation=rotation, seed=seed)
         searcher.remove(np.flatnonzero(~task.is_allowed))
-        depth = task.depth(k)
+        depth = refinement.depth(task, k)
+
+        def find(queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+            scores, ids = searcher.search_batch(
+                queries,
+                count,
+                quota=quota or CANDIDATES_PER_RESULT * depth,
+                rerank=rerank,
+                vectors=task.gallery,
+            )
+            # The squared distance of unit vectors is 2 - 2 * similarity (without --rerank, as far
+            # as the codes, and beyond 256 dimensions the principal components, tell).
+            return ids, 1 + scores / 2
+
         started = time.perf_counter()
-        scores, ids = searcher.search_batch(
-            task.queries,
-            depth,
-            quota=quota or CANDIDATES_PER_RESULT * depth,
-            rerank=rerank,
-            vectors=task.gallery,
-        )
+        task = refinement.with_queries(task, find)
+        ids, similarities = find(task.queries, depth)
+        found = ids[:, :k]
+        if rerank_kr:
+            ids, similarities = refinement.rerank(task, ids)
     except LOPQError as error:
         raise InputError(str(error)) from error
     seconds = time.perf_counter() - started
     measured = evaluation.measure(task, ids, k)
-    measured["recall@k vs exact"] = recall_of_exact(task, ids[:, :k])
+    measured["recall@k vs exact"] = recall_of_exact(task, found)
     log.info(
         "searched %d queries in %.2f s; %d bytes per image and %d of the model; of the exact "
         "first %d, %.4f were found",
@@ -99,10 +131,9 @@ def run(
         k,
         measured["recall@k vs exact"],
     )
-    # The squared distance of unit vectors is 2 - 2 * similarity (without --rerank, as far as the
-    # codes, and beyond 256 dimensions the principal components, tell).
-    similarities = 1 + scores[:, :k] / 2
-    return evaluation.save(data_dir, task, "nns", ids[:, :k], similarities, measured, options)
+    return evaluation.save(
+        data_dir, task, run_name, ids[:, :k], similarities[:, :k], measured, options
+    )
 
 
 def recall_of_exact(task: Task, ids: np.ndarray) -> float:
@@ -122,9 +153,8 @@ def recall_of_exact(task: Task, ids: np.ndarray) -> float:
 def _fitted(data_dir: Path, task: Task, **options: Any) -> LOPQSearcher:
     """Return the index of the whole database, fitted now or at an earlier run."""
     path = layout.LOPQ_INDEX.at(data_dir)
-    database = layout.DATABASE.at(data_dir)
     valid = layout.VALID_QUERIES.load(data_dir)[:, 0]
-    wanted = {"database_sha256": provenance.sha256(database), "options": options}
+    wanted = {"database_sha256": provenance.sha256_of_rows(task.gallery), "options": options}
     if path.exists() and layout.LOPQ_RECORD.at(data_dir).exists():
         if layout.LOPQ_RECORD.load(data_dir) == wanted:
             log.info("%s is of this database and these options", path)
@@ -153,6 +183,7 @@ def _fitted(data_dir: Path, task: Task, **options: Any) -> LOPQSearcher:
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.stage_parser(run, __doc__)
     cli.add_search_arguments(parser)
+    cli.add_refine_arguments(parser)
     add = parser.add_argument
     add("--dimension", type=int, help="sub-quantizers: the bytes of an image")
     add("--cells", type=int, help="coarse cells; 0: one for each thousand images")

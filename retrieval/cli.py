@@ -8,6 +8,7 @@ import argparse
 import errno
 import inspect
 import logging
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -104,6 +105,31 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     add_query_arguments(parser)
     parser.add_argument("--to_test", help="Index and Class of the queries; left out: the usual")
     parser.add_argument("--test_matrix", help="embeddings of the queries; left out: the usual")
+    parser.add_argument("--database", help="embeddings of the database; left out: the usual")
+    parser.add_argument(
+        "--run",
+        dest="run_name",
+        type=_plain_name,
+        help="the evaluation is kept under this name, as evaluations/NAME-test.json",
+    )
+
+
+def add_refine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what both searches take of ``refine.Refinement``."""
+    add = parser.add_argument_group("ranking").add_argument
+    add("--qe", type=int, help="expand each query with its first so many results; 0: off")
+    add("--qe_alpha", type=float, help="power of the similarities that weigh the neighbors")
+    add("--dba", type=int, help="expand each database image with so many neighbors; 0: off")
+    add("--rerank_kr", type=int, help="order so many results anew, by their neighbors; 0: off")
+    add("--kr_k1", type=int, help="of --rerank_kr: neighbors that may be reciprocal")
+    add("--kr_k2", type=int, help="of --rerank_kr: images whose encodings are averaged")
+    add("--kr_weight", type=float, help="of --rerank_kr: weight of the plain distance, 0 to 1")
+
+
+def _plain_name(text: str) -> str:
+    if not re.fullmatch(r"[\w.+-]+", text):
+        raise argparse.ArgumentTypeError(f"must be letters, digits and ._+- only; got {text!r}")
+    return text
 
 
 def _zero_or_one(text: str) -> bool:

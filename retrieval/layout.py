@@ -28,6 +28,7 @@ _CAR_COLUMNS = {
 }
 _SPLIT = _stage("process_data.make_train_valid")
 _MASKS = _stage("process_data.mask_data")
+_TRANSFORM = _stage("process_data.transform")
 _SEARCH = _stage("process_data.mips")
 _MATRIX = _stage("process_data.image_matrix", " --image_info=car_front.csv")
 _ENCODE = "python build_image_db.py --dpath=... --save_path=.../model.ep0"
@@ -131,6 +132,34 @@ DATABASE_RECORD = Json(
     "database.json",
     _ENCODE,
     "where database.npy came from: hashes of the checkpoint and the images (tdatabase.json alike)",
+)
+DATABASE_TRANSFORMED = Array(
+    "database_t.npy",
+    _TRANSFORM,
+    "database.npy, centered and whitened, rows of unit L2 norm (a .json beside it, as above)",
+    "float32",
+    ("n_image", "new_dim"),
+)
+TEST_DATABASE_TRANSFORMED = Array(
+    "tdatabase_t.npy",
+    _TRANSFORM,
+    "tdatabase.npy, by the same transform",
+    "float32",
+    ("n_test", "new_dim"),
+)
+TRANSFORM_MEANS = Array(
+    "database_t.means.npy",
+    _TRANSFORM,
+    "the transform: what is subtracted from the database's rows, and from the queries'",
+    "float64",
+    (2, "dim"),
+)
+TRANSFORM_MATRIX = Array(
+    "database_t.matrix.npy",
+    _TRANSFORM,
+    "the transform: what the rows are multiplied by then, before they are normalized",
+    "float64",
+    ("dim", "new_dim"),
 )
 TEST_MASKED = Array(
     "test_masked.npy", _MASKS, "test.npy without minor classes", "int64", ("n_query", 2)

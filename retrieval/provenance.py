@@ -8,8 +8,12 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from retrieval.formats import InputError
 from retrieval.layout import DATABASE_RECORD
+
+ROW_BLOCK = 8192
 
 
 def record_name(name: str) -> str:
@@ -34,13 +38,22 @@ def load(data_dir: Path, name: str) -> dict[str, Any] | None:
 
 
 def check_same_model(data_dir: Path, first: str, second: str) -> None:
-    """Refuse embeddings of two models; files without a record are taken on trust."""
+    """Refuse embeddings of two models or of two transforms.
+
+    Files without a record are taken to be of the same model, and not transformed.
+    """
     records = load(data_dir, first), load(data_dir, second)
     models = [record.get("checkpoint_sha256") if record else None for record in records]
     if None not in models and models[0] != models[1]:
         raise InputError(
             f"{first} and {second} were made by different checkpoints; make both with the same "
             f"--save_path: {DATABASE_RECORD.made_by}"
+        )
+    transforms = [record.get("transform_sha256") if record else None for record in records]
+    if transforms[0] != transforms[1]:
+        raise InputError(
+            f"{first} and {second} were not transformed alike; name the two files that one run of "
+            "process_data.transform wrote: --database=database_t.npy --test_matrix=tdatabase_t.npy"
         )
 
 
@@ -50,4 +63,12 @@ def sha256(path: Path) -> str:
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_of_rows(array: np.ndarray) -> str:
+    """Return the SHA-256 of an array's values, in hexadecimal, read block by block."""
+    digest = hashlib.sha256()
+    for start in range(0, len(array), ROW_BLOCK):
+        digest.update(np.ascontiguousarray(array[start : start + ROW_BLOCK]).data)
     return digest.hexdigest()

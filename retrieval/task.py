@@ -64,6 +64,7 @@ def load_task(
     is_valid: bool = False,
     to_test: str | None = None,
     test_matrix: str | None = None,
+    database: str | None = None,
 ) -> Task:
     """Read the queries, the gallery and the masks.
 
@@ -72,23 +73,26 @@ def load_task(
         is_valid: Evaluate on the validation images rather than on the test images.
         to_test: Index and Class of the queries; None takes ``valid_for_test.npy`` or
             ``test_masked.npy``.
-        test_matrix: Embeddings of the queries; None takes ``database.npy`` or ``tdatabase.npy``.
+        test_matrix: Embeddings of the queries; None takes the database's or ``tdatabase.npy``.
+        database: Embeddings of the database; None takes ``database.npy``.
     """
     query_file = layout.VALID_QUERIES if is_valid else layout.TEST_MASKED
     matrix_file = layout.DATABASE if is_valid else layout.TEST_DATABASE
-    query_name, matrix_name = to_test or query_file.name, test_matrix or matrix_file.name
+    database = database or layout.DATABASE.name
+    query_name = to_test or query_file.name
+    matrix_name = test_matrix or (database if is_valid else matrix_file.name)
     chosen = np.array(query_file.load(data_dir, query_name))
     embeddings = matrix_file.load(data_dir, matrix_name)
-    gallery = layout.DATABASE.load(data_dir)
+    gallery = layout.DATABASE.load(data_dir, database)
     labels = splits.load_labels(data_dir)
     is_allowed = layout.GALLERY_MASK.load(data_dir)[0] == 1
-    _check_sizes(gallery, labels, is_allowed, embeddings)
+    _check_sizes(database, gallery, labels, is_allowed, embeddings)
     indexes.check_rows(chosen[:, 0], len(embeddings), query_name, matrix_name)
     if is_valid:
         is_allowed = is_allowed.copy()
         is_allowed[chosen[:, 0]] = False
-    if matrix_name != layout.DATABASE.name:
-        provenance.check_same_model(data_dir, layout.DATABASE.name, matrix_name)
+    if matrix_name != database:
+        provenance.check_same_model(data_dir, database, matrix_name)
     is_relevant = np.isin(chosen[:, 1], labels[is_allowed])
     if not is_relevant.any():
         raise InputError(f"no query of {query_name} has an image of its class in the gallery")
@@ -106,16 +110,20 @@ def load_task(
 
 
 def _check_sizes(
-    gallery: np.ndarray, labels: np.ndarray, is_allowed: np.ndarray, queries: np.ndarray
+    name: str,
+    gallery: np.ndarray,
+    labels: np.ndarray,
+    is_allowed: np.ndarray,
+    queries: np.ndarray,
 ) -> None:
     if not len(gallery) == len(labels) == len(is_allowed):
         raise InputError(
-            f"{layout.DATABASE.name} has {len(gallery)} rows, the split {len(labels)} images and "
+            f"{name} has {len(gallery)} rows, the split {len(labels)} images and "
             f"{layout.GALLERY_MASK.name} {len(is_allowed)}: they were made at different times; "
             f"run again: {layout.GALLERY_MASK.made_by}"
         )
     if gallery.shape[1] != queries.shape[1]:
         raise InputError(
-            f"the queries have {queries.shape[1]} dimensions and {layout.DATABASE.name} "
+            f"the queries have {queries.shape[1]} dimensions and {name} "
             f"{gallery.shape[1]}: encode both with the same checkpoint"
         )
