@@ -164,6 +164,13 @@ TRANSFORM_MATRIX = Array(
 TEST_MASKED = Array(
     "test_masked.npy", _MASKS, "test.npy without minor classes", "int64", ("n_query", 2)
 )
+TEST_HELD_OUT = Array(
+    "test_held_out.npy",
+    _stage("process_data.adapt", " --save_path=.../model.ep0 --share=0.5"),
+    "the rows of test_masked.npy that process_data.adapt did not look at",
+    "int64",
+    ("n_query", 2),
+)
 GALLERY_MASK = Array(
     "mask2.npy",
     _MASKS,

@@ -1,6 +1,7 @@
 """The commands of the original README, in sequence, under a fresh home directory."""
 
 import importlib
+import re
 import shlex
 from pathlib import Path
 
@@ -37,7 +38,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_declared_file_is_there(home: Path) -> None:
     of_other_commands = {layout.IMAGE_INDEX.name, layout.CONTACT_SHEET.name}
-    of_other_commands |= {f.name for f in layout.declared() if "transform" in f.made_by}
+    of_other_commands |= {
+        file.name
+        for file in layout.declared()
+        if re.search(r"process_data\.(transform|adapt)", file.made_by)
+    }
     for file in layout.declared():
         if file.name not in of_other_commands:
             assert file.at(home / "ir").is_file(), file.name

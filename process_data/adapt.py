@@ -1,0 +1,195 @@
+"""Fine-tune a model for the surveillance images, without their labels.
+
+Reads   a checkpoint, imageset.npy, test_image.npy and the split: model_num.json, cutted_class.json,
+        valid_for_test.npy; and, only to list what was left out, test.npy
+Writes  a checkpoint (--output) and, with --share below 1, test_held_out.npy
+
+    python -m process_data.adapt --dpath=~/ir/ --save_path=~/ir/para/model.ep0 --share=0.5
+    python -m process_data.mips --dpath=~/ir/ --to_test=test_held_out.npy
+
+Unsupervised, transductive domain adaptation: the model is trained on the very images that are the
+test queries, with labels that it guesses itself. Report it as such; or adapt to a --share of the
+images, encode database and queries again, and evaluate on the others, as in the second command.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+if not __package__:  # run as a file
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+import torch
+
+from retrieval import (
+    augment,
+    checkpoint,
+    cli,
+    devices,
+    layout,
+    pseudo_labels,
+    splits,
+)
+from retrieval.formats import InputError
+from retrieval.pseudo_labels import UNKNOWN
+from retrieval.self_training import Images, SelfTrainer
+
+log = logging.getLogger(__name__)
+
+ADAPTED = "model.adapted"
+
+
+def run(
+    data_dir: Path,
+    save_path: Path,
+    output: Path | None = None,
+    share: float = 1.0,
+    pseudo: pseudo_labels.Pseudo = "centroid",
+    confident: float = 0.3,
+    rounds: int = 3,
+    steps: int = 50,
+    classes: int = 16,
+    images: int = 4,
+    lr: float = 0.0001,
+    temperature: float = 0.1,
+    augmentation: augment.Augmentation = "light",
+    batch_size: int = 64,
+    device: str = "auto",
+    precision: devices.Precision = "auto",
+    seed: int = 7,
+) -> Path:
+    """Write a checkpoint of the adapted model, and return its path.
+
+    Each round guesses the classes of the surveillance images with the model as it is by then, and
+    trains on the surest of them together with the training images of the web.
+
+    Args:
+        data_dir: The data directory.
+        save_path: The checkpoint to start from.
+        output: The checkpoint to write; ``model.adapted`` beside the other where None. It says all
+            that encoding needs, but training cannot be continued from it.
+        share: Of the surveillance images, drawn at random, that are looked at.
+        pseudo: How classes are guessed: by the nearest class, or by clusters mutually nearest
+            with a class.
+        confident: Of the images guessed to be of a class, the share that is trained on.
+        rounds: Times that classes are guessed.
+        steps: Optimizer steps of a round.
+        classes: Classes in a step.
+        images: Images of each class in a step, half of them surveillance images.
+        lr: Learning rate.
+        temperature: Of the loss.
+        augmentation: Random changes of the images.
+        batch_size: Images embedded, or kept with activations, at once.
+        device: auto, cpu, cuda or cuda:n.
+        precision: Of the convolutions; auto takes bfloat16 where the processor has it.
+        seed: Of all that is drawn.
+    """
+    options = {name: value for name, value in locals().items() if not isinstance(value, Path)}
+    if not (0 < share <= 1 and 0 < confident <= 1 and lr > 0 and temperature > 0):
+        raise InputError("--share and --confident must be above 0 and at most 1, --lr above 0")
+    if min(rounds, steps, batch_size) < 1 or min(classes, images) < 2:
+        raise InputError("--rounds, --steps and --batch_size must be at least 1, the others 2")
+    save_path = save_path.expanduser()
+    output = output.expanduser() if output else save_path.with_name(ADAPTED)
+    content = checkpoint.load(save_path)
+    place = devices.choose(device)
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    both = _load_images(data_dir, share, rng)
+    model = checkpoint.build_model(content, save_path).to(place)
+    trainer = SelfTrainer(
+        model=model,
+        optimizer=torch.optim.Adam(model.parameters(), lr),
+        images=both,
+        classes=classes,
+        images_of_class=images,
+        temperature=temperature,
+        augmentation=augmentation,
+        batch_size=batch_size,
+        dtype=devices.compute_dtype(place, precision),
+    )
+    for number in range(rounds):
+        guessed = trainer.guess(pseudo, confident, seed)
+        n_guessed = int((guessed != UNKNOWN).sum())
+        loss = trainer.train(guessed, steps, rng)
+        log.info("round %d: %d images with guessed classes, loss %.4f", number, n_guessed, loss)
+    checkpoint.save(
+        output,
+        model,
+        epoch=content["epoch"],
+        weights=content["weights"],
+        options={**content["options"], "adapted": options},
+        metrics={"loss": loss},
+    )
+    _save_held_out(data_dir, both.targets)
+    log.info("%s: adapted; encode database and queries again with it", output)
+    return output
+
+
+def _load_images(data_dir: Path, share: float, rng: np.random.Generator) -> Images:
+    """Return the training images of the web, and the surveillance images that are looked at."""
+    web, cameras = layout.IMAGE_MATRIX.load(data_dir), layout.TEST_MATRIX.load(data_dir)
+    labels = splits.load_labels(data_dir)
+    if len(labels) != len(web) or cameras.shape[1:] != web.shape[1:] or not len(cameras):
+        raise InputError(
+            f"{layout.IMAGE_MATRIX.name} must have the {len(labels)} images of the split, and "
+            f"{layout.TEST_MATRIX.name} images of the same side"
+        )
+    is_used = ~np.isin(labels, layout.MINOR_CLASSES.load(data_dir))
+    is_used[layout.VALID_QUERIES.load(data_dir)[:, 0]] = False
+    sources = np.flatnonzero(is_used)
+    count = max(1, round(share * len(cameras)))
+    targets = np.sort(rng.permutation(len(cameras))[:count])
+    log.info(
+        "unsupervised, transductive adaptation to %d of %d surveillance images, without labels",
+        count,
+        len(cameras),
+    )
+    return Images(web, sources, labels[sources], cameras, targets)
+
+
+def _save_held_out(data_dir: Path, targets: np.ndarray) -> None:
+    """List the test images that were not looked at, for mips and nns."""
+    path = layout.TEST_HELD_OUT.at(data_dir)
+    path.unlink(missing_ok=True)  # that of an earlier run
+    if not layout.TEST_QUERIES.at(data_dir).exists():
+        return
+    queries = layout.TEST_QUERIES.load(data_dir)
+    is_minor = np.isin(queries[:, 1], layout.MINOR_CLASSES.load(data_dir))
+    held_out = queries[~np.isin(queries[:, 0], targets) & ~is_minor]
+    if len(held_out):
+        layout.TEST_HELD_OUT.save(data_dir, held_out)
+        log.info("%s: %d test images that were not looked at", path, len(held_out))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.stage_parser(run, __doc__)
+    add = parser.add_argument
+    add("--save_path", type=cli.user_path, required=True, help="the checkpoint, a file")
+    add("--output", type=cli.user_path, help=f"the checkpoint to write; left out: {ADAPTED}")
+    add("--share", type=float, help="of the surveillance images, those looked at")
+    add("--pseudo", choices=get_args(pseudo_labels.Pseudo), help="how classes are guessed")
+    add("--confident", type=float, help="share of each class's guesses that is trained on")
+    add("--rounds", type=int, help="times that classes are guessed")
+    add("--steps", type=int, help="optimizer steps of a round")
+    add("--classes", type=int, help="classes in a step")
+    add("--images", type=int, help="images of each class in a step")
+    add("--lr", type=float, help="learning rate")
+    add("--temperature", type=float, help="of the softmax over the similarities")
+    add("--augmentation", choices=get_args(augment.Augmentation), help="of the images")
+    add("--batch_size", type=int, help="images embedded, or kept with activations, at once")
+    add("--seed", type=int, help="of all that is drawn")
+    cli.add_compute_arguments(parser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return cli.execute(run, make_parser(), argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

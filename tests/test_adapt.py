@@ -1,0 +1,139 @@
+"""Pseudo-labels, the batches and the loss that train on them, and the stage."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import build_image_db
+from process_data import adapt, mips
+from retrieval import checkpoint, layout, pseudo_labels
+from retrieval.formats import InputError
+from retrieval.pseudo_labels import UNKNOWN
+from tests.test_expansion import unit
+
+SMALL = {"rounds": 2, "steps": 2, "classes": 4, "device": "cpu", "precision": "float32"}
+
+
+def two_domains() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Three classes of 20 images each, and the same from another camera, which moves them all."""
+    rng = np.random.default_rng(0)
+    centers = 3 * np.eye(3, 6)
+    labels = np.repeat([4, 7, 9], 20)
+    sources, targets = (
+        unit(centers[np.repeat(np.arange(3), 20)] + 0.4 * rng.normal(size=(60, 6)) + shift)
+        for shift in (0, np.array([0, 0, 0, 4, 4, 0]))
+    )
+    return sources, labels, targets, labels
+
+
+@pytest.mark.parametrize("pseudo", ["centroid", "cluster"])
+def test_classes_are_guessed_across_a_shift(pseudo: pseudo_labels.Pseudo) -> None:
+    sources, labels, targets, truth = two_domains()
+    guessed = pseudo_labels.guess(sources, labels, targets, pseudo, 1.0, seed=0)
+    assert (guessed == truth).mean() > 0.95
+
+
+def test_the_surest_of_each_class_are_kept() -> None:
+    sources, labels, targets, _ = two_domains()
+    every = pseudo_labels.guess(sources, labels, targets, "centroid", 1.0, seed=0)
+    some = pseudo_labels.guess(sources, labels, targets, "centroid", 0.25, seed=0)
+    kept = some != UNKNOWN
+    np.testing.assert_array_equal(some[kept], every[kept])
+    left, right = (rows - rows.mean(axis=0) for rows in (sources, targets))
+    _, centroids = pseudo_labels.class_centroids(unit(left), labels)
+    confidence = (unit(right) @ centroids.T).max(axis=1)
+    for label in np.unique(every):
+        of_class = every == label
+        assert kept[of_class].sum() == np.ceil(of_class.sum() / 4)
+        assert confidence[of_class & kept].min() >= confidence[of_class & ~kept].max()
+
+
+def test_clusters_that_no_class_is_nearest_to_stay_unknown() -> None:
+    targets = unit(np.array([[1, 0.1], [1, 0.12], [0.1, 1], [0.12, 1]]))
+    centroids = unit(np.array([[1.0, 0.3], [1.0, 0.0]]))  # both are near the first two targets
+    guessed = pseudo_labels._by_clusters(targets, centroids, seed=0)
+    assert guessed[0] == guessed[1] != UNKNOWN
+    assert (guessed[2:] == UNKNOWN).all()
+
+
+def test_batches_hold_half_targets_where_there_are_any() -> None:
+    labels = np.array([0] * 5 + [1] * 3 + [2] + [0, 0, UNKNOWN, 1])
+    is_target = np.arange(13) >= 9
+    rng = np.random.default_rng(0)
+    batches = pseudo_labels.class_batches(labels, is_target, 3, 4, rng)
+    for _ in range(5):
+        batch = next(batches).reshape(3, 4)
+        of_batch = labels[batch]
+        assert sorted(of_batch[:, 0].tolist()) == [0, 1, 2]
+        assert (of_batch == of_batch[:, :1]).all()
+        counts = dict(zip(of_batch[:, 0].tolist(), is_target[batch].sum(axis=1), strict=True))
+        assert counts == {0: 2, 1: 2, 2: 0}
+
+
+def test_the_loss_against_its_formula() -> None:
+    rng = np.random.default_rng(1)
+    rows = unit(rng.normal(size=(6, 3)))
+    labels = np.array([0, 0, 0, 1, 1, 2])  # the last has no other of its class
+    losses = []
+    for i in range(5):
+        others = [j for j in range(6) if j != i]
+        total = sum(np.exp(rows[i] @ rows[j] / 0.2) for j in others)
+        positives = [j for j in others if labels[j] == labels[i]]
+        losses.append(
+            -np.mean([np.log(np.exp(rows[i] @ rows[j] / 0.2) / total) for j in positives])
+        )
+    embeddings = torch.from_numpy(rows).requires_grad_()
+    loss = pseudo_labels.contrastive_loss(embeddings, torch.from_numpy(labels), 0.2)
+    assert loss.item() == pytest.approx(np.mean(losses), rel=1e-5)
+    loss.backward()
+    assert embeddings.grad is not None
+    assert torch.isfinite(embeddings.grad).all()
+
+
+def test_the_checkpoint_encodes_and_does_not_depend_on_test_labels(pipeline: Path) -> None:
+    start = pipeline / "para" / "model.ep0"
+    first = adapt.run(pipeline, start, share=0.5, **SMALL)  # type: ignore[arg-type]
+    weights = checkpoint.load(first)["state_dict"]
+    before = checkpoint.load(start)["state_dict"]
+    assert not torch.equal(weights["projection.weight"], before["projection.weight"])
+    held_out = np.array(layout.TEST_HELD_OUT.load(pipeline))
+    assert len(held_out) == len(layout.TEST_QUERIES.load(pipeline)) // 2
+
+    queries = np.array(layout.TEST_QUERIES.load(pipeline))
+    queries[:, 1] = np.random.default_rng(0).permutation(queries[:, 1])
+    layout.TEST_QUERIES.save(pipeline, queries)
+    second = pipeline / "para" / "other"
+    adapt.run(pipeline, start, second, share=0.5, **SMALL)  # type: ignore[arg-type]
+    for name, value in checkpoint.load(second)["state_dict"].items():
+        assert torch.equal(value, weights[name]), name
+
+    layout.TEST_HELD_OUT.save(pipeline, held_out)
+    for source, output in (("imageset.npy", "database.npy"), ("test_image.npy", "tdatabase.npy")):
+        build_image_db.run(pipeline, first, source, output)
+    mips.run(pipeline, k=3, to_test="test_held_out.npy")
+    assert layout.METRICS.load(pipeline)["n_query"] == len(held_out)
+
+
+def test_only_training_images_of_the_web_are_sources(pipeline: Path) -> None:
+    images = adapt._load_images(pipeline, 1.0, np.random.default_rng(0))
+    queries = layout.VALID_QUERIES.load(pipeline)[:, 0]
+    assert not np.isin(images.sources, queries).any()
+    assert len(images.sources) + len(queries) == len(images.web)
+    assert len(images.targets) == len(images.cameras)
+    order = np.array([len(images.sources) + 1, 0, len(images.sources)])
+    loaded = images.load(order)
+    np.testing.assert_array_equal(loaded[[0, 2]], images.cameras[[1, 0]])
+    np.testing.assert_array_equal(loaded[1], images.web[images.sources[0]])
+
+
+def test_mistakes_are_said(pipeline: Path) -> None:
+    start = pipeline / "para" / "model.ep0"
+    with pytest.raises(InputError, match="--share and --confident"):
+        adapt.run(pipeline, start, share=0)
+    with pytest.raises(InputError, match="the others 2"):
+        adapt.run(pipeline, start, images=1)
+    layout.TEST_MATRIX.at(pipeline).unlink()
+    with pytest.raises(InputError, match=r"test_image\.npy is missing"):
+        adapt.run(pipeline, start)
