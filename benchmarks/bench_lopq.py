@@ -10,7 +10,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,63 +23,15 @@ from benchmarks.harness import (
     Measurement,
     k_recall,
     machine,
-    neighbors,
     seconds,
     summary,
     write_csv,
 )
+from benchmarks.lopq_data import DIM, Data, K, draw, stand_in
+from benchmarks.lopq_plot import plot
 from lopq import LOPQModel, LOPQSearcher
-from lopq.pca import fit_pca
 
-K = 10
-DIM = 128
-N_TRAIN = 30_000
 PARTS = ["accuracy", "additive", "speed", "rerank", "fit"]
-
-
-@dataclass(frozen=True)
-class Data:
-    """One drawing of the rows, with the truth in the input space."""
-
-    setting: str
-    seed: int
-    train: np.ndarray
-    database: np.ndarray
-    queries: np.ndarray
-    truth: np.ndarray
-    vectors: np.ndarray  # of the database, in the input space
-    inputs: np.ndarray  # the queries, in the input space
-
-
-def stand_in(n: int = 70_000, dim: int = 256) -> np.ndarray:
-    """Draw heavy-tailed clusters with a decaying spectrum."""
-    rng = np.random.default_rng(0)
-    cluster = rng.integers(100, size=n)
-    centers = rng.standard_t(4, size=(100, dim)).astype(np.float32)
-    noise = rng.standard_t(4, size=(n, dim)).astype(np.float32)
-    return (centers[cluster] + 2 * noise) * np.geomspace(1, 0.05, dim, dtype=np.float32)
-
-
-def draw(X: np.ndarray, setting: str, n_query: int, seed: int) -> Data:
-    """Split rows into training set, database and queries, reduced to DIM dimensions."""
-    order = np.random.default_rng(seed).permutation(len(X))
-    size = min(N_TRAIN, (len(X) - n_query) // 2)
-    queries = np.float32(X[np.sort(order[:n_query])])
-    train = np.float32(X[np.sort(order[n_query : n_query + size])])
-    database = np.float32(X[np.sort(order[n_query + size : n_query + 2 * size])])
-    if setting == "equal":
-        train = database = np.concatenate([train, database])
-    pca = fit_pca(train, min(DIM, X.shape[1]))
-    return Data(
-        setting,
-        seed,
-        train=pca.apply(train),
-        database=pca.apply(database),
-        queries=pca.apply(queries),
-        truth=neighbors(queries, database, K),
-        vectors=database,
-        inputs=queries,
-    )
 
 
 def measure(
@@ -109,43 +61,43 @@ def measure(
     )
 
 
-def accuracy(
-    data: Data, sizes: Sequence[int], cells: Sequence[int], rounds: int
-) -> Iterator[Measurement]:
-    """Compare codes of equal size, scanned exhaustively."""
+def accuracy(data: Data, M: int, cells: Sequence[int], rounds: int) -> Iterator[Measurement]:
+    """Compare codes of ``M`` bytes, scanned exhaustively."""
     sets = (data.train, data.database)
-    for M in sizes:
-        for V in cells:
-            for rotation in ("pca", "procrustes", "global"):
-                start = time.perf_counter()
-                made = methods.ours(*sets, V, M, data.seed, rotation=rotation)
-                yield _timed(measure("accuracy", data, V, made), start)
-            start = time.perf_counter()
-            opq = methods.residual_opq(*sets, V, M, data.seed, rounds=rounds)
-            yield _timed(measure("accuracy", data, V, opq), start)
-            four = methods.ours(*sets, V, 2 * M, data.seed, bits=4)
-            yield measure("accuracy", data, V, four)
-            for text in (f"OPQ{M},IVF{V},PQ{M}", f"IVF{V},PQ{2 * M}x4fsr"):
-                yield measure("accuracy", data, V, methods.from_factory(text, M, *sets))
+    makers: list[tuple[int, Callable[[], methods.Method]]] = []
+    # The rotation of the factory string knows nothing of the cells: one serves all V.
+    opq = methods.opq(data.train, M, rounds)
+    for V in cells:
+        own = partial(methods.ours, *sets, V)
+        makers += [
+            (V, partial(own, M, data.seed, rotation="pca")),
+            (V, partial(own, M, data.seed, rotation="procrustes")),
+            (V, partial(own, M, data.seed, rotation="global")),
+            (V, partial(own, 2 * M, data.seed, bits=4)),
+            (V, partial(methods.residual_opq, *sets, V, M, data.seed, rounds=rounds)),
+            (V, partial(methods.opq_factory, *sets, V, M, opq)),
+            (V, partial(methods.from_factory, f"IVF{V},PQ{2 * M}x4fsr", *sets)),
+        ]
+    for V, make in makers:
+        yield _timed("accuracy", data, V, make)
 
 
 def additive(data: Data, sizes: Sequence[int]) -> Iterator[Measurement]:
     """Measure faiss's additive quantizers and RaBitQ, at the sizes they come in."""
-    sets = (data.train, data.database)
-    dim = data.train.shape[1]
+    texts = ["IVF64,RaBitQ", "IVF64,RaBitQ2"]
     for M in sizes:
-        texts = [(f"IVF64,RQ{M}x8", M + 4), (f"IVF64,LSQ{M}x8", M + 4), (f"PRQ2x{M // 2}x8", M + 4)]
-        for text, size in texts:
-            start = time.perf_counter()
-            yield _timed(
-                measure("additive", data, 64, methods.from_factory(text, size, *sets)), start
-            )
-    for text, size in (("IVF64,RaBitQ", dim / 8 + 8), ("IVF64,RaBitQ2", dim / 4 + 20)):
-        yield measure("additive", data, 64, methods.from_factory(text, size, *sets))
+        texts += [f"IVF64,RQ{M}x8", f"IVF64,LSQ{M}x8", f"IVF64,PRQ2x{M // 2}x8"]
+    for text in texts:
+        make = partial(methods.from_factory, text, data.train, data.database)
+        yield _timed("additive", data, 64, make)
 
 
-def _timed(measured: Measurement, start: float) -> Measurement:
-    return replace(measured, seconds=time.perf_counter() - start)
+def _timed(part: str, data: Data, V: int, make: Callable[[], methods.Method]) -> Measurement:
+    """Measure a method, with the seconds that training and adding took."""
+    start = time.perf_counter()
+    method = make()
+    taken = time.perf_counter() - start
+    return replace(measure(part, data, V, method), seconds=taken)
 
 
 def speed(data: Data, clock: str, rounds: int) -> Iterator[Measurement]:
@@ -217,30 +169,6 @@ def fit_times(clock: str) -> Iterator[Measurement]:
         yield Measurement("fit", f"n={n}", name, 64, 16, 0, "", 0, qps=rate, seconds=fitted)
 
 
-def plot(rows: Sequence[Measurement], path: Path) -> None:
-    """Draw recall against queries per second, one line for each method."""
-    try:
-        import matplotlib
-    except ImportError:
-        print("matplotlib is not installed: no plot", flush=True)
-        return
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), sharey=False)
-    for axis, part in zip(axes, ("batch", "one by one"), strict=True):
-        for name in dict.fromkeys((r.method, r.bytes) for r in rows):
-            line = [r for r in rows if r.part == part and (r.method, r.bytes) == name]
-            label = f"{name[0]}, {name[1]:g} bytes"
-            axis.plot([r.recall for r in line], [r.qps for r in line], "o-", ms=3, label=label)
-        axis.set(title=part, xlabel="10-recall@10", ylabel="queries per second", yscale="log")
-        axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=7)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
 def run(args: argparse.Namespace) -> None:
     """Measure the parts asked for, and write their results."""
     faiss.omp_set_num_threads(args.threads)
@@ -264,20 +192,21 @@ def _part(part: str, X: np.ndarray, args: argparse.Namespace) -> Iterator[Measur
     if part == "fit":
         yield from fit_times(args.clock)
     elif part == "accuracy":
-        for setting in args.settings:
-            for seed in range(args.seeds):
-                data = draw(X, setting, args.n_query, seed)
-                yield from accuracy(data, args.bytes, args.cells, args.opq_rounds)
+        for M in args.bytes:
+            for setting in args.settings:
+                for seed in range(args.seeds):
+                    data = draw(X, setting, args.n_query, seed)
+                    yield from accuracy(data, M, args.cells, args.opq_rounds)
+    elif part == "additive":
+        for seed in range(args.seeds):
+            data = draw(X, "disjoint", args.n_query, seed)
+            yield from additive(data, [size for size in args.bytes if size <= 16])
     else:
-        data = draw(X, "disjoint" if part == "additive" else "equal", args.n_query, 0)
-        if part == "additive":
-            yield from additive(data, [b for b in args.bytes if b <= 16])
+        data = draw(X, "equal", args.n_query, 0)
+        if part == "speed":
+            yield from speed(data, args.clock, args.opq_rounds)
         else:
-            yield from (
-                speed(data, args.clock, args.opq_rounds)
-                if part == "speed"
-                else rerank(data, args.clock)
-            )
+            yield from rerank(data, args.clock)
 
 
 def make_parser() -> argparse.ArgumentParser:

