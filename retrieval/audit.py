@@ -23,6 +23,7 @@ KINDS = {
     "blank": "an image of one color, or nearly",
     "single": "the only image of its class in the database",
 }
+MOST_OF_A_NAME = 10  # images; names of more are a habit of counting, no sign of one photo
 TUPLE_BLOCK = 1 << 20  # tuples read at once
 
 
@@ -176,7 +177,8 @@ def _name_rows(
         named = table[table["FileName"].notna() & ~table.index.isin(left_out)]
         named = named[named.duplicated("FileName", keep=False)]
         for _, group in named.groupby("FileName"):
-            pairs += combinations(group.index.tolist(), 2)
+            if len(group) <= MOST_OF_A_NAME:
+                pairs += combinations(group.index.tolist(), 2)
     first, second = np.array(pairs, np.int64).reshape(-1, 2).T
     distances = duplicates.hash_distances(marks.hashes, first, second)
     found = Pairs(first, second, distances)

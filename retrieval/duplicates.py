@@ -10,13 +10,14 @@ class together, so they cannot tell a copy from a second photo.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import faiss
 import numpy as np
 from scipy.fft import dct
 from tqdm import tqdm
 
-BLOCK = 256  # images read at once
+BLOCK = 64  # images read at once
 HASH_SIDE = 8  # frequencies of a hash along each axis: 64 bits
 PICTURE_SIDE = 16  # px, of the pictures that are compared
 QUERY_BLOCK = 4096  # hashes searched at once
@@ -159,7 +160,9 @@ def _marks(matrix: np.ndarray) -> Marks:
         for offset, image in enumerate(block):
             digest = hashlib.blake2b(image.data, digest_size=16).digest()
             digests[start + offset] = np.frombuffer(digest, np.uint8)
-        luma = np.einsum("c,ncij->nij", LUMA, block, dtype=np.float32)
+        luma = (LUMA @ block.reshape(len(block), 3, -1).astype(np.float32)).reshape(
+            len(block), *block.shape[2:]
+        )
         contrasts[rows] = luma.std(axis=(1, 2))
         values = (to_frequencies @ luma @ to_frequencies.T).reshape(len(block), -1)
         is_above = values > np.median(values, axis=1, keepdims=True)
@@ -173,6 +176,7 @@ def _frequencies(side: int) -> np.ndarray:
     return (waves @ _area_weights(side, 32)).astype(np.float32)
 
 
+@cache
 def _area_weights(side: int, cells: int) -> np.ndarray:
     """Return (cells, side) float64: what each pixel of a line gives to the mean of each cell.
 
@@ -186,7 +190,7 @@ def _area_weights(side: int, cells: int) -> np.ndarray:
 
 def _small(image: np.ndarray) -> np.ndarray:
     """Scale an image down, and return it as a vector of mean 0 and norm 1."""
-    weights = _area_weights(image.shape[-1], PICTURE_SIDE)
-    vector = (weights @ image.astype(np.float64) @ weights.T).ravel()
+    weights = _area_weights(image.shape[-1], PICTURE_SIDE).astype(np.float32)
+    vector = (weights @ image.astype(np.float32) @ weights.T).astype(np.float64).ravel()
     vector -= vector.mean()
     return vector / max(float(np.linalg.norm(vector)), 1e-12)

@@ -100,14 +100,20 @@ def _name(record: dict[str, Any]) -> str:
 def _load(
     data_dir: Path, name: str, record: dict[str, Any], device: torch.device, batch_size: int
 ) -> Run:
-    is_last = layout.METRICS.at(data_dir).exists() and layout.METRICS.load(data_dir) == record
+    is_last = _is_last(data_dir, record)
     is_exact = record["search"] == "mips"
     if not is_last and not is_exact:
         return Run(name, record, note="its ranking is not kept: only the last search's is")
     try:
-        ranking = _last(data_dir) if is_last else _again(data_dir, record, device, batch_size)
+        ranking = (
+            browse.load_ranking(data_dir)
+            if is_last
+            else _again(data_dir, record, device, batch_size)
+        )
         if not _agrees(ranking, record):
-            raise InputError("its files have changed since")
+            raise InputError(
+                "searching again does not give its metrics (other files now, or re-ranked)"
+            )
     except InputError as error:
         return Run(name, record, note=f"its ranking cannot be shown: {error}")
     if not is_exact:
@@ -123,13 +129,17 @@ def _load(
         device=device,
     )
     whole = float(metrics.average_precision(ranks).mean())
-    if abs(whole - record["map"]) > TOLERANCE:
+    if abs(whole - record.get("map", whole)) > TOLERANCE:
         return Run(name, record, ranking, note="re-ranked: known up to k only")
     return Run(name, record, ranking, ranks)
 
 
-def _last(data_dir: Path) -> Ranking:
-    return browse.load_ranking(data_dir)
+def _is_last(data_dir: Path, record: dict[str, Any]) -> bool:
+    """Return whether the neighbors on the disk are those of an evaluation."""
+    if not layout.METRICS.at(data_dir).exists():
+        return False
+    last = layout.METRICS.load(data_dir)
+    return all(last.get(key) == record[key] for key in ("search", "queries", "options"))
 
 
 def _again(
