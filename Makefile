@@ -42,6 +42,8 @@ demo: .venv
 	$(PY) -m process_data.mips --dpath=$(DEMO) --batch_size=1024 --k=20
 	$(PY) -m process_data.mips --dpath=$(DEMO) --batch_size=1024 --k=20 --isValid=1 --to_test=valid_for_test.npy --test_matrix=database.npy
 	$(PY) -m process_data.contact_sheet --dpath=$(DEMO)
+	$(PY) -m process_data.audit --dpath=$(DEMO)
+	$(PY) -m process_data.report --dpath=$(DEMO)
 	$(PY) -m process_data.summary --dpath=$(DEMO)
 
 test: .venv

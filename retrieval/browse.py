@@ -90,14 +90,14 @@ def load_ranking(data_dir: Path) -> Ranking:
             f"{layout.NEIGHBORS.at(data_dir)} does not fit the queries: the masks or the split "
             f"have changed since; search again: {layout.NEIGHBORS.made_by}"
         )
-    return _with_images(data_dir, task, ids, similarities, options["test_matrix"])
+    return with_images(data_dir, task, ids, similarities, options["test_matrix"])
 
 
 def search_ranking(data_dir: Path, is_valid: bool, k: int) -> Ranking:
     """Search all queries exactly, keeping ``k`` results of each; nothing is written."""
     task = load_task(data_dir, is_valid)
     ids, similarities = search.nearest(task.queries, task.gallery, k, is_allowed=task.is_allowed)
-    return _with_images(data_dir, task, ids, similarities, None)
+    return with_images(data_dir, task, ids, similarities, None)
 
 
 def show_retrieved_query(data_dir: Path, index: int, is_valid: bool, k: int) -> Image.Image:
@@ -132,7 +132,7 @@ def show_retrieved_query(data_dir: Path, index: int, is_valid: bool, k: int) -> 
         query_labels=labels[[index]],
         is_allowed=is_allowed,
     )
-    return _with_images(data_dir, alone, ids, similarities, None).sheet([0], k)
+    return with_images(data_dir, alone, ids, similarities, None).sheet([0], k)
 
 
 def class_overlap(data_dir: Path, is_valid: bool) -> pd.DataFrame:
@@ -157,9 +157,18 @@ def load_names(data_dir: Path) -> dict[int, str]:
     return dict(zip(table["Class"].tolist(), table["ClassName"].astype(str), strict=True))
 
 
-def _with_images(
+def with_images(
     data_dir: Path, task: Task, ids: np.ndarray, similarities: np.ndarray, matrix: str | None
 ) -> Ranking:
+    """Return a ranking with the images that its embeddings were made from.
+
+    Args:
+        data_dir: The data directory.
+        task: What was searched.
+        ids: (n_query, k) int64.
+        similarities: (n_query, k) float32.
+        matrix: Name of the queries' embeddings, where they are not the usual ones.
+    """
     gallery_images = _images_of(data_dir, layout.DATABASE.name, layout.IMAGE_MATRIX)
     query_images = gallery_images
     if task.name == "test":

@@ -223,6 +223,34 @@ CONTACT_SHEET = File(
     _stage("process_data.contact_sheet"),
     "queries of the last evaluation and what was retrieved for them",
 )
+REPORT = File(
+    "report.html",
+    _stage("process_data.report"),
+    "all evaluations on one page: metrics, curves, classes, confusions, pictures, commands",
+)
+AUDIT = Table(
+    "audit.csv",
+    _stage("process_data.audit"),
+    "duplicates, label conflicts and blank images, the most serious first; B is empty where one "
+    "image is meant",
+    {
+        "Kind": "str",
+        "Distance": "float64",
+        "Similarity": "float64",
+        "IndexA": "int64",
+        "IndexB": "float64",
+        "PathA": "str",
+        "PathB": "str",
+        "ClassA": "int64",
+        "ClassB": "float64",
+        "WhereA": "str",
+        "WhereB": "str",
+        "Conflict": "str",
+    },
+)
+AUDIT_PAGE = File(
+    "audit.html", _stage("process_data.audit"), "the same on a page, with the pictures side by side"
+)
 
 
 def declared() -> list[File]:

@@ -23,7 +23,7 @@ STAGES = [
     "train",
     "build_image_db",
 ]
-LIBRARIES = [*ROOT.glob("retrieval/*.py"), *ROOT.glob("lopq/*.py")]
+LIBRARIES = [*ROOT.glob("retrieval/**/*.py"), *ROOT.glob("lopq/*.py")]
 
 
 @pytest.fixture(params=STAGES)

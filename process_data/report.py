@@ -1,0 +1,82 @@
+"""Write a report of the evaluations: one page that stands alone, to look at and to pass on.
+
+Reads   evaluations/*.json, mAP.json, neighbors.npy, similarities.npy, the image matrices, and
+        what process_data.mips reads
+Writes  report.html, or the name given as --output
+
+    python -m process_data.report --dpath=~/ir/
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:  # run as a file
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from retrieval import browse, cli, devices, layout
+from retrieval.formats import InputError
+from retrieval.report import page
+from retrieval.report.content import describe
+from retrieval.report.runs import load_runs
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    data_dir: Path,
+    runs: Sequence[str] | None = None,
+    rows: int = 6,
+    k: int = 8,
+    title: str = "Retrieval report",
+    output: str = layout.REPORT.name,
+    device: str = "auto",
+) -> Path:
+    """Write the report, and return its path.
+
+    Metrics, commands and versions are those that were recorded. Curves, classes, confusions and
+    pictures are shown where the ranking is known: of the last search, and of exact searches,
+    which are done again and must give the recorded metrics.
+
+    Args:
+        data_dir: The data directory.
+        runs: Evaluations to tell of, such as ``mips-test``; None takes all.
+        rows: Best and worst queries to show of each.
+        k: Results to show of each query.
+        title: Of the page.
+        output: Name of the file.
+        device: Where to search: auto, cpu, cuda or cuda:n.
+    """
+    if rows < 1 or k < 1:
+        raise InputError(f"--rows and --k must be at least 1; got {rows} and {k}")
+    found = load_runs(data_dir, runs, devices.choose(device))
+    names = browse.load_names(data_dir)
+    content = describe(data_dir, found, names, rows, k)
+    path = page.write(
+        layout.REPORT.at(data_dir, output), layout.REPORT.name, title=title, **content
+    )
+    log.info("%s: %d evaluations, %.1f MB", path, len(found), path.stat().st_size / 1e6)
+    return path
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.stage_parser(run, __doc__)
+    parser.add_argument(
+        "--runs", nargs="+", metavar="RUN", help="such as mips-test; left out: all evaluations"
+    )
+    parser.add_argument("--rows", type=int, help="best and worst queries to show of each run")
+    parser.add_argument("--k", type=int, help="results to show of each query")
+    parser.add_argument("--title", help="of the page")
+    parser.add_argument("--output", help="name of the file to write")
+    parser.add_argument("--device", help=cli.DEVICE_HELP)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return cli.execute(run, make_parser(), argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

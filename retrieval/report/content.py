@@ -1,0 +1,123 @@
+"""What the report's template is filled with."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrieval import layout, provenance
+from retrieval.report import commands, confusion, figures, pictures, tables
+from retrieval.report.runs import Run
+
+CMC_DEPTH = 100  # the last k of the cmc curve
+COMPARED = ("cmc@1", "map@R")  # the metrics whose intervals are drawn
+
+
+def describe(
+    data_dir: Path, runs: list[Run], names: dict[int, str], rows: int, k: int
+) -> dict[str, Any]:
+    """Return the content of ``report.html`` but its title.
+
+    Args:
+        data_dir: The data directory.
+        runs: The evaluations.
+        names: Class -> name.
+        rows: Best and worst queries of each run.
+        k: Results of each query.
+    """
+    makes = confusion.load_makes(data_dir, names)
+    metrics = tables.metric_names(runs)
+    embeddings = (layout.DATABASE.name, layout.TEST_DATABASE.name)
+    records = {name: provenance.load(data_dir, name) for name in embeddings}
+    return {
+        "runs": runs,
+        "n_image": len(layout.DATABASE.load(data_dir)),
+        "main": [name for name in tables.MAIN if name in metrics],
+        "counts": tables.COUNTS,
+        "cells": {name: tables.cells(runs, name) for name in metrics},
+        "definitions": tables.definitions(runs),
+        "has_intervals": any(run.record.get("intervals") for run in runs),
+        "intervals": _intervals(runs),
+        "curves": _curves([run for run in runs if run.ranking is not None]),
+        "details": [_detail(run, makes, rows, k) for run in runs if run.ranking is not None],
+        "model_commands": commands.model_commands(data_dir),
+        "search_commands": [(run.name, commands.search_command(run.record)) for run in runs],
+        "notes": _grouped({run.name: run.note for run in runs}),
+        "versions": _grouped({run.name: _versions(run) for run in runs}),
+        "records": {name: record for name, record in records.items() if record},
+    }
+
+
+def _intervals(runs: list[Run]) -> list[str]:
+    """Return a plot of the values and intervals of each metric that is compared."""
+    if not any(run.record.get("intervals") for run in runs):
+        return []
+    plots = []
+    for metric in COMPARED:
+        cells = tables.cells(runs, metric)
+        values = {
+            run.name: (cell.value, cell.interval)
+            for run, cell in zip(runs, cells, strict=True)
+            if cell.value is not None
+        }
+        name = f"intervals-{metric.replace('@', '-')}"
+        plots.append(figures.intervals(values, f"{metric}, with its 95% interval", name))
+    return plots
+
+
+def _curves(runs: list[Run]) -> list[tuple[str, str]]:
+    """Return (what it shows, svg) of each plot that compares runs."""
+    plots = []
+    precisions = {run.name: run.precision_recall() for run in runs}
+    whole = {name: line for name, line in precisions.items() if line is not None}
+    if whole:
+        text = "Precision at each recall: a query's highest at that recall or beyond, its mean."
+        plot = figures.curves(whole, "recall", "precision", "precision")
+        plots.append((text, plot))
+    if runs:
+        text = "cmc@k: the share of queries with a relevant image among the first k."
+        found = {run.name: run.cmc(CMC_DEPTH) for run in runs}
+        plots.append((text, figures.curves(found, "k", "cmc@k", "cmc", steps=True)))
+    return plots
+
+
+def _detail(run: Run, makes: dict[int, str], rows: int, k: int) -> dict[str, Any]:
+    """Return what is shown of a run whose ranking is known."""
+    assert run.ranking is not None
+    ranking = run.ranking
+    labels, first = ranking.task.query_labels, confusion.first_results(ranking)
+    has_makes = len(set(makes.values())) > 1
+    group = {label: makes.get(label, "?") if has_makes else ranking.name(label)
+             for label in [*labels.tolist(), *first.tolist()]}  # fmt: skip
+    of_queries, of_results = (
+        np.array([group[label] for label in of_images.tolist()]) for of_images in (labels, first)
+    )
+    found = confusion.confuse(of_queries, of_results)
+    heat_map = ""
+    if len(found.names) > 1:
+        heat_map = figures.heat_map(found.shares, found.names, found.counts, f"{run.name}-heat")
+    values = ranking.average_precisions()["AP"].to_numpy()
+    return {
+        "run": run,
+        "has_makes": bool(makes),
+        "group": "make" if has_makes else "class",
+        "histogram": figures.histogram(values, f"AP@{run.k}", f"{run.name}-ap"),
+        "classes": tables.classes(run, makes).to_dict("records"),
+        "heat_map": heat_map,
+        "pairs": confusion.worst_pairs(ranking).to_dict("records"),
+        "rows": pictures.best_and_worst(ranking, rows, k),
+    }
+
+
+def _versions(run: Run) -> str:
+    """Return what the run ran with, as one line; empty where it was not recorded."""
+    return ", ".join(f"{name} {text}" for name, text in run.record.get("versions", {}).items())
+
+
+def _grouped(texts: dict[str, str]) -> dict[str, list[str]]:
+    """Return text -> the names it holds for; empty texts are left out."""
+    groups: dict[str, list[str]] = {}
+    for name, text in texts.items():
+        if text:
+            groups.setdefault(text, []).append(name)
+    return groups

@@ -1,0 +1,95 @@
+"""The tables of a report."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from retrieval import evaluation
+from retrieval.report.confusion import first_results
+from retrieval.report.runs import Run
+
+MAIN = ("cmc@1", "cmc@10", "map@k", "map@R", "map")
+COUNTS = ("n_query", "n_query_left_out", "n_gallery", "k")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One metric of one run.
+
+    Attributes:
+        value: None where the run has none.
+        interval: Its 95% interval; None where there is none.
+        is_best: No other run on the same queries has a higher value.
+    """
+
+    value: float | None
+    interval: tuple[float, float] | None
+    is_best: bool
+
+
+def metric_names(runs: list[Run]) -> list[str]:
+    """Return the metrics that some run has, in the order of their definitions."""
+    defined = [name for name in evaluation.DEFINITIONS if name not in COUNTS]
+    return [name for name in defined if any(name in run.record for run in runs)]
+
+
+def definitions(runs: list[Run]) -> dict[str, str]:
+    """Return what each count and metric means, as recorded with the runs."""
+    recorded: dict[str, str] = {}
+    for run in runs:
+        recorded |= run.record.get("definitions", {})
+    shown = [*COUNTS, *metric_names(runs)]
+    found = {name: recorded.get(name) or evaluation.DEFINITIONS.get(name) for name in shown}
+    return {name: text for name, text in found.items() if text}
+
+
+def cells(runs: list[Run], name: str) -> list[Cell]:
+    """Return one metric of all runs."""
+    best: dict[str, float] = {}
+    for run in runs:
+        value, queries = run.record.get(name), run.record["queries"]
+        if value is not None:
+            best[queries] = max(best.get(queries, value), value)
+    rows = []
+    for run in runs:
+        value, rivals = run.record.get(name), [r.record["queries"] for r in runs]
+        interval = run.record.get("intervals", {}).get(name)
+        is_best = value is not None and value == best[run.record["queries"]]
+        is_best &= rivals.count(run.record["queries"]) > 1
+        rows.append(Cell(value, tuple(interval) if interval else None, is_best))
+    return rows
+
+
+def classes(run: Run, makes: dict[int, str]) -> pd.DataFrame:
+    """Return how each class of the queries fares, the worst first.
+
+    Returns:
+        Class, ClassName, Make (empty where unknown), Queries, Relevant (images in the gallery),
+        cmc@1, AP (mean, as in map@k), and Mistaken: the wrong class that is most often first.
+    """
+    assert run.ranking is not None
+    ranking = run.ranking
+    labels, first = ranking.task.query_labels, first_results(ranking)
+    table = ranking.average_precisions()
+    table["Relevant"] = ranking.task.n_relevant
+    table["First"] = (first == labels).astype(float)
+    groups = table.groupby(["Class", "ClassName"], sort=True)
+    result = groups.agg(
+        Queries=("AP", "size"), Relevant=("Relevant", "first"), First=("First", "mean"),
+        AP=("AP", "mean"),
+    ).reset_index()  # fmt: skip
+    result.insert(2, "Make", [makes.get(label, "") for label in result["Class"]])
+    mistaken = _mistaken(labels, first)
+    result["Mistaken"] = [
+        ranking.name(mistaken[label]) if label in mistaken else "" for label in result["Class"]
+    ]
+    return result.sort_values(["AP", "Class"]).reset_index(drop=True)
+
+
+def _mistaken(labels: np.ndarray, first: np.ndarray) -> dict[int, int]:
+    is_wrong = (labels != first) & (first >= 0)
+    pairs = Counter(zip(labels[is_wrong].tolist(), first[is_wrong].tolist(), strict=True))
+    ordered = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
+    return {label: other for (label, other), _ in reversed(ordered)}
