@@ -1,0 +1,89 @@
+"""One process, or several that torchrun started: who am I, and what have the others got.
+
+    torchrun --nproc_per_node=2 -m process_data.mips --dpath=~/ir/
+
+Without torchrun there is one process, and everything here does nothing.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+
+@contextmanager
+def together(device: torch.device) -> Iterator[torch.device]:
+    """Join the other processes of torchrun, if there are any, until the block ends.
+
+    Arrays travel over gloo, tensors on a GPU over nccl. An exception leaves the block without
+    waiting for the others: the process ends with it, and torchrun stops the rest.
+
+    Args:
+        device: What ``devices.choose`` returned.
+
+    Yields:
+        The device of this process: of several GPUs its own, where ``device`` is any of them.
+    """
+    if "RANK" not in os.environ or dist.is_initialized():
+        yield device
+        return
+    if device.type == "cuda":
+        if device.index is None:
+            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
+
+
+def size() -> int:
+    """Return the number of processes."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Return the number of this process, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def is_main() -> bool:
+    """Return whether this process is the one that prints and writes."""
+    return rank() == 0
+
+
+def own_part(n: int, multiple: int = 1) -> range:
+    """Return this process's part of ``range(n)``: contiguous, in the order of the ranks.
+
+    Args:
+        n: How many rows all processes share.
+        multiple: Parts begin at multiples of it; some are empty where there are too few.
+
+    >>> own_part(10)
+    range(0, 10)
+    """
+    n_block = -(-n // multiple)
+    first, last = (n_block * r // size() * multiple for r in (rank(), rank() + 1))
+    return range(min(first, n), min(last, n))
+
+
+def gather(array: np.ndarray) -> list[np.ndarray]:
+    """Return the arrays of all processes, in the order of the ranks, to every process.
+
+    They may differ in shape and dtype. All processes must call it.
+    """
+    if size() == 1:
+        return [array]
+    arrays: list[np.ndarray] = [array] * size()
+    dist.all_gather_object(arrays, array)
+    return arrays
+
+
+def barrier() -> None:
+    """Wait until every process is here."""
+    if size() > 1:
+        dist.all_reduce(torch.zeros(1))  # over gloo, whatever else there is
