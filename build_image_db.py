@@ -19,7 +19,6 @@ import numpy as np
 from retrieval import adaptation, checkpoint, cli, devices, files, layout, provenance
 from retrieval.encode import embedding_blocks
 from retrieval.formats import InputError
-from retrieval.model import ARCHITECTURES
 from retrieval.views import Tta, Views
 
 log = logging.getLogger(__name__)
@@ -109,9 +108,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--input", help="name of the image matrix")
     parser.add_argument("--output", help="name of the embeddings to write")
     parser.add_argument("--batch_size", type=int, help="images at once")
-    parser.add_argument(
-        "--arch", choices=ARCHITECTURES, help="checked against the checkpoint; may be left out"
-    )
+    parser.add_argument("--arch", help="checked against the checkpoint; may be left out")
     parser.add_argument("--tta", choices=get_args(Tta), help="flip: embed the mirror image too")
     parser.add_argument(
         "--scales", type=cli.numbers, help="embed at these multiples of the side, as in 1,0.7071"
