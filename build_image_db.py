@@ -5,21 +5,25 @@ Writes  database.npy, or the name given as --output, and a .json of the same ste
         checkpoint and which images it was made from
 
     python build_image_db.py --dpath=~/ir/ --save_path=~/ir/para/model.ep0
+
+Several processes, of one machine or more with a common disk, write one file together:
+
+    torchrun --nproc_per_node=2 build_image_db.py --dpath=~/ir/ --save_path=~/ir/para/model.ep0
 """
 
 import argparse
-import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 
-from retrieval import adaptation, checkpoint, cli, devices, files, layout, provenance
+from retrieval import adaptation, checkpoint, cli, devices, distributed, layout, provenance
 from retrieval.encode import embedding_blocks
+from retrieval.files import RowWriter
 from retrieval.formats import InputError
-from retrieval.model import ARCHITECTURES
+from retrieval.model import put_on
 from retrieval.views import Tta, Views
 
 log = logging.getLogger(__name__)
@@ -37,6 +41,7 @@ def run(
     tta: Tta = "none",
     scales: tuple[float, ...] = (1.0,),
     adapt_bn: bool = False,
+    compile: bool = False,
 ) -> Path:
     """Write the embeddings of an image matrix, row by row, and return their path.
 
@@ -53,6 +58,7 @@ def run(
         scales: The mean over these multiples of the model's side.
         adapt_bn: Normalize by the statistics of these images rather than the training images'.
             No label is used, but each embedding depends on all images of the matrix.
+        compile: Compile the network first, which takes minutes; for very many images.
     """
     if batch_size < 1:
         raise InputError(f"--batch_size must be at least 1; got {batch_size}")
@@ -60,45 +66,60 @@ def run(
     matrix = layout.IMAGE_MATRIX.load(data_dir, input)
     save_path = save_path.expanduser()
     content = checkpoint.load(save_path)
-    place = devices.choose(device)
-    dtype = devices.compute_dtype(place, precision)
-    model = checkpoint.build_model(content, save_path, arch).to(place)
-    if matrix.shape[-1] != model.config.side:
-        log.info("images of %d px are scaled to %d px", matrix.shape[-1], model.config.side)
-    if adapt_bn:
-        adaptation.adapt_batch_norm(model, matrix, batch_size, input)
-
     path = layout.DATABASE.at(data_dir, output)
-    digest = hashlib.sha256()
-    row = 0
-    with files.row_writer(path, (len(matrix), model.config.dim), layout.DATABASE.dtype) as database:
-        rows = np.arange(len(matrix))
+    with distributed.together(devices.choose(device)) as place:
+        dtype = devices.compute_dtype(place, precision)
+        model = put_on(checkpoint.build_model(content, save_path, arch), place, compile)
+        if matrix.shape[-1] != model.config.side:
+            log.info("images of %d px are scaled to %d px", matrix.shape[-1], model.config.side)
+        if adapt_bn:
+            adaptation.adapt_batch_norm(model, matrix, batch_size, input)
+        rows = np.array(distributed.own_part(len(matrix), batch_size), np.int64)
         blocks = embedding_blocks(model, matrix, rows, batch_size, dtype, output, views)
-        for images, embeddings in blocks:
-            if not np.isfinite(embeddings).all():
-                raise InputError(
-                    f"{save_path} gives embeddings that are not finite; take an earlier epoch, or "
-                    "try --precision=float32"
-                )
-            digest.update(images.tobytes())
-            database.write(row, embeddings)
-            row += len(embeddings)
-    record = {
-        "checkpoint": str(save_path),
-        "checkpoint_sha256": provenance.sha256(save_path),
-        "epoch": content["epoch"],
-        "images": input,
-        "images_sha256": digest.hexdigest(),
-        "rows": len(matrix),
-        "dim": model.config.dim,
-        "precision": str(dtype).removeprefix("torch."),
-        "tta": tta,
-        "scales": list(views.scales),
-        "adapt_bn": adapt_bn,
-    }
-    provenance.save(data_dir, output, record)
+        shape = (len(matrix), model.config.dim)
+        with distributed.row_writer(path, shape, layout.DATABASE.dtype) as database:
+            digest = _write(database, rows, blocks, save_path)
+        parts = distributed.gather(np.array(digest.hexdigest()))
+        is_main = distributed.is_main()
+    if is_main:
+        record = {
+            "checkpoint": str(save_path),
+            "checkpoint_sha256": provenance.sha256(save_path),
+            "epoch": content["epoch"],
+            "images": input,
+            "images_sha256": provenance.RowsDigest.of_parts(parts).hexdigest(),
+            "rows": len(matrix),
+            "dim": model.config.dim,
+            "precision": str(dtype).removeprefix("torch."),
+            "tta": tta,
+            "scales": list(views.scales),
+            "adapt_bn": adapt_bn,
+        }
+        provenance.save(data_dir, output, record)
     log.info("%s: %d embeddings of %d dimensions", path, len(matrix), model.config.dim)
     return path
+
+
+def _write(
+    database: RowWriter,
+    rows: np.ndarray,
+    blocks: Iterable[tuple[np.ndarray, np.ndarray]],
+    save_path: Path,
+) -> provenance.RowsDigest:
+    """Write the embeddings of consecutive rows, and return the hash of their images."""
+    digest = provenance.RowsDigest()
+    done = 0
+    for images, embeddings in blocks:
+        if not np.isfinite(embeddings).all():
+            raise InputError(
+                f"{save_path} gives embeddings that are not finite; take an earlier epoch, or "
+                "try --precision=float32"
+            )
+        first = int(rows[done])
+        digest.add(first, images)
+        database.write(first, embeddings)
+        done += len(embeddings)
+    return digest
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -109,9 +130,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--input", help="name of the image matrix")
     parser.add_argument("--output", help="name of the embeddings to write")
     parser.add_argument("--batch_size", type=int, help="images at once")
-    parser.add_argument(
-        "--arch", choices=ARCHITECTURES, help="checked against the checkpoint; may be left out"
-    )
+    parser.add_argument("--arch", help="checked against the checkpoint; may be left out")
     parser.add_argument("--tta", choices=get_args(Tta), help="flip: embed the mirror image too")
     parser.add_argument(
         "--scales", type=cli.numbers, help="embed at these multiples of the side, as in 1,0.7071"
@@ -122,6 +141,9 @@ def make_parser() -> argparse.ArgumentParser:
         help="normalize by the statistics of these images rather than the training images'",
     )
     cli.add_compute_arguments(parser)
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the network first: for very many images"
+    )
     return parser
 
 

@@ -1,11 +1,14 @@
-"""Train the embedding model on the tuples of the split.
+"""Train the embedding model.
 
 Reads   imageset.npy, train.npy, train2.npy, valid.npy, valid_for_test.npy, model_num.json
-Writes  <save_path>/model.ep0, model.ep1, ...
+Writes  <save_path>/model.ep0, model.ep1, ..., log.csv; model.best with --holdout_classes
 
-Even epochs take the tuples of train.npy, odd ones those of train2.npy.
+Even epochs take the tuples of train.npy, odd ones those of train2.npy; with another --loss than
+tuple, an epoch takes each training image once.
 
     python train.py --dpath=~/ir/ --save_path=~/ir/para/ --batch_size=64 --epoch=2
+
+A --recipe sets all options whose default is not shown; each of them overrides it.
 """
 
 import argparse
@@ -13,121 +16,176 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
-from retrieval import augment, checkpoint, cli, devices, gradient_cache
+from retrieval import (
+    checkpoint,
+    cli,
+    devices,
+    gradient_cache,
+    recipes,
+    trainer,
+    training_options,
+    trunks,
+)
+from retrieval import weights as first_weights
 from retrieval.formats import InputError
-from retrieval.model import ARCHITECTURES, EmbeddingModel, ModelConfig, trunk_width
-from retrieval.trainer import Negatives, Trainer
+from retrieval.model import EmbeddingModel, ModelConfig
+from retrieval.run_log import RunLog
 from retrieval.training_data import TrainingData
-from retrieval.validation import validate
-from retrieval.weights import initialize
+from retrieval.validation import validate, validate_on_new_classes
 
 log = logging.getLogger(__name__)
 
 # Options that may differ between a run and its continuation without a word.
-FREE_OPTIONS = ("epoch", "start_epoch", "show_batch", "device", "weights")
+FREE_OPTIONS = ("start_epoch", "show_batch", "device", "weights", "tensorboard")
 
 
 def run(
     data_dir: Path,
     save_path: Path,
-    batch_size: int = 64,
-    epoch: int = 2,
     show_batch: int = 5,
-    lr: float = 0.0001,
-    lr_shrink: float = 0.9,
-    arch: str = "resnet50",
     start_epoch: int = -1,
     scale: float = 1.0,
     weights: str = "auto",
-    dim: int | None = None,
-    negatives: Negatives = "tuple",
-    temperature: float = 0.1,
-    augmentation: augment.Augmentation = "light",
+    recipe: str | None = None,
+    holdout_classes: float = 0,
     max_tuples: int = 0,
     micro_batch: int = 0,
+    tensorboard: bool = False,
     device: str = "auto",
     precision: devices.Precision = "auto",
     seed: int = 7,
+    arch: str | None = None,
+    pool: str | None = None,
+    dim: int | None = None,
+    neck: str | None = None,
+    frozen_bn: bool | None = None,
+    loss: str | None = None,
+    negatives: str | None = None,
+    temperature: float | None = None,
+    logit_scale: float | None = None,
+    margin: float | None = None,
+    label_smoothing: float | None = None,
+    sampler: str | None = None,
+    images_per_class: int | None = None,
+    batch_size: int | None = None,
+    epoch: int | None = None,
+    optimizer: str | None = None,
+    lr: float | None = None,
+    head_lr: float | None = None,
+    proxy_lr: float | None = None,
+    weight_decay: float | None = None,
+    momentum: float | None = None,
+    schedule: str | None = None,
+    lr_shrink: float | None = None,
+    shrink_every: int | None = None,
+    warmup: float | None = None,
+    frozen_epochs: int | None = None,
+    clip: float | None = None,
+    ema: float | None = None,
+    augmentation: str | None = None,
 ) -> Path:
     """Train, write a checkpoint after each epoch, and return the path of the last one.
 
     A run that is stopped and continued with ``start_epoch`` ends with the same weights as one
-    that never stopped.
+    that never stopped. Options that are left out are then those of the checkpoint. With
+    ``ema``, what is validated and kept is the moving average of the weights.
 
     Args:
         data_dir: The data directory.
         save_path: Folder of the checkpoints.
-        batch_size: Tuples in a step.
-        epoch: Epochs in all, counting those up to ``start_epoch``.
         show_batch: The mean loss of so many steps is shown.
-        lr: Learning rate of the first epoch.
-        lr_shrink: The learning rate is multiplied by it after each epoch.
-        arch: The trunk, one of ``ARCHITECTURES``.
         start_epoch: Continue from ``model.ep{start_epoch}``; -1 starts anew.
         scale: Images are scaled by it before the trunk.
         weights: First weights of the trunk: auto, imagenet, none or the path of a state dict.
-        dim: Length of an embedding; None takes the width of the trunk.
-        negatives: ``tuple``: those of each tuple; ``batch``: all of other classes in the step.
-        temperature: Of the softmax over the similarities.
-        augmentation: Random changes of the training images.
-        max_tuples: Tuples of an epoch, drawn at random; 0 takes all.
+        recipe: One of ``recipes.RECIPES``; None is ``original``.
+        holdout_classes: Share (below 1) or number of classes that are not trained on at all; the
+            epoch with the best map@R on them becomes ``model.best``.
+        max_tuples: Tuples or images of an epoch, drawn at random; 0 takes all.
         micro_batch: Images whose activations are kept at once; 0 chooses by the memory.
+        tensorboard: Write the metrics for TensorBoard too.
         device: auto, cpu, cuda or cuda:n.
         precision: Of the convolutions; auto takes bfloat16 where the processor has it.
-        seed: Of the first weights, the order and the augmentation.
+        seed: Of the first weights, the order, the augmentation and the held-out classes.
+
+    All others are those of ``training_options.Recipe``; None takes the recipe's value.
     """
     options = {name: value for name, value in locals().items() if not isinstance(value, Path)}
-    _check_options(options)
     save_path = save_path.expanduser()
-    content: dict[str, Any] | None = None
-    if start_epoch >= 0:
-        path = checkpoint.path_of(save_path, start_epoch)
-        content = checkpoint.load(path)
+    path = checkpoint.path_of(save_path, start_epoch)
+    content = checkpoint.load_to_continue(path) if start_epoch >= 0 else None
+    before = content and content["options"]
+    chosen = recipes.resolve(recipe, options, before)
+    options |= {"recipe": recipe or (before or {}).get("recipe", recipes.DEFAULT)}
+    options |= chosen.options()
+    _check_options(options)
     data = TrainingData.load(data_dir)
+    if holdout_classes:
+        data = data.hold_out(holdout_classes, seed)
     place = devices.choose(device)
     torch.manual_seed(seed)
     if content is None:
-        side = max(1, round(data.images.shape[-1] * scale))
-        model = EmbeddingModel(ModelConfig(arch, dim or trunk_width(arch), side))
-        origin = initialize(model, weights)
+        model, origin = _first_model(chosen, weights, round(data.images.shape[-1] * scale))
     else:
-        model = checkpoint.build_model(content, path, arch)
-        origin = content["weights"]
+        model, origin = checkpoint.build_model(content, path, arch), content["weights"]
         _warn_of_changes(content["options"], options)
+    _freeze(model, chosen, origin, is_asked=bool(frozen_bn))
     model.to(place).to(memory_format=torch.channels_last)
     dtype = devices.compute_dtype(place, precision)
-    optimizer = torch.optim.Adam(model.parameters(), lr)
-    trainer = Trainer(
-        model=model,
-        optimizer=optimizer,
-        scheduler=torch.optim.lr_scheduler.ExponentialLR(optimizer, lr_shrink),
-        order=torch.Generator().manual_seed(seed),
-        augmentation=augmentation,
-        negatives=negatives,
-        temperature=temperature,
+    session = trainer.make(
+        chosen,
+        data,
+        model,
         micro_batch=micro_batch or _measured_micro_batch(model, data, place, dtype),
         dtype=dtype,
+        seed=seed,
+        max_tuples=max_tuples,
     )
     if content is not None:
-        trainer.restore(content)
-    for number in range(start_epoch + 1, epoch):
-        loss = trainer.train_epoch(data, number, max_tuples, batch_size, show_batch)
-        metrics = {"loss": loss, **validate(model, data, batch_size, dtype)}
+        session.restore(content)
+    run_log = RunLog(save_path, start_epoch + 1, tensorboard)
+    for number in range(start_epoch + 1, chosen.epoch):
+        metrics = session.train_epoch(data.images, number, show_batch)
+        for judge in (validate, validate_on_new_classes):
+            metrics |= judge(session.result, data, chosen.batch_size, dtype)
         path = checkpoint.save(
             checkpoint.path_of(save_path, number),
-            model,
+            session.result,
             epoch=number,
             weights=origin,
             options=options,
             metrics=metrics,
-            **trainer.state(),
+            **session.state(),
         )
+        run_log.add(number, metrics)
+        if run_log.is_best:
+            checkpoint.keep_best(path)
         log.info("%s: %s", path, ", ".join(f"{key} {value:.4f}" for key, value in metrics.items()))
     return path
+
+
+def _first_model(
+    recipe: training_options.Recipe, first: str, side: int
+) -> tuple[EmbeddingModel, str]:
+    """Return the model that training starts with, and where its weights came from."""
+    mean, std = trunks.normalization(recipe.arch)
+    dim = recipe.dim or trunks.width(recipe.arch, max(1, side))
+    config = ModelConfig(recipe.arch, dim, max(1, side), mean, std, recipe.pool, recipe.neck)
+    model = EmbeddingModel(config)
+    return model, first_weights.initialize(model, first)
+
+
+def _freeze(
+    model: EmbeddingModel, recipe: training_options.Recipe, origin: str, is_asked: bool
+) -> None:
+    """Freeze the batch norms, unless they have learned nothing yet and nobody insists."""
+    if recipe.frozen_bn and origin.startswith(first_weights.RANDOM) and not is_asked:
+        log.warning("The batch norms are trained, as the first weights are random.")
+    elif recipe.frozen_bn:
+        model.freeze_norms()
 
 
 def _measured_micro_batch(
@@ -140,13 +198,13 @@ def _measured_micro_batch(
 
 
 def _check_options(options: dict[str, Any]) -> None:
-    for name in ("batch_size", "show_batch", "lr", "lr_shrink", "scale", "temperature"):
+    for name in ("show_batch", "scale"):
         if not options[name] > 0:
             raise InputError(f"--{name} must be above 0; got {options[name]}")
-    if min(options["micro_batch"], options["max_tuples"]) < 0 or (options["dim"] or 1) < 1:
-        raise InputError("--micro_batch and --max_tuples must be at least 0, --dim at least 1")
-    if options["arch"] not in ARCHITECTURES:
-        raise InputError(f"--arch must be one of {', '.join(ARCHITECTURES)}")
+    for name in ("micro_batch", "max_tuples", "seed", "holdout_classes"):
+        if options[name] < 0:
+            raise InputError(f"--{name} must be at least 0; got {options[name]}")
+    trunks.check(options["arch"])
     if options["epoch"] <= options["start_epoch"] + 1:
         raise InputError(
             f"--epoch={options['epoch']} counts all epochs, so nothing is left to train after "
@@ -156,7 +214,8 @@ def _check_options(options: dict[str, Any]) -> None:
 
 def _warn_of_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
     for name, value in now.items():
-        if name not in FREE_OPTIONS and before.get(name) != value:
+        is_free = name in FREE_OPTIONS or (name == "epoch" and now["schedule"] == "shrink")
+        if not is_free and before.get(name) != value:
             log.warning("--%s was %s and is %s now", name, before.get(name), value)
 
 
@@ -164,23 +223,22 @@ def make_parser() -> argparse.ArgumentParser:
     parser = cli.stage_parser(run, __doc__)
     add = parser.add_argument
     add("--save_path", type=cli.user_path, required=True, help="folder of the checkpoints")
-    add("--batch_size", type=int, help="tuples in a step")
-    add("--epoch", type=int, help="epochs in all, counting those up to --start_epoch")
     add("--show_batch", type=int, help="show the mean loss of so many steps")
-    add("--lr", type=float, help="learning rate of the first epoch")
-    add("--lr_shrink", type=float, help="the learning rate is multiplied by it after each epoch")
-    add("--arch", choices=ARCHITECTURES, help="the trunk")
     add("--start_epoch", type=int, help="continue from model.ep{start_epoch}; -1 starts anew")
     add("--scale", type=float, help="images are scaled by it before the trunk")
     add("--weights", help="first weights: auto, imagenet, none or the path of a state dict")
-    add("--dim", type=int, help="length of an embedding; the trunk's width where left out")
-    add("--negatives", choices=get_args(Negatives), help="of the tuple, or all in the step")
-    add("--temperature", type=float, help="of the softmax over the similarities")
-    add("--augmentation", choices=get_args(augment.Augmentation), help="of the training images")
-    add("--max_tuples", type=int, help="tuples of an epoch, drawn at random; 0: all")
+    add("--recipe", choices=recipes.RECIPES, help="what is set together; left out: original")
+    add(
+        "--holdout_classes",
+        type=float,
+        help="not trained on, to choose model.best: share < 1, or number",
+    )
+    add("--max_tuples", type=int, help="tuples or images of an epoch, at random; 0: all")
     add("--micro_batch", type=int, help="images kept with activations; 0: by the memory")
-    add("--seed", type=int, help="of the first weights, the order and the augmentation")
+    add("--tensorboard", action=argparse.BooleanOptionalAction, help="write metrics for it")
+    add("--seed", type=int, help="of all that is drawn at random")
     cli.add_compute_arguments(parser)
+    training_options.add_arguments(parser)
     return parser
 
 

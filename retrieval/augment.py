@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as V
 
-Augmentation = Literal["none", "camera", "light", "strong"]
+Augmentation = Literal["none", "camera", "light", "crop", "strong", "surveillance"]
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,8 @@ AUGMENTATIONS: dict[Augmentation, Augment | None] = {
     "none": None,
     "camera": Augment(1, 1, mirror=False, jitter=0.4, grey=0.2, blur=0.3, noise=0.06),
     "light": Augment(),
+    "crop": Augment(0.16, 1, jitter=0.3),
+    "surveillance": Augment(0.5, 1.2, jitter=0.4, grey=0.3, blur=0.4, noise=0.06),
     "strong": Augment(0.5, 1.2, jitter=0.4, grey=0.2, blur=0.3, noise=0.06),
 }
 

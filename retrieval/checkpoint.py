@@ -1,6 +1,8 @@
 """Checkpoints that describe themselves: ``<save_path>/model.ep{n}``."""
 
+import os
 import pickle
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,9 @@ from retrieval.formats import InputError
 from retrieval.model import EmbeddingModel, ModelConfig
 
 FORMAT = "car retrieval checkpoint"
-VERSION = 1
+VERSION = 2
+# Version 1 had one pooling, no neck, and the state of another trainer: it can be encoded with.
+READABLE = (1, VERSION)
 KEYS = {"format", "version", "epoch", "model", "weights", "state_dict", "options", "metrics"}
 
 
@@ -26,7 +30,8 @@ def save(path: Path, model: EmbeddingModel, *, epoch: int, weights: str, **more:
 
     Args:
         path: Where to.
-        model: Its configuration and weights are kept.
+        model: Its configuration and weights are kept: what is encoded with, which is the moving
+            average of the trained weights where a run has one.
         epoch: The epoch that ends here, from 0.
         weights: Where training started from.
         more: ``options``, ``metrics`` and what it takes to continue; plain values and tensors.
@@ -65,11 +70,36 @@ def load(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path} is no checkpoint written by train.py")
-    if content.get("version") != VERSION or not set(content) >= KEYS:
+    if content.get("version") not in READABLE or not set(content) >= KEYS:
         raise InputError(
-            f"{path} is of version {content.get('version')}; this program reads {VERSION}"
+            f"{path} is of version {content.get('version')}; this program reads up to {VERSION}"
         )
     return content
+
+
+def load_to_continue(path: Path) -> dict[str, Any]:
+    """Read a checkpoint that training is to continue from."""
+    content = load(path)
+    if content["version"] != VERSION:
+        raise InputError(
+            f"{path} was written by an older program: it can be encoded with, but not continued; "
+            "train it again"
+        )
+    return content
+
+
+def keep_best(path: Path) -> Path:
+    """Let ``model.best`` beside ``path`` be the same file, and return it.
+
+    A hard link, or a copy where the file system has none: the epoch may be deleted.
+    """
+    best = path.with_name("model.best")
+    with files.whole(best) as part:
+        try:
+            os.link(path, part)
+        except OSError:
+            shutil.copyfile(path, part)
+    return best
 
 
 def build_model(content: dict[str, Any], path: Path, arch: str | None = None) -> EmbeddingModel:

@@ -8,6 +8,7 @@ import argparse
 import errno
 import inspect
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -156,7 +157,9 @@ def execute(
     0: done. 1: something a person can put right, said in one line on stderr. argparse itself
     exits with 2 on wrong usage; anything unforeseen keeps its traceback.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    is_first = os.environ.get("RANK", "0") == "0"  # the others of torchrun only warn
+    level = logging.INFO if is_first else logging.WARNING
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     options = vars(parser.parse_args(argv))
     try:
         run(**options)

@@ -8,10 +8,14 @@ Without torchrun there is one process, and everything here does nothing.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.distributed as dist
+
+from retrieval import files
+from retrieval.formats import InputError
 
 
 @contextmanager
@@ -79,11 +83,48 @@ def gather(array: np.ndarray) -> list[np.ndarray]:
     if size() == 1:
         return [array]
     arrays: list[np.ndarray] = [array] * size()
-    dist.all_gather_object(arrays, array)
+    with exchange():
+        dist.all_gather_object(arrays, array)
     return arrays
 
 
 def barrier() -> None:
     """Wait until every process is here."""
     if size() > 1:
-        dist.all_reduce(torch.zeros(1))  # over gloo, whatever else there is
+        with exchange():
+            dist.all_reduce(torch.zeros(1))  # over gloo, whatever else there is
+
+
+@contextmanager
+def exchange() -> Iterator[None]:
+    """Say in one line that another process is gone; every exchange with others is in here."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise InputError(
+            f"process {rank()} of {size()} stops: another one ended before its work was done; "
+            "see its message, and run the command again"
+        ) from error
+
+
+@contextmanager
+def row_writer(path: Path, shape: tuple[int, ...], dtype: str) -> Iterator[files.RowWriter]:
+    """Yield a writer for one .npy file on a disk that all processes share, each for its own rows.
+
+    The file appears when the blocks of all processes end well, before any of them goes on.
+    """
+    if is_main():
+        with files.whole(path) as part:
+            with part.open("wb") as file:
+                writer = files.RowWriter(file, shape, dtype)
+                gather(np.array(str(part)))
+                yield writer
+            barrier()  # all have written; an error of one of them leaves no file
+        barrier()
+        return
+    name = str(gather(np.array(""))[0])
+    with Path(name).open("rb+") as file:
+        yield files.RowWriter(file, shape, dtype, is_new=False)
+        os.fsync(file.fileno())
+    barrier()
+    barrier()

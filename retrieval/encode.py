@@ -1,4 +1,9 @@
-"""Images -> embeddings, batch by batch."""
+"""Images -> embeddings, batch by batch.
+
+On a GPU nothing waits: images arrive ahead of time (prefetch.py), embeddings go back while the
+next batch is computed. On a CPU a batch passes through the network in pieces that stay in its
+caches.
+"""
 
 from collections.abc import Iterator
 
@@ -6,9 +11,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from retrieval import devices
+from retrieval import devices, distributed
 from retrieval.model import EmbeddingModel
+from retrieval.prefetch import read_ahead
 from retrieval.views import Views
+
+CPU_PIECE = 8  # images that pass through the network at once on a CPU
 
 
 @torch.inference_mode()
@@ -39,13 +47,21 @@ def embedding_blocks(
     device = model.mean.device
     views = views or Views()
     model.eval()
-    with tqdm(total=len(rows), desc=title, unit="image", disable=None, leave=False) as bar:
-        for start in range(0, len(rows), batch_size):
-            images = matrix[rows[start : start + batch_size]]
+    piece = CPU_PIECE if device.type == "cpu" else batch_size
+    blocks = (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
+    is_quiet = None if distributed.is_main() else True
+    with tqdm(total=len(rows), desc=title, unit="image", disable=is_quiet, leave=False) as bar:
+        before: tuple[np.ndarray, _Returning] | None = None
+        for loaded in read_ahead(matrix, blocks, device):
             with devices.autocast(device, dtype):
-                embeddings = views.embed(model, torch.from_numpy(images).to(device))
-            yield images, embeddings.cpu().numpy()
-            bar.update(len(images))
+                parts = [views.embed(model, images) for images in loaded.images.split(piece)]
+            returning = _Returning(torch.cat(parts) if len(parts) > 1 else parts[0])
+            if before is not None:
+                yield before[0], before[1].wait()
+            before = loaded.host, returning
+            bar.update(len(loaded.host))
+        if before is not None:
+            yield before[0], before[1].wait()
 
 
 def embed(
@@ -60,3 +76,20 @@ def embed(
     blocks = embedding_blocks(model, matrix, rows, batch_size, dtype, title)
     parts = [embeddings for _, embeddings in blocks]
     return np.concatenate(parts) if parts else np.empty((0, model.config.dim), np.float32)
+
+
+class _Returning:
+    """A tensor on its way from the device."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._copied: torch.cuda.Event | None = None
+        self._host = tensor
+        if tensor.is_cuda:
+            self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            self._host.copy_(tensor, non_blocking=True)
+            self._copied = torch.cuda.current_stream(tensor.device).record_event()
+
+    def wait(self) -> np.ndarray:
+        if self._copied is not None:
+            self._copied.synchronize()
+        return self._host.numpy()

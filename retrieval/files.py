@@ -6,6 +6,7 @@ a killed process left behind is removed by the next one that writes the same fil
 living process is writing is left alone.
 """
 
+import io
 import os
 import re
 import shutil
@@ -63,19 +64,25 @@ def write_array(path: Path, array: np.ndarray) -> Path:
 class RowWriter:
     """Writes rows of a .npy file at their places, from any thread, without keeping them."""
 
-    def __init__(self, file: BinaryIO, shape: tuple[int, ...], dtype: str) -> None:
+    def __init__(
+        self, file: BinaryIO, shape: tuple[int, ...], dtype: str, is_new: bool = True
+    ) -> None:
+        """Args: an open file, the array's shape and dtype, whether the file is to be begun."""
         self.shape = shape
         self.dtype = np.dtype(dtype)
-        header = {"descr": self.dtype.str, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        file.flush()
+        header = io.BytesIO()
+        content = {"descr": self.dtype.str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(header, content)
         self._file = file
-        self._start = file.tell()
+        self._start = header.tell()
         self._row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * self.dtype.itemsize
-        size = self._start + shape[0] * self._row_bytes
-        if hasattr(os, "posix_fallocate") and size:
-            # A full disk is an error now, before hours of work.
-            os.posix_fallocate(file.fileno(), 0, size)
+        if is_new:
+            file.write(header.getvalue())
+            file.flush()
+            size = self._start + shape[0] * self._row_bytes
+            if hasattr(os, "posix_fallocate") and size:
+                # A full disk is an error now, before hours of work.
+                os.posix_fallocate(file.fileno(), 0, size)
 
     def write(self, row: int, rows: np.ndarray) -> None:
         """Write ``rows``, (n, *shape[1:]) of the declared dtype, from ``row`` on."""

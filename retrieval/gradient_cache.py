@@ -1,8 +1,8 @@
 """One training step over more images than fit into memory.
 
-A loss that compares images with each other needs all their embeddings at once, but not all their
+A loss that compares images with each other needs all their features at once, but not all their
 activations: embed everything without a graph, take the gradient of the loss with respect to the
-embeddings, then embed chunk by chunk again and pass each chunk its gradient (Gao et al., Scaling
+features, then embed chunk by chunk again and pass each chunk its gradient (Gao et al., Scaling
 Deep Contrastive Learning Batch Size under Memory Limited Setup, arXiv:2101.06983). With batch norm
 in evaluation mode, the gradients equal those of the undivided step.
 
@@ -31,31 +31,33 @@ def accumulate_gradients(
     micro_batch: int,
     autocast: Callable[[], AbstractContextManager[object]],
 ) -> torch.Tensor:
-    """Add the gradients of ``loss_of(model(images))`` to the parameters, and return the loss.
+    """Add the gradients of ``loss_of(model.features(images))``, and return the loss.
+
+    Parameters that ``loss_of`` has of its own get theirs too.
 
     Args:
         model: In the mode wanted.
         images: (n, 3, side, side) uint8, on the model's device.
-        loss_of: (n, dim) embeddings -> scalar loss.
+        loss_of: (n, dim) features -> scalar loss.
         micro_batch: Images whose activations are kept at once.
         autocast: Returns the context to run the model in.
     """
     chunks = images.split(micro_batch)
     if len(chunks) == 1:
         with autocast():
-            embeddings = model(images)
-        loss = loss_of(embeddings)
+            features = model.features(images)
+        loss = loss_of(features)
         loss.backward()
         return loss.detach()
     with torch.no_grad(), frozen_statistics(model), autocast():
-        embeddings = torch.cat([model(chunk) for chunk in chunks])
-    embeddings.requires_grad_()
-    loss = loss_of(embeddings)
-    (gradients,) = torch.autograd.grad(loss, embeddings)
-    if torch.isfinite(loss):
-        for chunk, gradient in zip(chunks, gradients.split(micro_batch), strict=True):
+        features = torch.cat([model.features(chunk) for chunk in chunks])
+    features.requires_grad_()
+    loss = loss_of(features)
+    loss.backward()
+    if torch.isfinite(loss) and features.grad is not None:
+        for chunk, gradient in zip(chunks, features.grad.split(micro_batch), strict=True):
             with autocast():
-                part = model(chunk)
+                part = model.features(chunk)
             part.backward(gradient)
     return loss.detach()
 
@@ -97,7 +99,7 @@ def micro_batch_that_fits(
     images = torch.zeros(2, 3, side, side, dtype=torch.uint8, device=device)
     hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
     with frozen_statistics(model), hooks, autocast():
-        embeddings = model(images)
-    del embeddings
+        features = model.features(images)
+    del features
     per_image = sum(size for pointer, size in kept.items() if pointer not in parameters) / 2
     return max(1, int(ACTIVATION_SHARE * devices.total_memory(device) / per_image))

@@ -1,16 +1,19 @@
-"""The embedding model: a ResNet trunk, GeM pooling, a projection, unit L2 norm."""
+"""The embedding model: a trunk, pooling, a projection, unit L2 norm."""
 
-from collections import OrderedDict
+import os
+import shutil
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
-import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet101")
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from retrieval import pooling, trunks
+from retrieval.formats import InputError
+from retrieval.trunks import IMAGENET_MEAN, IMAGENET_STD
+
+Neck = Literal["none", "before", "after"]
 
 
 @dataclass(frozen=True)
@@ -18,11 +21,14 @@ class ModelConfig:
     """Everything that it takes to build the model again, and to feed it.
 
     Attributes:
-        arch: One of ``ARCHITECTURES``.
+        arch: One of ``trunks.RESNETS``, or ``timm/NAME``.
         dim: Length of an embedding.
         side: Side in pixels that images are scaled to before the trunk.
         mean: Of the channels R, G, B, subtracted from values in [0, 1].
         std: Of the channels, divided by.
+        pool: How the trunk's features become one vector.
+        neck: ``after``: the embedding is taken after a batch norm without scale and shift.
+            Otherwise there is none in the model; with ``before``, the classifier has one.
     """
 
     arch: str
@@ -30,25 +36,8 @@ class ModelConfig:
     side: int
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
-
-
-class GeM(nn.Module):
-    """Generalized-mean pooling: ``mean(x ** p) ** (1 / p)`` of each channel, with a learned p.
-
-    p = 1 is the average, p -> inf the maximum (Radenovic et al., Fine-tuning CNN Image Retrieval
-    with No Human Annotation, TPAMI 2018, arXiv:1711.02512). Computed in float32, as powers
-    overflow half precision, and on values of at least ``eps``, as the gradient of p needs a log.
-    """
-
-    def __init__(self, p: float = 3.0, eps: float = 1e-6) -> None:
-        super().__init__()
-        self.p = nn.Parameter(torch.tensor(p))
-        self.eps = eps
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Pool (n, channels, h, w) to (n, channels) float32."""
-        powers = features.float().clamp(min=self.eps).pow(self.p)
-        return powers.mean(dim=(2, 3)).pow(1 / self.p)
+    pool: pooling.Pool = "gem"
+    neck: Neck = "none"
 
 
 class EmbeddingModel(nn.Module):
@@ -60,17 +49,17 @@ class EmbeddingModel(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        resnet = torchvision.models.get_model(config.arch, weights=None)
-        width = resnet.fc.in_features
-        # All but the average pooling and the classifier, under their own names.
-        self.trunk = nn.Sequential(OrderedDict(list(resnet.named_children())[:-2]))
-        self.pool = GeM()
-        self.projection = nn.Linear(width, config.dim)
+        self.trunk = trunks.build(config.arch, config.side)
+        self.pool = pooling.make(config.pool)
+        self.projection = nn.Linear(trunks.width(config.arch, config.side), config.dim)
         # An orthogonal projection starts out as one that keeps the angles of the pooled features.
         nn.init.orthogonal_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
+        has_neck = config.neck == "after"
+        self.neck = nn.BatchNorm1d(config.dim, affine=False) if has_neck else nn.Identity()
         self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
+        self.has_frozen_norms = False
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Embed images.
@@ -81,6 +70,10 @@ class EmbeddingModel(nn.Module):
         Returns:
             (n, dim) float32, rows of unit L2 norm.
         """
+        return F.normalize(self.features(images))
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Return what is normalized to embeddings: (n, dim) float32."""
         pixels = images.float() / 255
         if pixels.shape[-1] != self.config.side:
             side = (self.config.side, self.config.side)
@@ -88,10 +81,43 @@ class EmbeddingModel(nn.Module):
         pixels = (pixels - self.mean) / self.std
         features = self.trunk(pixels.contiguous(memory_format=torch.channels_last))
         with torch.autocast(features.device.type, enabled=False):
-            return F.normalize(self.projection(self.pool(features)))
+            pooled = self.pool(features) if features.ndim == 4 else features.float()
+            return self.neck(self.projection(pooled))
+
+    def freeze_norms(self) -> None:
+        """Keep the batch norms of the trunk as they are: their statistics, scale and shift."""
+        self.has_frozen_norms = True
+        for norm in self._trunk_norms():
+            norm.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "EmbeddingModel":
+        """Switch to training or evaluation mode; frozen norms stay in evaluation mode."""
+        super().train(mode)
+        if self.has_frozen_norms:
+            for norm in self._trunk_norms():
+                norm.eval()
+        return self
+
+    def _trunk_norms(self) -> list[nn.Module]:
+        kind = nn.modules.batchnorm._BatchNorm
+        return [module for module in self.trunk.modules() if isinstance(module, kind)]
 
 
-def trunk_width(arch: str) -> int:
-    """Return the number of channels that the trunk ends with."""
-    with torch.device("meta"):
-        return torchvision.models.get_model(arch, weights=None).fc.in_features
+def put_on(
+    model: EmbeddingModel, device: torch.device, is_compiled: bool = False
+) -> EmbeddingModel:
+    """Move a model to its device, in the memory format that convolutions are fastest in there.
+
+    Args:
+        model: Changed in place, and returned.
+        device: Where to.
+        is_compiled: Compile the trunk when it is first used: minutes, for a faster network.
+    """
+    model.to(device).to(memory_format=torch.channels_last)
+    if is_compiled:
+        compilers = (os.environ.get("CXX", "g++"), "clang++", "gcc", "cc")
+        if not any(map(shutil.which, compilers)):
+            raise InputError("--compile needs a C++ compiler such as g++; leave it out, or install")
+        model.trunk.compile()
+    return model

@@ -1,6 +1,7 @@
 """What training reads from the data directory, checked to belong together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ class TrainingData:
         labels: (n_image,) int64, the class of each image.
         gallery: (n_gallery,) int64, the images that the queries are searched in: no validation
             query, no minor class.
+        rows: (n_train,) int64, the images to train on: no validation query, not held out.
+        holdout: (n,) int64, the images of held-out classes, which no step of training sees.
     """
 
     images: np.ndarray
@@ -31,6 +34,23 @@ class TrainingData:
     queries: np.ndarray
     labels: np.ndarray
     gallery: np.ndarray
+    rows: np.ndarray
+    holdout: np.ndarray
+
+    @property
+    def classes(self) -> np.ndarray:
+        """The classes to train on, (n_class,) int64, ascending."""
+        return np.unique(self.labels[self.rows])
+
+    def numbers(self, rows: np.ndarray) -> np.ndarray:
+        """Return the places of the classes of training images in ``classes``, (n,) int64."""
+        return self._number_of_row[rows]
+
+    @cached_property
+    def _number_of_row(self) -> np.ndarray:
+        numbers = np.full(len(self.labels), -1)
+        numbers[self.rows] = np.unique(self.labels[self.rows], return_inverse=True)[1]
+        return numbers
 
     @classmethod
     def load(cls, data_dir: Path) -> "TrainingData":
@@ -54,7 +74,44 @@ class TrainingData:
             _check_tuples(array, is_query)
         indexes.check_rows(pairs[:, :2], len(labels), layout.VALID_PAIRS.name, name)
         gallery = np.flatnonzero(~is_query & ~np.isin(labels, minor))
-        return cls(images, tuples, pairs, queries, labels, gallery)
+        rows, holdout = np.flatnonzero(~is_query), np.empty(0, np.int64)
+        return cls(images, tuples, pairs, queries, labels, gallery, rows, holdout)
+
+    def hold_out(self, amount: float, seed: int) -> "TrainingData":
+        """Set classes aside, drawn at random, and return the rest with them as ``holdout``.
+
+        All their images are: neither training nor the validation queries, pairs and gallery have
+        any of them left. Validation then tells how known classes are found, ``holdout`` how new
+        ones are.
+
+        Args:
+            amount: Below 1 the share of the classes, else their number. Classes of one image
+                are not drawn, as nothing could be found for it.
+            seed: Of the drawing.
+        """
+        classes, counts = np.unique(self.labels, return_counts=True)
+        several = classes[counts > 1]
+        n = round(amount * len(several)) if amount < 1 else int(amount)
+        if not 0 < n <= len(classes) - 2 or n > len(several):
+            raise InputError(
+                f"--holdout_classes={amount:g} takes {n} of {len(classes)} classes; at least one "
+                "must be held out and two left"
+            )
+        drawn = np.random.default_rng(seed).choice(several, n, replace=False)
+        is_out = np.isin(self.labels, drawn)
+        queries = self.queries[~is_out[self.queries[:, 0]]]
+        if not len(queries):
+            raise InputError(
+                f"--holdout_classes={amount:g} leaves no validation query; hold out fewer classes"
+            )
+        return replace(
+            self,
+            pairs=self.pairs[~is_out[self.pairs[:, :2]].any(axis=1)],
+            queries=queries,
+            gallery=self.gallery[~is_out[self.gallery]],
+            rows=self.rows[~is_out[self.rows]],
+            holdout=np.flatnonzero(is_out),
+        )
 
 
 def _check_tuples(tuples: np.ndarray, is_query: np.ndarray) -> None:

@@ -1,29 +1,7 @@
-"""The training tuples: their order, and the losses over the embeddings of their images."""
+"""The losses over training tuples: anchor, positive, negatives."""
 
-from collections.abc import Iterator
-
-import numpy as np
 import torch
 from torch.nn import functional as F
-
-
-def batches(
-    tuples: np.ndarray, count: int, batch_size: int, generator: torch.Generator
-) -> Iterator[np.ndarray]:
-    """Yield ``count`` tuples in a random order, each once, batch by batch.
-
-    Args:
-        tuples: (n_tuple, 2 + neg_count) int64.
-        count: At most ``n_tuple``.
-        batch_size: Tuples of a batch; the last may be smaller.
-        generator: Of the order.
-
-    Yields:
-        (batch, 2 + neg_count) int64.
-    """
-    order = torch.randperm(len(tuples), generator=generator).numpy()[:count]
-    for start in range(0, len(order), batch_size):
-        yield tuples[np.sort(order[start : start + batch_size])]
 
 
 def tuple_loss(embeddings: torch.Tensor, tuples: torch.Tensor, temperature: float) -> torch.Tensor:

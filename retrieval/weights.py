@@ -8,6 +8,7 @@ from urllib.error import URLError
 import torch
 import torchvision
 
+from retrieval import trunks
 from retrieval.formats import InputError
 from retrieval.model import EmbeddingModel
 
@@ -16,40 +17,57 @@ log = logging.getLogger(__name__)
 KINDS = ("auto", "imagenet", "none")
 
 
+RANDOM = "random initialization"
+
+
 def initialize(model: EmbeddingModel, weights: str) -> str:
     """Load the trunk's first weights, and return where they came from.
 
     Args:
         model: Its trunk is overwritten, unless the weights are ``none``.
-        weights: ``imagenet``: torchvision's, from its cache or downloaded; ``auto``: the same
-            where they can be had, otherwise none, with a warning; ``none``: random; or the path
-            of a state dict of torchvision's ResNet.
+        weights: ``imagenet``: those that torchvision or timm recommends (for timm not always of
+            ImageNet), from the cache or downloaded; ``auto``: the same where they can be had,
+            otherwise none, with a warning; ``none``: random; or the path of a state dict of the
+            whole network.
     """
     if weights == "none":
-        return "random initialization"
+        return RANDOM
     if weights not in KINDS:
         _load_trunk(model, _read(Path(weights).expanduser()), weights)
         return weights
-    known = torchvision.models.get_model_weights(model.config.arch).DEFAULT
+    arch = model.config.arch
     try:
-        state = known.get_state_dict(progress=True, check_hash=True)
+        name, state = _published(arch, model.config.side)
     except (URLError, OSError, RuntimeError) as error:
         if weights == "imagenet":
             raise InputError(
-                f"the ImageNet weights of {model.config.arch} cannot be loaded ({error}); put "
-                f"{Path(known.url).name} into {torch.hub.get_dir()}/checkpoints, or name a state "
-                "dict: --weights=PATH"
+                f"the ImageNet weights of {arch} cannot be loaded ({error}); {_remedy(arch)}, or "
+                "name a state dict: --weights=PATH"
             ) from error
         line = "!" * 90
         log.warning("%s", line)
-        log.warning("The ImageNet weights of %s cannot be had (%s).", model.config.arch, error)
+        log.warning("The ImageNet weights of %s cannot be had (%s).", arch, error)
         log.warning("Training starts from RANDOM weights: expect much worse retrieval from few")
-        log.warning("images. To use them, put %s", known.url)
-        log.warning("into %s/checkpoints, or pass --weights=PATH.", torch.hub.get_dir())
+        log.warning("images. To use them: %s, or pass --weights=PATH.", _remedy(arch))
         log.warning("%s", line)
-        return "random initialization (no ImageNet weights at hand)"
-    _load_trunk(model, state, str(known))
-    return f"torchvision {known}"
+        return f"{RANDOM} (no ImageNet weights at hand)"
+    _load_trunk(model, state, name)
+    return name
+
+
+def _published(arch: str, side: int) -> tuple[str, dict[str, torch.Tensor]]:
+    """Return the name and the state dict of the weights that are recommended."""
+    if arch.startswith("timm/"):
+        return arch, trunks.TimmTrunk(arch, side, pretrained=True).net.state_dict()
+    known = torchvision.models.get_model_weights(arch).DEFAULT
+    return f"torchvision {known}", known.get_state_dict(progress=True, check_hash=True)
+
+
+def _remedy(arch: str) -> str:
+    if arch.startswith("timm/"):
+        return "let timm download them once"
+    url = torchvision.models.get_model_weights(arch).DEFAULT.url
+    return f"put {url} into {torch.hub.get_dir()}/checkpoints"
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
@@ -62,9 +80,15 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _load_trunk(model: EmbeddingModel, state: dict[str, torch.Tensor], name: str) -> None:
-    trunk = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    trunk, heads = model.trunk, ["fc."]
+    if isinstance(trunk, trunks.TimmTrunk):
+        trunk, heads = trunk.net, ["head.", "fc.", "classifier."]
+        own = trunk.state_dict()
+        state = {k: v for k, v in state.items() if k in own or not k.startswith(tuple(heads))}
+    else:
+        state = {key: value for key, value in state.items() if not key.startswith(tuple(heads))}
     try:
-        model.trunk.load_state_dict(trunk, strict=True)
+        trunk.load_state_dict(state, strict=True)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise InputError(
             f"--weights: {name} does not fit the trunk of --arch={model.config.arch}"

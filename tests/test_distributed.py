@@ -1,8 +1,5 @@
 """Two gloo processes of torchrun on the CPU, and the one process without it."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +7,7 @@ import pytest
 import torch
 
 from retrieval import distributed
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests import torchrun
 
 PROGRAM = """
 import numpy as np
@@ -35,16 +31,6 @@ with distributed.together(torch.device("cpu")) as device:
 """
 
 
-def torchrun(*arguments: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
-    """Run a program in several processes, from the root of the repository."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc_per_node={processes}", *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100
-    )
-
-
 @pytest.fixture
 def program(tmp_path: Path) -> str:
     path = tmp_path / "program.py"
@@ -53,10 +39,11 @@ def program(tmp_path: Path) -> str:
 
 
 def test_two_processes_of_which_one_fails_in_the_end(program: str) -> None:
-    result = torchrun(program)
+    result = torchrun.run(program)
     assert result.stdout == "all is well\n", result.stderr
     assert result.returncode != 0
     assert "this one fails" in result.stderr
+    assert "stops: another one ended" in result.stderr or "SIGTERM" in result.stderr
 
 
 def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:

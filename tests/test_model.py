@@ -9,9 +9,10 @@ import pytest
 import torch
 import torchvision
 
-from retrieval import augment, devices, gradient_cache, tuples, weights
+from retrieval import augment, devices, gradient_cache, trunks, tuples, weights
 from retrieval.formats import InputError
-from retrieval.model import EmbeddingModel, GeM, ModelConfig, trunk_width
+from retrieval.model import EmbeddingModel, ModelConfig
+from retrieval.pooling import GeM
 
 SIDE = 32
 
@@ -103,8 +104,8 @@ def test_without_imagenet_weights_auto_warns_and_imagenet_fails(
 
 
 def test_trunk_widths() -> None:
-    assert trunk_width("resnet18") == trunk_width("resnet34") == 512
-    assert trunk_width("resnet50") == 2048
+    assert trunks.width("resnet18") == trunks.width("resnet34") == 512
+    assert trunks.width("resnet50") == 2048
 
 
 def test_tuple_loss_is_a_softmax_over_the_similarities() -> None:
@@ -129,17 +130,6 @@ def test_batch_loss_takes_all_of_other_classes() -> None:
         expected -= scores[0] - np.log(np.exp(scores).sum())
     loss = tuples.batch_loss(embeddings, rows, labels, temperature=0.1)
     assert float(loss) == pytest.approx(expected / 2, rel=1e-5)
-
-
-def test_batches_hold_every_tuple_once() -> None:
-    rows = np.arange(22).reshape(11, 2)
-    parts = list(tuples.batches(rows, 11, 4, torch.Generator().manual_seed(0)))
-    assert [len(part) for part in parts] == [4, 4, 3]
-    fewer = list(tuples.batches(rows, 6, 4, torch.Generator().manual_seed(0)))
-    assert [len(part) for part in fewer] == [4, 2]
-    together = np.concatenate(parts)
-    assert not np.array_equal(together, rows)
-    np.testing.assert_array_equal(np.sort(together, axis=0), rows)
 
 
 def gradients_of(model: EmbeddingModel, micro_batch: int) -> tuple[float, dict[str, torch.Tensor]]:

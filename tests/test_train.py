@@ -15,7 +15,7 @@ from tests.conftest import train_small
 
 def parts_of(path: Path) -> dict[str, Any]:
     content = checkpoint.load(path)
-    return {key: content[key] for key in ("state_dict", "optimizer", "metrics")}
+    return {key: content[key] for key in ("state_dict", "optimizer", "objective", "metrics")}
 
 
 def assert_equal(first: Any, second: Any) -> None:
@@ -39,7 +39,12 @@ def test_a_continued_run_equals_one_that_never_stopped(pipeline: Path, tmp_path:
     train_small(pipeline, whole, epoch=2)
     train_small(pipeline, parts, epoch=1)
     train_small(pipeline, parts, epoch=2, start_epoch=0)
-    assert sorted(p.name for p in parts.iterdir()) == ["model.ep0", "model.ep1"]
+    assert sorted(p.name for p in parts.iterdir()) == [
+        "log.csv",
+        "model.ep0",
+        "model.ep1",
+    ]
+    assert (parts / "log.csv").read_bytes() == (whole / "log.csv").read_bytes()
     for name in ("model.ep0", "model.ep1"):
         assert_equal(parts_of(parts / name), parts_of(whole / name))
 
@@ -57,7 +62,9 @@ def test_training_lowers_the_loss_and_validates(pipeline: Path, tmp_path: Path) 
     losses = [checkpoint.load(tmp_path / f"model.ep{n}")["metrics"]["loss"] for n in range(4)]
     assert losses[-1] < 0.8 * losses[0]
     metrics = checkpoint.load(path)["metrics"]
-    assert set(metrics) == {"loss", "auc", "eer", "cmc@1", "map@R"}
+    similarities = {"positive", "negative"}
+    assert set(metrics) == {"loss", "auc", "eer", "cmc@1", "map@R"} | similarities
+    assert metrics["positive"] > metrics["negative"] + 0.1
     assert all(0 <= metrics[name] <= 1 for name in ("auc", "eer", "cmc@1", "map@R"))
 
 
