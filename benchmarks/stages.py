@@ -31,7 +31,7 @@ class Settings:
     arch: str = "resnet18"
     steps: int = 20
     batch_size: int = 16
-    photos: int = 58
+    photos: int = 60
 
 
 @dataclass(frozen=True)
