@@ -102,21 +102,27 @@ def paired_bootstrap(
     return float((b - a).mean()), float(low), float(high)
 
 
-def embeddings(data_dir: Path, checkpoint: Path, switch: Switch, stem: str) -> tuple[str, str]:
+def embeddings(data_dir: Path, checkpoint: Path, switch: Switch, number: int) -> tuple[str, str]:
     """Encode and transform as the switch says; return the names of database and queries."""
-    names = f"{FOLDER}/{stem}.npy", f"{FOLDER}/{stem}_t.npy"
+    stem = f"switch{number}"
+    is_encoded = number > 0 and not switch.encode and switch.adapt is None
+    names = encoded_names("switch0" if is_encoded else stem)
     sources = layout.IMAGE_MATRIX.name, layout.TEST_MATRIX.name
     if switch.adapt is not None:
         path = layout.DATABASE.at(data_dir, f"{FOLDER}/{stem}.model")
         checkpoint = adapt.run(data_dir, checkpoint, path, **switch.adapt)
-    for name, source in zip(names, sources, strict=True):
+    for name, source in () if is_encoded else zip(names, sources, strict=True):
         options = {} if switch.queries_only and source == sources[0] else switch.encode
         build_image_db.run(data_dir, checkpoint, source, name, **options)
     if switch.transform is None:
         return names
-    moved = f"{FOLDER}/{stem}_moved.npy", f"{FOLDER}/{stem}_t_moved.npy"
+    moved = encoded_names(f"{stem}_moved")
     transform.run(data_dir, *names, *moved, **switch.transform)
     return moved
+
+
+def encoded_names(stem: str) -> tuple[str, str]:
+    return f"{FOLDER}/{stem}.npy", f"{FOLDER}/t{stem}.npy"
 
 
 def per_query(task: Task, refinement: refine.Refinement) -> dict[str, np.ndarray]:
@@ -138,7 +144,7 @@ def per_query(task: Task, refinement: refine.Refinement) -> dict[str, np.ndarray
 
 def measure(data_dir: Path, checkpoint: Path, switch: Switch, number: int) -> pd.DataFrame:
     """Return one row for each query, validation and surveillance, with its metrics."""
-    database, queries = embeddings(data_dir, checkpoint, switch, f"switch{number}")
+    database, queries = embeddings(data_dir, checkpoint, switch, number)
     refinement = refine.Refinement.of(OFF | switch.refine)
     unseen = None
     if switch.adapt is not None:
