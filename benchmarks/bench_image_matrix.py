@@ -200,6 +200,8 @@ def run(args: argparse.Namespace) -> None:
         folder = args.folder or Path(name)
         rows: list[results.Row] = []
         for size, count in PHOTOS.items():
+            if f"{size[0]}x{size[1]}" not in args.photos:
+                continue
             rows += compare(folder, size, max(2, round(args.scale * count)), args)
         record.publish("image_matrix", rows)
         record.publish("image_matrix_memory", growth(folder, args))
@@ -208,6 +210,8 @@ def run(args: argparse.Namespace) -> None:
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--side", type=int, default=224, help="side of the squares in pixels")
+    names = [f"{width}x{height}" for width, height in PHOTOS]
+    parser.add_argument("--photos", nargs="+", choices=names, default=names, help="their sizes")
     parser.add_argument("--scale", type=float, default=1.0, help="of the numbers of photos")
     parser.add_argument("--repeats", type=int, default=5, help="measurements of each method")
     parser.add_argument("--images", type=int, nargs="*", default=[1000, 10_000, 50_000])

@@ -8,7 +8,6 @@ Writes  index.csv in --output
 import argparse
 import sys
 import tempfile
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +82,7 @@ def measure(stage: str, folder: Path, repeats: int) -> results.Row:
         peaks.append(usage.peak_bytes)
         return usage.seconds
 
-    seconds = by_turns({stage: partial(once)}, repeats)[stage]
+    seconds = by_turns({stage: once}, repeats)[stage]
     return {
         "seconds": median(seconds),
         "spread_%": spread(seconds),

@@ -85,15 +85,16 @@ def once(call: Callable[[], object], clock: str = "wall") -> float:
 
 
 def by_turns(
-    calls: Mapping[str, Callable[[], float]], repeats: int, warm_up: int = 1
+    calls: Mapping[str, Callable[[], float]], repeats: int, warm_up: int | None = None
 ) -> dict[str, list[float]]:
     """Take several measurements again and again, in turn, so that all meet the same machine.
 
     Args:
         calls: What returns one measurement, by its name.
         repeats: Measurements of each that count.
-        warm_up: Measurements of each before, which do not.
+        warm_up: Measurements of each before, which do not; None: one, if there are repeats.
     """
+    warm_up = min(1, repeats - 1) if warm_up is None else warm_up
     found: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(warm_up + repeats):
         # Forth and back: none always comes right after the same other one.

@@ -145,11 +145,14 @@ def tree_bytes(process: psutil.Process) -> int:
     return total
 
 
-def _main(request: Path, answer: Path) -> None:
+def main(argv: Sequence[str]) -> int:
+    """Call the function that a file asks for, and write what it returns to another file."""
+    request, answer = map(Path, argv)
     task = json.loads(request.read_text())
     function = getattr(importlib.import_module(task["module"]), task["function"])
     answer.write_text(json.dumps(function(**task["arguments"])))
+    return 0
 
 
 if __name__ == "__main__":
-    _main(Path(sys.argv[1]), Path(sys.argv[2]))
+    raise SystemExit(main(sys.argv[1:]))

@@ -100,7 +100,7 @@ def latest_table(folder: Path, name: str) -> str:
     about = runs[runs["run"] == run].iloc[0]
     line = (
         f"{run[:10]}: {about['machine']}, {about['cores']} cores, {about['memory_gb']} GB "
-        f"({about['busy_cores']} busy before); {about['versions']}"
+        f"({about['busy_cores']} busy before); {about['versions']}; options: {about['options']}"
     )
     return f"{markdown(table.drop(columns='run'))}\n\n{line}"
 

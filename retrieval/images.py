@@ -104,15 +104,17 @@ def _borders(scaled: Image.Image, side: int, left: int, top: int, fill: Fill) ->
     if fill != "Gaussian":
         return Image.new("RGB", (side, side), fill.lower())
     canvas = Image.new("RGB", (side, side))
-    right, bottom = left + scaled.width, top + scaled.height
-    strips = [(0, 0, left, side), (right, 0, side, side), (0, 0, side, top), (0, bottom, side, side)]
-    strips = [(x1, y1, x2, y2) for x1, y1, x2, y2 in strips if x1 < x2 and y1 < y2]
-    blurred = _blurred(scaled, side) if strips else canvas
+    if scaled.size == canvas.size:
+        return canvas
+    blurred = _blurred(scaled, side)
     scale = blurred.width / side
-    for x1, y1, x2, y2 in strips:
-        box = (x1 * scale, y1 * scale, x2 * scale, y2 * scale)
-        strip = blurred.resize((x2 - x1, y2 - y1), Image.Resampling.BILINEAR, box)
-        canvas.paste(strip, (x1, y1))
+    right, bottom = left + scaled.width, top + scaled.height
+    rims = (0, 0, left, side), (right, 0, side, side), (0, 0, side, top), (0, bottom, side, side)
+    for x1, y1, x2, y2 in rims:
+        if x1 < x2 and y1 < y2:
+            box = (x1 * scale, y1 * scale, x2 * scale, y2 * scale)
+            rim = blurred.resize((x2 - x1, y2 - y1), Image.Resampling.BILINEAR, box)
+            canvas.paste(rim, (x1, y1))
     return canvas
 
 
