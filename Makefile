@@ -6,11 +6,12 @@ SOURCES = compcars process_data retrieval lopq benchmarks tests train.py build_i
 
 PY = $(BIN)/python
 DEMO = demo
+BENCH = demo/bench
 
 # Where other programs keep a core busy, threads that spin while they wait make all of them wait.
 export OMP_WAIT_POLICY = passive
 
-.PHONY: demo test lint constraints
+.PHONY: demo test lint bench constraints
 .DEFAULT_GOAL := test
 
 # The marker is written last, so that an interrupted install is taken up again.
@@ -45,6 +46,18 @@ demo: .venv
 	$(PY) -m process_data.audit --dpath=$(DEMO)
 	$(PY) -m process_data.report --dpath=$(DEMO)
 	$(PY) -m process_data.summary --dpath=$(DEMO)
+
+# All benchmarks, small: a quarter of an hour on two cores. Rewrites the tables of benchmarks/README.md.
+bench: .venv
+	mkdir -p $(BENCH)
+	$(PY) -m benchmarks.bench_image_matrix --scale=0.25 --repeats=3 --images 1000 4000 --folder=$(BENCH)/photos
+	$(PY) -m benchmarks.bench_index --labels=0.1 --splits 1 --repeats=3
+	$(PY) -m benchmarks.bench_mips --rows 10000 60000 --n_query=500 --repeats=3
+	$(PY) -m benchmarks.bench_pipeline --sizes 200 600 --steps=5 --full=0 --repeats=1 --samples=$(BENCH)
+	$(PY) -m benchmarks.extrapolate
+	$(PY) -m benchmarks.profile_stages --size=600 --steps=5 --samples=$(BENCH)
+	$(PY) -m benchmarks.bench_accuracy --models=6 --photos=28 --seeds=1 --samples=$(BENCH)/accuracy --common="--arch=resnet18 --weights=none --dim=128 --batch_size=16 --epoch=1 --lr=0.0003 --max_tuples=320"
+	$(PY) -m benchmarks.bench_lopq --parts accuracy --n_query=200 --seeds=1 --bytes 8 --cells 16 --settings disjoint --opq_rounds=5 --output=$(BENCH)/lopq
 
 test: .venv
 	$(PY) -m pytest

@@ -1,35 +1,64 @@
-"""What measurements share: the machine, exact neighbors, recall, timing, tables."""
+"""What measurements share: the machine, timing, exact neighbors, recall.
+
+``processes`` runs things and watches their memory, ``results`` keeps the results.
+"""
 
 import csv
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import faiss
 import numpy as np
 
+LIBRARIES = ("numpy", "torch", "faiss-cpu", "pillow", "opencv-python-headless", "pyvips-binary")
 
-def machine() -> str:
-    """Return one line about the machine and the libraries that measure."""
+
+def processor() -> str:
+    """Return the name of the processor."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
         names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         model = names[0].split(":")[1].strip() if names else model
+    return model
+
+
+def versions() -> str:
+    """Return the versions of Python and of the libraries that measurements depend on."""
+    found = [f"python {platform.python_version()}"]
+    for name in LIBRARIES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return ", ".join(found)
+
+
+def machine() -> str:
+    """Return one line about the machine and the libraries that measure compact codes."""
+    import faiss
+
     threads = f"{os.cpu_count()} cores, {faiss.omp_get_max_threads()} threads"
-    return f"{model}, {threads}, faiss {faiss.__version__}, numpy {np.__version__}"
+    return f"{processor()}, {threads}, faiss {faiss.__version__}, numpy {np.__version__}"
 
 
 def neighbors(queries: np.ndarray, database: np.ndarray, k: int) -> np.ndarray:
     """Return (n_query, k) the exact nearest rows of the database by L2 distance."""
+    import faiss
+
     return faiss.knn(np.float32(queries), np.float32(database), k)[1]
 
 
 def k_recall(found: np.ndarray, truth: np.ndarray) -> float:
-    """Return the mean share of the true neighbors (n_query, k) among the ids found."""
+    """Return the mean share of the true neighbors (n_query, k) among the ids found.
+
+    >>> k_recall(np.array([[1, 2, 3]]), np.array([[3, 1, 5]]))
+    0.6666666666666666
+    """
     return float((found[:, :, None] == truth[:, None, :]).any(axis=1).mean())
 
 
@@ -45,12 +74,48 @@ def seconds(call: Callable[[], object], clock: str, repeats: int = 5) -> float:
         repeats: Calls that count.
     """
     call()
-    times = []
-    for _ in range(repeats):
-        start = CLOCKS[clock]()
-        call()
-        times.append(CLOCKS[clock]() - start)
-    return float(np.median(times))
+    return median([once(call, clock) for _ in range(repeats)])
+
+
+def once(call: Callable[[], object], clock: str = "wall") -> float:
+    """Return the seconds that one call takes."""
+    start = CLOCKS[clock]()
+    call()
+    return CLOCKS[clock]() - start
+
+
+def by_turns(
+    calls: Mapping[str, Callable[[], float]], repeats: int, warm_up: int | None = None
+) -> dict[str, list[float]]:
+    """Take several measurements again and again, in turn, so that all meet the same machine.
+
+    Args:
+        calls: What returns one measurement, by its name.
+        repeats: Measurements of each that count.
+        warm_up: Measurements of each before, which do not; None: one, if there are repeats.
+    """
+    warm_up = min(1, repeats - 1) if warm_up is None else warm_up
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(warm_up + repeats):
+        # Forth and back: none always comes right after the same other one.
+        for name in list(calls)[:: 1 if turn % 2 else -1]:
+            value = calls[name]()
+            if turn >= warm_up:
+                found[name].append(value)
+    return found
+
+
+def median(values: Sequence[float]) -> float:
+    return float(np.median(values))
+
+
+def spread(values: Sequence[float]) -> float:
+    """Return the range of repeated measurements over their median, in percent.
+
+    >>> spread([1.0, 2.0, 3.0])
+    100.0
+    """
+    return 100 * (max(values) - min(values)) / median(values)
 
 
 @dataclass(frozen=True)

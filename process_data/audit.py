@@ -28,7 +28,7 @@ def run(
     iname: str | None = None,
     tindex: str | None = None,
     distance: int = 10,
-    similarity: float = 0.95,
+    similarity: float = 0.97,
     contrast: float = 2.0,
     limit: int = 100,
 ) -> Path:

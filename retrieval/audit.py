@@ -67,7 +67,7 @@ def load_images(data_dir: Path, iname: str | None = None, tindex: str | None = N
 
 
 def find(
-    images: ImageSet, distance: int = 10, similarity: float = 0.95, contrast: float = 2.0
+    images: ImageSet, distance: int = 10, similarity: float = 0.97, contrast: float = 2.0
 ) -> pd.DataFrame:
     """Return everything that looks wrong, in the columns of ``audit.csv``, the worst first.
 

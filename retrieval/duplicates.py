@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 BLOCK = 64  # images read at once
 HASH_SIDE = 8  # frequencies of a hash along each axis: 64 bits
-PICTURE_SIDE = 16  # px, of the pictures that are compared
+PICTURE_SIDE = 32  # px, of the pictures that are compared
 QUERY_BLOCK = 4096  # hashes searched at once
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
@@ -87,7 +87,7 @@ class Collection:
     def similarities(self, pairs: Pairs) -> np.ndarray:
         """Return how alike the pictures of each pair are, (n,) float32 in [-1, 1].
 
-        It is the correlation of the colors of both, scaled down to 16 px: 1 for the same picture
+        It is the correlation of the colors of both, scaled down to 32 px: 1 for the same picture
         in another brightness or contrast.
         """
         values = np.empty(len(pairs), np.float32)

@@ -211,7 +211,8 @@ METRICS = Json("mAP.json", _SEARCH, "last evaluation: options, metrics, and the 
 EVALUATION = Json(
     "evaluations/mips-test.json",
     _SEARCH,
-    "the same, kept for each search (mips, nns, pixels, histogram) and queries (valid, test)",
+    "the same, kept for each search (mips, nns, pixels, histogram, or --run) and queries "
+    "(valid, test)",
 )
 LOPQ_INDEX = File(
     "lopq.index",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from retrieval import images
 
@@ -40,6 +40,25 @@ def test_gaussian_borders_continue_the_edge(tmp_path: Path) -> None:
     assert square[2, 3, 0] > 200 > 50 > square[2, 3, 2]  # red over red
     assert square[2, 36, 2] > 200 > 50 > square[2, 36, 0]  # blue over blue
     assert 60 < square[0, 20, 0] < 195  # blurred in between
+
+
+@pytest.mark.parametrize("size", [(480, 320), (300, 480), (448, 446)])
+def test_borders_look_as_if_blurred_at_full_size(tmp_path: Path, size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    smooth = Image.fromarray(rng.integers(0, 256, (5, 7, 3), np.uint8)).resize(size)
+    square = images.load_square(save(tmp_path / "a.png", smooth), 224)
+    black = images.load_square(save(tmp_path / "a.png", smooth), 224, "Black")
+    rows, columns = np.flatnonzero(black.any((1, 2))), np.flatnonzero(black.any((0, 2)))
+    picture = black[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    before = rows[0], columns[0]
+    after = 223 - rows[-1], 223 - columns[-1]
+    continued = np.pad(picture, [*zip(before, after, strict=True), (0, 0)], mode="edge")
+    blurred = np.asarray(Image.fromarray(continued).filter(ImageFilter.GaussianBlur(14)))
+    is_border = np.ones((224, 224), bool)
+    is_border[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = False
+    assert is_border.any()
+    assert np.abs(square[is_border].astype(int) - blurred[is_border]).mean() < 4
+    np.testing.assert_array_equal(square[~is_border], black[~is_border])
 
 
 @pytest.mark.parametrize("size", [(1000, 10), (10, 1000), (1, 1), (3, 3)])

@@ -37,7 +37,7 @@ def test_the_page_stands_alone_and_has_all_runs(pipeline: Path) -> None:
     assert f"{record['map@k']:.3f}" in found.text
     assert "python -m process_data.mips --dpath=... " in found.text
     assert "python train.py --dpath=... " in found.text
-    assert "its ranking is not kept" in found.text
+    assert "the ranking is not kept" in found.text
 
 
 def test_equal_inputs_give_equal_bytes(pipeline: Path) -> None:

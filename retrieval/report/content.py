@@ -41,7 +41,8 @@ def describe(
         "curves": _curves([run for run in runs if run.ranking is not None]),
         "details": [_detail(run, makes, rows, k) for run in runs if run.ranking is not None],
         "model_commands": commands.model_commands(data_dir),
-        "search_commands": [(run.name, commands.search_command(run.record)) for run in runs],
+        # One command can make several evaluations.
+        "search_commands": list(dict.fromkeys(commands.search_command(run.record) for run in runs)),
         "notes": _grouped({run.name: run.note for run in runs}),
         "versions": _grouped({run.name: _versions(run) for run in runs}),
         "records": {name: record for name, record in records.items() if record},

@@ -103,7 +103,7 @@ def _load(
     is_last = _is_last(data_dir, record)
     is_exact = record["search"] == "mips"
     if not is_last and not is_exact:
-        return Run(name, record, note="its ranking is not kept: only the last search's is")
+        return Run(name, record, note="the ranking is not kept: only the last search's is")
     try:
         ranking = (
             browse.load_ranking(data_dir)
@@ -115,7 +115,7 @@ def _load(
                 "searching again does not give its metrics (other files now, or re-ranked)"
             )
     except InputError as error:
-        return Run(name, record, note=f"its ranking cannot be shown: {error}")
+        return Run(name, record, note=f"the ranking cannot be shown: {error}")
     if not is_exact:
         return Run(name, record, ranking, note="approximate: known up to k only")
     task = ranking.task

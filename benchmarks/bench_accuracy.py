@@ -1,0 +1,185 @@
+"""Accuracy of the whole, on equal data and seeds: trained models beside what needs no training.
+
+Writes  accuracy.csv (each seed) and accuracy_table.csv (median and spread) in --output
+
+    python -m benchmarks.bench_accuracy --best="--recipe=ce --epoch=20"
+
+Trained: this project's default command, its best recipe (--best), and the objective of the
+original: tuples, no temperature, no augmentation. Untrained: raw pixels, color histograms, and
+ImageNet features where the weights are installed.
+"""
+
+import argparse
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import imagenet, processes, results
+from benchmarks.stages import SURVEILLANCE
+from compcars import sample
+from retrieval import layout
+from retrieval.evaluation import evaluation_name
+
+QUERIES = {"validation": "valid", "surveillance": "test"}
+METRICS = ("cmc@1", "map@R", "map")
+UNTRAINED = {"raw pixels": "pixels", "color histogram": "histogram"}
+VALID = ["--isValid=1"]
+
+
+class Pipeline:
+    """The stages on one sample, split and trained with one seed.
+
+    Args:
+        data_dir: The data directory.
+        seed: Of the sample, the split and the training.
+        args: The options of the command line.
+    """
+
+    def __init__(self, data_dir: Path, seed: int, args: argparse.Namespace) -> None:
+        self.data_dir = data_dir
+        self.seed = seed
+        self.args = args
+
+    def run(self, command: str, *more: str) -> float:
+        """Run a stage, and return its seconds."""
+        words = [sys.executable, *shlex.split(command), f"--dpath={self.data_dir}", *more]
+        return processes.run(words, self.args.threads).seconds
+
+    def prepare(self) -> None:
+        """Draw the sample unless it is there, and make matrices and split."""
+        args = self.args
+        sample.run(self.data_dir, args.models, args.photos, 0, args.photos // 3, seed=self.seed)
+        side = f"--image_resolution={args.side}"
+        self.run("-m compcars.data_info")
+        self.run("-m compcars.test_data_info")
+        self.run("-m process_data.image_matrix --crop=box", side)
+        more = f"{SURVEILLANCE} --mname=test_image.npy"
+        self.run(f"-m process_data.image_matrix {more}", side)
+        options = f"--min_len={args.photos} --seed={self.seed}"
+        self.run(f"-m process_data.make_train_valid {options}")
+
+    def train(self, options: str) -> float:
+        """Train and encode with options of ``train.py``; return the seconds of training."""
+        folder = self.data_dir / "para"
+        for path in folder.glob("model.*"):
+            path.unlink()
+        common = f"train.py --save_path={folder} --seed={self.seed} {self.args.common}"
+        # The last value of a flag counts.
+        seconds = self.run(f"{common} {options}")
+        last = max(folder.glob("model.ep*"), key=lambda path: int(path.name[len("model.ep") :]))
+        encode = f"build_image_db.py --save_path={last} --arch={self.args.arch}"
+        self.run(encode)
+        self.run(f"{encode} --input=test_image.npy --output=tdatabase.npy")
+        return seconds
+
+    def search(self) -> None:
+        """Evaluate the embeddings at hand by exact search, on both kinds of queries."""
+        self.run("-m process_data.mask_data")
+        self.run("-m process_data.mips")
+        self.run("-m process_data.mips", *VALID)
+
+    def measured(self, search: str) -> dict[str, float]:
+        """Return the metrics that the last evaluation by this search has left."""
+        found: dict[str, float] = {}
+        for name, queries in QUERIES.items():
+            record = layout.EVALUATION.load(self.data_dir, evaluation_name(search, queries))
+            found |= {f"{name}_{metric}": record[metric] for metric in METRICS}
+        return found
+
+    def use_features(self) -> None:
+        """Put ImageNet features in the place of the embeddings."""
+        pairs = ((layout.IMAGE_MATRIX, layout.DATABASE), (layout.TEST_MATRIX, layout.TEST_DATABASE))
+        for images, embeddings in pairs:
+            embeddings.save(self.data_dir, imagenet.features(images.load(self.data_dir)))
+            embeddings.at(self.data_dir).with_suffix(".json").unlink(missing_ok=True)
+
+
+def measure(data_dir: Path, seed: int, args: argparse.Namespace) -> list[results.Row]:
+    """Evaluate all methods on one sample."""
+    pipeline = Pipeline(data_dir, seed, args)
+    pipeline.prepare()
+    trained = {
+        "original's objective": args.original,
+        "default": args.default,
+        f"best: {args.best}": args.best,
+    }
+    rows: list[results.Row] = []
+
+    def add(method: str, search: str, seconds: float | None = None) -> None:
+        row = {"seed": seed, "method": method, "train_s": seconds}
+        rows.append({**row, **pipeline.measured(search)})
+        print(rows[-1], flush=True)
+
+    for method, options in trained.items():
+        if options is None:
+            continue
+        seconds = pipeline.train(options)
+        pipeline.search()
+        add(method, "mips", seconds)
+    pipeline.run("-m process_data.baselines")
+    pipeline.run("-m process_data.baselines", *VALID)
+    for method, search in UNTRAINED.items():
+        add(method, search)
+    if missing := imagenet.missing():
+        print(f"no ImageNet features: {', '.join(missing)} not installed", flush=True)
+    else:
+        pipeline.use_features()
+        pipeline.search()
+        add("ImageNet features, EfficientNet-Lite0", "mips")
+    return rows
+
+
+def summary(rows: list[results.Row]) -> list[results.Row]:
+    """Return for each method the median over the seeds, with half of the range beside it."""
+    table = pd.DataFrame(rows)
+    lines: list[results.Row] = []
+    for method, group in table.groupby("method", sort=False):
+        line: dict[str, object] = {"method": method, "train_s": group["train_s"].median()}
+        for column in table.columns[3:]:
+            values = group[column].to_numpy(np.float64)
+            half = (values.max() - values.min()) / 2
+            line[column] = f"{np.median(values):.3f} ± {half:.3f}"
+        lines.append(line)
+    return lines
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure, and publish the table."""
+    record = results.Run("accuracy", args, args.output)
+    rows: list[results.Row] = []
+    with tempfile.TemporaryDirectory() as name:
+        for seed in range(args.first_seed, args.first_seed + args.seeds):
+            rows += measure((args.samples or Path(name)) / f"seed{seed}", seed, args)
+    record.publish("accuracy", rows)
+    record.publish("accuracy_table", summary(rows))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    add = parser.add_argument
+    add("--models", type=int, default=24, help="in the sample")
+    add("--photos", type=int, default=60, help="of each model; a third as many by cameras")
+    add("--side", type=int, default=64, help="of the squares in pixels")
+    add("--arch", default="resnet18", help="the trunk")
+    add("--seeds", type=int, default=3, help="samples, splits and trainings")
+    add("--first_seed", type=int, default=7)
+    add(
+        "--common",
+        default="--arch=resnet18 --weights=none --dim=128 --batch_size=16 --epoch=2 --lr=0.0003 "
+        "--max_tuples=4000",
+        help="options of every training; those of a method come after them and count",
+    )
+    add("--original", default="--temperature=1 --augmentation=none", help="options of that method")
+    add("--default", default="", help="options of that method")
+    add("--best", help="options of the best recipe; left out: not trained")
+    add("--samples", type=Path, help="keeps the data; default: a temporary folder")
+    results.add_arguments(parser)
+    return parser
+
+
+if __name__ == "__main__":
+    run(make_parser().parse_args())

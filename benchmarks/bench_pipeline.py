@@ -1,0 +1,169 @@
+"""Seconds, memory and bytes of every stage on larger and larger samples, and how they grow.
+
+Writes  pipeline.csv (each measurement), growth.csv (a line for each stage) and
+        pipeline_full.csv (a small sample at the README's own settings) in --output,
+        and the picture --picture
+
+    python -m benchmarks.bench_pipeline
+"""
+
+import argparse
+import logging
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import growth_plot, processes, results
+from benchmarks.harness import median, spread
+from benchmarks.stages import (
+    SECONDS_PER_DRAWING,
+    Settings,
+    Stage,
+    clear,
+    draw_sample,
+    sizes_of_files,
+    stages,
+)
+
+LEAST_SECONDS = 0.5  # above the start, of the largest sample: below, no exponent is fitted
+
+
+def start_seconds(todo: Sequence[Stage], threads: int, repeats: int) -> dict[str, float]:
+    """Return the seconds until each stage would begin: interpreter, imports, options."""
+    return {
+        stage.name: median(
+            [processes.run(stage.help_command, threads).seconds for _ in range(repeats)]
+        )
+        for stage in todo
+    }
+
+
+def measure(stage: Stage, data_dir: Path, threads: int) -> dict[str, float]:
+    """Run one stage."""
+    before = sizes_of_files(data_dir)
+    usage = processes.run(stage.command(data_dir), threads)
+    after = sizes_of_files(data_dir)
+    written = sum(size for path, (_, size) in after.items() if before.get(path) != after[path])
+    return {
+        "seconds": usage.seconds,
+        "cpu_seconds": usage.cpu_seconds,
+        "peak_MB": usage.peak_bytes / 1e6,
+        "written_MB": written / 1e6,
+    }
+
+
+def measure_all(
+    data_dir: Path, n_image: int, settings: Settings, args: argparse.Namespace
+) -> list[dict[str, object]]:
+    """Run the whole pipeline ``args.repeats`` times, each time from nothing but the images."""
+    todo = [stage for stage in stages(settings) if not args.stages or stage.name in args.stages]
+    starts = start_seconds(todo, args.threads, args.repeats)
+    found: dict[str, list[dict[str, float]]] = {stage.name: [] for stage in todo}
+    for _ in range(args.repeats):
+        clear(data_dir)
+        for stage in todo:
+            found[stage.name].append(measure(stage, data_dir, args.threads))
+            print(n_image, stage.name, found[stage.name][-1], flush=True)
+    return [
+        {
+            "images": n_image,
+            "stage": stage.name,
+            "cores": args.threads,
+            "side": settings.side,
+            "arch": settings.arch,
+            "unit": stage.unit,
+            "work": stage.work(data_dir),
+            "start_seconds": starts[stage.name],
+            **pd.DataFrame(found[stage.name]).median().to_dict(),
+            "spread_%": spread([one["seconds"] for one in found[stage.name]]),
+        }
+        for stage in todo
+    ]
+
+
+def exponent(images: Sequence[float], seconds: Sequence[float]) -> float | None:
+    """Return the slope of log(seconds) over log(images); None where there is too little to see.
+
+    >>> exponent([10, 100], [2, 200])
+    2.0
+    """
+    if len(images) < 2 or min(seconds) <= 0 or seconds[-1] < LEAST_SECONDS:
+        return None
+    return round(float(np.polyfit(np.log(images), np.log(seconds), 1)[0]), 2)
+
+
+def growth(rows: Sequence[dict[str, object]]) -> list[results.Row]:
+    """Return a line for each stage: seconds of each sample, exponent, memory, bytes."""
+    table = pd.DataFrame(rows)
+    lines: list[results.Row] = []
+    for name, of_stage in table.groupby("stage", sort=False):
+        of_stage = of_stage.sort_values("images")
+        above = of_stage["seconds"] - of_stage["start_seconds"]
+        last = of_stage.iloc[-1]
+        images = of_stage["images"].tolist()
+        lines.append(
+            {
+                "stage": name,
+                "start_s": of_stage["start_seconds"].median(),
+                **{
+                    f"s_at_{n:,}": seconds
+                    for n, seconds in zip(images, of_stage["seconds"], strict=True)
+                },
+                "exponent": exponent(images, above.tolist()),
+                "peak_MB_smallest": of_stage["peak_MB"].iloc[0],
+                "peak_MB_largest": last["peak_MB"],
+                "kB_written_per_image": 1e3 * last["written_MB"] / last["images"],
+            }
+        )
+    return lines
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure, publish the tables and draw the picture."""
+    logging.basicConfig(level=logging.WARNING)
+    record = results.Run("pipeline", args, args.output)
+    settings = Settings(args.side, args.arch, args.steps, photos=args.photos)
+    with tempfile.TemporaryDirectory() as name:
+        folder = args.samples or Path(name)
+        rows: list[dict[str, object]] = []
+        for size in args.sizes:
+            forecast = size * SECONDS_PER_DRAWING / processes.cores()
+            print(f"{size} images: drawing them takes about {forecast:.0f} s, once", flush=True)
+            n_image = draw_sample(folder / f"sample{size}", size, args.photos)
+            rows += measure_all(folder / f"sample{size}", n_image, settings, args)
+        record.publish("pipeline", rows)
+        record.publish("growth", growth(rows))
+        if args.picture:
+            growth_plot.draw(pd.DataFrame(rows), args.picture)
+        if args.full:
+            settings = Settings(args.full_side, args.full_arch, args.full_steps, photos=args.photos)
+            sample = folder / f"photos{args.full}"
+            n_image = draw_sample(sample, args.full, args.photos, (920, 620))
+            record.publish("pipeline_full", measure_all(sample, n_image, settings, args))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    add = parser.add_argument
+    add("--sizes", type=int, nargs="+", default=[1000, 3000, 10_000], help="images of the samples")
+    add("--photos", type=int, default=60, help="of each model, from the front")
+    add("--stages", nargs="+", help="some of them, in order; default: all")
+    add("--side", type=int, default=64, help="side of the squares in pixels")
+    add("--arch", default="resnet18", help="the trunk")
+    add("--steps", type=int, default=20, help="of training, whatever the sample")
+    add("--full", type=int, default=330, help="images at the README's settings; 0: none")
+    add("--full_side", type=int, default=224, help="side of their squares in pixels")
+    add("--full_arch", default="resnet50", help="their trunk")
+    add("--full_steps", type=int, default=3, help="steps of their training")
+    add("--repeats", type=int, default=3, help="runs of the whole pipeline")
+    add("--samples", type=Path, help="keeps the drawn samples; default: a temporary folder")
+    add("--picture", type=Path, help="where to draw the growth")
+    results.add_arguments(parser)
+    return parser
+
+
+if __name__ == "__main__":
+    run(make_parser().parse_args())

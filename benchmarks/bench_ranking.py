@@ -1,0 +1,239 @@
+"""What each switch of encoding and ranking brings, beside the plain search of the same model.
+
+    python -m benchmarks.bench_ranking --dpath demo1 demo2 demo3 --checkpoint para/model.ep1
+
+Each data directory has been through the pipeline up to mask_data, with drawings, split and first
+weights of its own seed. Metrics are paired query by query; the interval of the difference is a
+bootstrap over classes, as queries of one class are not independent. Everything is written below
+<dpath>/bench_ranking/, the table to benchmarks/results/ranking.csv and ranking.md.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+import build_image_db
+from process_data import adapt, transform
+from retrieval import files, layout, metrics, refine
+from retrieval.task import Task, load_task
+
+RESULTS = Path(__file__).with_name("results")
+FOLDER = "bench_ranking"
+OFF: dict[str, Any] = {
+    "qe": 0,
+    "qe_alpha": 3.0,
+    "dba": 0,
+    "rerank_kr": 0,
+    "kr_k1": 20,
+    "kr_k2": 6,
+    "kr_weight": 0.3,
+}
+DRAWS = 2000  # of the bootstrap
+
+
+@dataclass(frozen=True)
+class Switch:
+    """One line of the table.
+
+    Attributes:
+        name: The options as they are typed.
+        encode: Options of build_image_db, for database and queries.
+        queries_only: The database is encoded without them.
+        transform: Options of process_data.transform; None leaves it out.
+        refine: Options of the search.
+        adapt: Options of process_data.adapt; None leaves it out.
+    """
+
+    name: str
+    encode: dict[str, Any] = field(default_factory=dict)
+    queries_only: bool = False
+    transform: dict[str, Any] | None = None
+    refine: dict[str, Any] = field(default_factory=dict)
+    adapt: dict[str, Any] | None = None
+
+
+PLAIN = Switch("none")
+SWITCHES = [
+    Switch("--tta=flip", {"tta": "flip"}),
+    Switch("--scales=1,0.7071", {"scales": (1.0, 0.7071)}),
+    Switch("--scales=1,1.4142", {"scales": (1.0, 1.4142)}),
+    Switch("--adapt_bn", {"adapt_bn": True}),
+    Switch("--adapt_bn, queries only", {"adapt_bn": True}, queries_only=True),
+    Switch("--power=0 --center=joint", transform={"power": 0.0}),
+    Switch("--power=0 --center=per_domain", transform={"power": 0.0, "center": "per_domain"}),
+    Switch("--power=0.5 --center=joint", transform={}),
+    Switch("--power=0.5 --center=per_domain", transform={"center": "per_domain"}),
+    Switch("--power=1 --shrinkage=0.1", transform={"power": 1.0, "shrinkage": 0.1}),
+    Switch("--power=0.5 --dim=32", transform={"dim": 32}),
+    Switch("--qe=5", refine={"qe": 5}),
+    Switch("--dba=10", refine={"dba": 10}),
+    Switch("--qe=5 --dba=10", refine={"qe": 5, "dba": 10}),
+    Switch("--rerank_kr=100", refine={"rerank_kr": 100}),
+    Switch("--tta=flip --rerank_kr=100", {"tta": "flip"}, refine={"rerank_kr": 100}),
+    Switch("adapt --share=0.5", adapt={"share": 0.5}),
+    Switch("adapt --share=0.5 --pseudo=cluster", adapt={"share": 0.5, "pseudo": "cluster"}),
+]
+
+
+def paired_bootstrap(
+    a: np.ndarray, b: np.ndarray, clusters: np.ndarray, seed: int = 7
+) -> tuple[float, float, float]:
+    """Return the mean of ``b - a`` and its 95% interval, drawing whole clusters.
+
+    Args:
+        a: (n,) values before.
+        b: (n,) values after, of the same queries.
+        clusters: (n,) which queries are drawn together.
+
+    >>> paired_bootstrap(np.zeros(4), np.ones(4), np.array([0, 0, 1, 1]))
+    (1.0, 1.0, 1.0)
+    """
+    _, member = np.unique(clusters, return_inverse=True)
+    sums, sizes = np.bincount(member, b - a), np.bincount(member)
+    draws = np.random.default_rng(seed).integers(0, len(sums), (DRAWS, len(sums)))
+    means = sums[draws].sum(axis=1) / sizes[draws].sum(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float((b - a).mean()), float(low), float(high)
+
+
+def embeddings(data_dir: Path, checkpoint: Path, switch: Switch, number: int) -> tuple[str, str]:
+    """Encode and transform as the switch says; return the names of database and queries."""
+    stem = f"switch{number}"
+    is_encoded = number > 0 and not switch.encode and switch.adapt is None
+    names = encoded_names("switch0" if is_encoded else stem)
+    sources = layout.IMAGE_MATRIX.name, layout.TEST_MATRIX.name
+    if switch.adapt is not None:
+        path = layout.DATABASE.at(data_dir, f"{FOLDER}/{stem}.model")
+        checkpoint = adapt.run(data_dir, checkpoint, path, **switch.adapt)
+    for name, source in () if is_encoded else zip(names, sources, strict=True):
+        options = {} if switch.queries_only and source == sources[0] else switch.encode
+        build_image_db.run(data_dir, checkpoint, source, name, **options)
+    if switch.transform is None:
+        return names
+    moved = encoded_names(f"{stem}_moved")
+    transform.run(data_dir, *names, *moved, **switch.transform)
+    return moved
+
+
+def encoded_names(stem: str) -> tuple[str, str]:
+    return f"{FOLDER}/{stem}.npy", f"{FOLDER}/t{stem}.npy"
+
+
+def per_query(task: Task, refinement: refine.Refinement) -> dict[str, np.ndarray]:
+    """Search, and return the metrics of each query."""
+    place = torch.device("cpu")
+    task = refinement.with_gallery(task, place)
+    find = refine.finder(task, 1024, place)
+    task = refinement.with_queries(task, find)
+    ids, _ = find(task.queries, refinement.depth(task, 20))
+    if refinement.rerank_kr:
+        ids, _ = refinement.rerank(task, ids, place)
+    hits = metrics.find_hits(ids, task.query_labels, task.gallery_labels)
+    return {
+        "cmc@1": metrics.cmc_at_k(hits, 1),
+        "cmc@10": metrics.cmc_at_k(hits, 10),
+        "map@R": metrics.average_precision_at_r(hits, task.n_relevant),
+    }
+
+
+def measure(data_dir: Path, checkpoint: Path, switch: Switch, number: int) -> pd.DataFrame:
+    """Return one row for each query, validation and surveillance, with its metrics."""
+    database, queries = embeddings(data_dir, checkpoint, switch, number)
+    refinement = refine.Refinement.of(OFF | switch.refine)
+    unseen = None
+    if switch.adapt is not None:
+        unseen = layout.TEST_HELD_OUT.load(data_dir)[:, 0]
+    parts = []
+    for is_valid in (True, False):
+        name = database if is_valid else queries
+        task = load_task(data_dir, is_valid, None, name, database)
+        frame = pd.DataFrame(per_query(task, refinement))
+        frame["cluster"] = [f"{data_dir}:{label}" for label in task.query_labels]
+        frame["query"] = [f"{data_dir}:{index}" for index in task.query_index]
+        frame["queries"] = task.name
+        if unseen is not None and not is_valid:
+            frame = frame[np.isin(task.query_index, unseen)]
+        parts.append(frame)
+    return pd.concat(parts)
+
+
+def compare(before: pd.DataFrame, after: pd.DataFrame, name: str) -> list[dict[str, Any]]:
+    """Return a line for validation and one for surveillance queries."""
+    lines = []
+    for queries in ("valid", "test"):
+        both = before[before["queries"] == queries].merge(
+            after[after["queries"] == queries], on="query", suffixes=("", "_after")
+        )
+        line: dict[str, Any] = {"switch": name, "queries": queries, "n_query": len(both)}
+        for metric in ("cmc@1", "cmc@10", "map@R"):
+            a, b = both[metric].to_numpy(), both[f"{metric}_after"].to_numpy()
+            gain, low, high = paired_bootstrap(a, b, both["cluster"].to_numpy())
+            line |= {f"{metric} before": a.mean(), f"{metric} after": b.mean()}
+            line |= {f"{metric} gain": gain, f"{metric} low": low, f"{metric} high": high}
+        lines.append(line)
+    return lines
+
+
+def markdown(lines: list[dict[str, Any]]) -> str:
+    """Return the table: before, after, and the gain with its 95% interval."""
+    text = [
+        "| switch | queries | n_query | cmc@1 | gain | map@R | gain |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for line in lines:
+        cells = [line["switch"], line["queries"], str(line["n_query"])]
+        for metric in ("cmc@1", "map@R"):
+            cells.append(f"{line[f'{metric} before']:.3f} → {line[f'{metric} after']:.3f}")
+            gain, low, high = (line[f"{metric} {part}"] for part in ("gain", "low", "high"))
+            cells.append(f"{gain:+.3f} [{low:+.3f}, {high:+.3f}]")
+        text.append("| " + " | ".join(cells) + " |")
+    return "\n".join(text) + "\n"
+
+
+def run(
+    data_dirs: list[Path],
+    checkpoint: str,
+    switches: list[Switch],
+    results: Path = RESULTS,
+    show: Callable[[str], object] = print,
+) -> list[dict[str, Any]]:
+    """Measure every switch on every data directory, and write the table after each switch."""
+
+    def pooled(switch: Switch, number: int) -> pd.DataFrame:
+        frames = [measure(path, path / checkpoint, switch, number) for path in data_dirs]
+        return pd.concat(frames)
+
+    before = pooled(PLAIN, 0)
+    lines: list[dict[str, Any]] = []
+    for number, switch in enumerate(switches, start=1):
+        lines += compare(before, pooled(switch, number), switch.name)
+        show(markdown(lines[-2:]))
+        frame = pd.DataFrame(lines)
+        files.write_text(results / "ranking.csv", frame.to_csv(index=False, float_format="%.5f"))
+        files.write_text(results / "ranking.md", markdown(lines))
+    return lines
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dpath", type=Path, nargs="+", required=True, help="data directories")
+    parser.add_argument("--checkpoint", default="para/model.ep1", help="in each of them")
+    parser.add_argument("--only", default="", help="switches whose name has this text")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the tables")
+    return parser
+
+
+def main() -> None:
+    options = make_parser().parse_args()
+    chosen = [switch for switch in SWITCHES if options.only in switch.name]
+    run(options.dpath, options.checkpoint, chosen, options.results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""What the measured rates mean for more images than were measured: time, memory, disk, money.
+
+Reads   growth of the pipeline (pipeline.csv), its stages at the README's own settings
+        (pipeline_full.csv) and the exact search (mips.csv) in --output
+Writes  extrapolation.csv there, and the table in README.md
+
+    python -m benchmarks.extrapolate --price 0.04
+
+The formulas, for D images in the database and Q queries, from one measured run of a stage:
+
+    seconds = start + (measured seconds - start) * work / measured work
+    memory  = measured peak, where it is flat in the samples (it grows by less than 5%);
+              else on the straight line through the smallest and the largest sample
+    disk    = measured bytes written * work / measured work
+    money   = seconds / 3600 * cores * price of a core-hour
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks import results
+
+FLAT = 1.05  # largest peak over smallest peak of a stage whose memory is said to be flat
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A number of images to go to."""
+
+    name: str
+    database: int
+    queries: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a stage takes at some scale."""
+
+    stage: str
+    work: float
+    unit: str
+    seconds: float
+    peak_bytes: float
+    disk_bytes: float
+    money: float
+
+
+SCALES = (
+    Scale("CompCars", 136_726, 44_481),
+    Scale("10 million", 10_000_000, 44_481),
+    Scale("1 billion", 1_000_000_000, 44_481),
+)
+
+
+def work(stage: str, scale: Scale, measured: pd.Series, tuples: int) -> float:
+    """Return the work of a stage at a scale, in the unit of its measurement."""
+    if stage.endswith(", queries") or stage == "test_data_info":
+        return scale.queries
+    if stage == "make_train_valid":  # as many pairs for each image as in the sample
+        return scale.database * measured["work"] / measured["images_in_database"]
+    if stage == "train":
+        return tuples
+    if stage == "mips":
+        return scale.database * scale.queries
+    return scale.database
+
+
+def memory(samples: pd.DataFrame, measured: pd.Series, factor: float) -> float:
+    """Return the peak of a stage in bytes, for ``factor`` times the work measured.
+
+    Args:
+        samples: The stage's rows in pipeline.csv.
+        measured: The row whose peak is taken.
+        factor: Work to do over work measured.
+    """
+    peak = 1e6 * measured["peak_MB"]
+    by_size = samples.sort_values("work")
+    low, high = by_size.iloc[0], by_size.iloc[-1]
+    grows = high["peak_MB"] > FLAT * low["peak_MB"] and high["work"] > low["work"]
+    if not grows or factor <= 1:
+        return peak
+    slope = 1e6 * (high["peak_MB"] - low["peak_MB"]) / (high["work"] - low["work"])
+    return peak + slope * (factor - 1) * measured["work"]
+
+
+def rates(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the row of each stage that its rate is taken from, and the rows of all samples.
+
+    Stages that read or compute images: from the run at the README's settings, where there is one.
+    The others: from the largest sample. Exact search: from the largest database in mips.csv.
+    """
+    samples = results.latest(folder, "pipeline")
+    if samples.empty:
+        raise SystemExit(f"{folder}/pipeline.csv is missing: python -m benchmarks.bench_pipeline")
+    samples = samples.sort_values("images", kind="stable")
+    images = samples[samples["stage"] == "image_matrix"].set_index("images")["work"]
+    samples["images_in_database"] = samples["images"].map(images)
+    chosen = samples.groupby("stage", sort=False).tail(1).set_index("stage", drop=False)
+    full = results.latest(folder, "pipeline_full")
+    for _, row in full.iterrows():
+        if row["stage"].split(",")[0] in ("image_matrix", "train", "build_image_db"):
+            for column in chosen.columns.intersection(full.columns):
+                chosen.loc[row["stage"], column] = row[column]
+    search = results.latest(folder, "mips")
+    if not search.empty and "mips" in chosen.index:
+        largest = search[search["method"] == "mips"].sort_values("rows").iloc[-1]
+        chosen.loc["mips", "work"] = largest["rows"] * largest["queries"]
+        chosen.loc["mips", "seconds"] = largest["seconds"] + chosen.loc["mips", "start_seconds"]
+        chosen.loc["mips", "peak_MB"] = largest["peak_MB"]
+    return chosen, samples
+
+
+def costs(
+    chosen: pd.DataFrame, samples: pd.DataFrame, scale: Scale, tuples: int, price: float
+) -> list[Cost]:
+    """Return what each stage takes at a scale."""
+    found = []
+    for stage, measured in chosen.iterrows():
+        name = str(stage)
+        amount = work(name, scale, measured, tuples)
+        factor = amount / measured["work"]
+        start = measured["start_seconds"]
+        seconds = start + max(0.0, measured["seconds"] - start) * factor
+        written = 0.0 if name == "mips" else 1e6 * measured["written_MB"]
+        found.append(
+            Cost(
+                name,
+                amount,
+                measured["unit"],
+                seconds,
+                memory(samples[samples["stage"] == name], measured, factor),
+                # A checkpoint is as large as it is, whatever it was trained on.
+                written * (1 if name == "train" else factor),
+                seconds / 3600 * measured["cores"] * price,
+            )
+        )
+    return found
+
+
+def total(of_all: list[Cost]) -> Cost:
+    """Return the sum of times, disk and money, and the largest memory."""
+    return Cost(
+        "all",
+        0,
+        "",
+        sum(cost.seconds for cost in of_all),
+        max(cost.peak_bytes for cost in of_all),
+        sum(cost.disk_bytes for cost in of_all),
+        sum(cost.money for cost in of_all),
+    )
+
+
+def in_units(value: float, units: tuple[tuple[float, str], ...]) -> str:
+    """Return a value in the largest unit that it has one of.
+
+    >>> in_units(7200, TIMES), in_units(1.5e12, BYTES)
+    ('2 h', '1.5 TB')
+    """
+    size, name = next(((s, n) for s, n in units if value >= s), units[-1])
+    return f"{float(f'{value / size:.2g}'):,.3g} {name}" if value else "0"
+
+
+TIMES = ((365.25 * 86400, "years"), (86400, "days"), (3600, "h"), (60, "min"), (1, "s"))
+BYTES = ((1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+
+
+def markdown(tables: dict[Scale, list[Cost]], price: float) -> str:
+    """Return one table: for each scale the time, memory, disk and money of each stage."""
+    head = ["stage"]
+    for scale in tables:
+        head += [f"{scale.name}: time", "memory", "disk", "money"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for of_stage in zip(*tables.values(), strict=True):
+        cells = [of_stage[0].stage]
+        for cost in of_stage:
+            cells += [in_units(cost.seconds, TIMES), in_units(cost.peak_bytes, BYTES)]
+            cells += [in_units(cost.disk_bytes, BYTES), f"${cost.money:,.2f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    sizes = "; ".join(f"{s.name}: {s.database:,} images, {s.queries:,} queries" for s in tables)
+    return "\n".join(lines) + f"\n\n{sizes}. A core-hour at ${price:g}, on paper."
+
+
+def run(args: argparse.Namespace) -> None:
+    """Compute, and write the table."""
+    chosen, samples = rates(args.output)
+    tables: dict[Scale, list[Cost]] = {}
+    rows = []
+    for scale in SCALES:
+        of_all = costs(chosen, samples, scale, args.tuples, args.price)
+        tables[scale] = [*of_all, total(of_all)]
+        rows += [{"scale": scale.name, "price": args.price, **vars(c)} for c in tables[scale]]
+    pd.DataFrame(rows).to_csv(args.output / "extrapolation.csv", index=False, float_format="%.5g")
+    text = markdown(tables, args.price)
+    print(text)
+    results.rewrite(args.output.parent / "README.md", "extrapolation", text)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--price", type=float, default=0.04, help="of a core-hour, in dollars")
+    parser.add_argument(
+        "--tuples", type=int, default=100_000, help="to train on, whatever the number of images"
+    )
+    parser.add_argument("--output", type=Path, default=results.FOLDER, help="folder of the csv")
+    return parser
+
+
+if __name__ == "__main__":
+    run(make_parser().parse_args())

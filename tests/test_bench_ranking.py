@@ -1,0 +1,48 @@
+"""The measurement of the ranking switches, at a tiny size."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import bench_ranking
+from benchmarks.bench_ranking import SWITCHES, Switch, paired_bootstrap
+from retrieval import layout
+
+
+def test_the_interval_covers_the_gain_and_widens_with_clusters() -> None:
+    rng = np.random.default_rng(0)
+    of_cluster = rng.normal(0.1, 0.3, 40)
+    before, after = np.zeros(400), np.repeat(of_cluster, 10)
+    clustered = paired_bootstrap(before, after, np.repeat(np.arange(40), 10))
+    alone = paired_bootstrap(before, after, np.arange(400))
+    assert clustered[0] == alone[0] == pytest.approx(of_cluster.mean())
+    assert clustered[1] < alone[1] < alone[0] < alone[2] < clustered[2]
+    # The standard error of a mean over 40 clusters, to within the noise of the bootstrap.
+    half = 1.96 * of_cluster.std() / np.sqrt(40)
+    assert (clustered[2] - clustered[1]) / 2 == pytest.approx(half, rel=0.1)
+
+
+def test_a_table_of_every_kind_of_switch(pipeline: Path, tmp_path: Path) -> None:
+    switches = [
+        Switch("flip", {"tta": "flip"}, queries_only=True, refine={"qe": 2}),
+        Switch("turn", transform={"power": 0.0, "center": "none"}),
+        Switch("adapt", adapt={"share": 0.5, "rounds": 1, "steps": 1, "classes": 2}),
+    ]
+    results = tmp_path / "results"
+    shown: list[str] = []
+    lines = bench_ranking.run([pipeline], "para/model.ep0", switches, results, shown.append)
+    table = pd.read_csv(results / "ranking.csv")
+    assert table["switch"].tolist() == ["flip"] * 2 + ["turn"] * 2 + ["adapt"] * 2
+    plain = layout.METRICS.load(pipeline)
+    assert lines[1]["cmc@1 before"] == pytest.approx(plain["cmc@1"])
+    assert lines[1]["map@R before"] == pytest.approx(plain["map@R"])
+    assert lines[3]["map@R gain"] == pytest.approx(0, abs=1e-9)  # a rotation changes nothing
+    assert lines[5]["n_query"] == plain["n_query"] // 2
+    assert (results / "ranking.md").read_text().count("\n") == 8
+    assert len(shown) == 3
+
+
+def test_the_switches_have_names_of_their_own() -> None:
+    assert len({switch.name for switch in SWITCHES}) == len(SWITCHES)
