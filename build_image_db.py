@@ -23,7 +23,7 @@ from retrieval import adaptation, checkpoint, cli, devices, distributed, layout,
 from retrieval.encode import embedding_blocks
 from retrieval.files import RowWriter
 from retrieval.formats import InputError
-from retrieval.model import put_on
+from retrieval.model import compile_trunk, put_on
 from retrieval.views import Tta, Views
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,9 @@ def run(
     path = layout.DATABASE.at(data_dir, output)
     with distributed.together(devices.choose(device)) as place:
         dtype = devices.compute_dtype(place, precision)
-        model = put_on(checkpoint.build_model(content, save_path, arch), place, compile)
+        model = put_on(checkpoint.build_model(content, save_path, arch), place)
+        if compile:
+            compile_trunk(model)
         if matrix.shape[-1] != model.config.side:
             log.info("images of %d px are scaled to %d px", matrix.shape[-1], model.config.side)
         if adapt_bn:

@@ -1,12 +1,17 @@
 """Train the embedding model.
 
 Reads   imageset.npy, train.npy, train2.npy, valid.npy, valid_for_test.npy, model_num.json
-Writes  <save_path>/model.ep0, model.ep1, ..., log.csv; model.best with --holdout_classes
+Writes  <save_path>/model.ep0, model.ep1, ..., log.csv; model.best with --holdout_classes;
+        model.last within an epoch with --save_every
 
 Even epochs take the tuples of train.npy, odd ones those of train2.npy; with another --loss than
 tuple, an epoch takes each training image once.
 
     python train.py --dpath=~/ir/ --save_path=~/ir/para/ --batch_size=64 --epoch=2
+
+Several processes, of one machine or more with a common disk, take each step together:
+
+    torchrun --nproc_per_node=2 train.py --dpath=~/ir/ --save_path=~/ir/para/
 
 A --recipe sets all options whose default is not shown; each of them overrides it.
 """
@@ -16,15 +21,19 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import numpy as np
 import torch
 
 from retrieval import (
     checkpoint,
     cli,
+    data_parallel,
     devices,
+    distributed,
     gradient_cache,
+    keeping,
     recipes,
     trainer,
     training_options,
@@ -32,7 +41,8 @@ from retrieval import (
 )
 from retrieval import weights as first_weights
 from retrieval.formats import InputError
-from retrieval.model import EmbeddingModel, ModelConfig
+from retrieval.model import EmbeddingModel, ModelConfig, compile_trunk, put_on
+from retrieval.monitor import Row
 from retrieval.run_log import RunLog
 from retrieval.training_data import TrainingData
 from retrieval.validation import validate, validate_on_new_classes
@@ -40,7 +50,16 @@ from retrieval.validation import validate, validate_on_new_classes
 log = logging.getLogger(__name__)
 
 # Options that may differ between a run and its continuation without a word.
-FREE_OPTIONS = ("start_epoch", "show_batch", "device", "weights", "tensorboard")
+FREE_OPTIONS = (
+    "start_epoch",
+    "resume",
+    "save_every",
+    "show_batch",
+    "device",
+    "compile",
+    "weights",
+    "tensorboard",
+)
 
 
 def run(
@@ -48,6 +67,8 @@ def run(
     save_path: Path,
     show_batch: int = 5,
     start_epoch: int = -1,
+    resume: keeping.Resume = "none",
+    save_every: float = 0,
     scale: float = 1.0,
     weights: str = "auto",
     recipe: str | None = None,
@@ -57,6 +78,7 @@ def run(
     tensorboard: bool = False,
     device: str = "auto",
     precision: devices.Precision = "auto",
+    compile: bool = False,
     seed: int = 7,
     arch: str | None = None,
     pool: str | None = None,
@@ -90,8 +112,8 @@ def run(
 ) -> Path:
     """Train, write a checkpoint after each epoch, and return the path of the last one.
 
-    A run that is stopped and continued with ``start_epoch`` ends with the same weights as one
-    that never stopped. Options that are left out are then those of the checkpoint. With
+    A run that is stopped and continued (``start_epoch``, ``resume``) ends with the same weights as
+    one that never stopped. Options that are left out are then those of the checkpoint. With
     ``ema``, what is validated and kept is the moving average of the weights.
 
     Args:
@@ -99,6 +121,8 @@ def run(
         save_path: Folder of the checkpoints.
         show_batch: The mean loss of so many steps is shown.
         start_epoch: Continue from ``model.ep{start_epoch}``; -1 starts anew.
+        resume: ``auto``: continue from the newest checkpoint in the folder, if there is any.
+        save_every: Minutes between checkpoints within an epoch, ``model.last``; 0: none.
         scale: Images are scaled by it before the trunk.
         weights: First weights of the trunk: auto, imagenet, none or the path of a state dict.
         recipe: One of ``recipes.RECIPES``; None is ``original``.
@@ -109,59 +133,80 @@ def run(
         tensorboard: Write the metrics for TensorBoard too.
         device: auto, cpu, cuda or cuda:n.
         precision: Of the convolutions; auto takes bfloat16 where the processor has it.
+        compile: Compile the trunk first, which takes minutes.
         seed: Of the first weights, the order, the augmentation and the held-out classes.
 
     All others are those of ``training_options.Recipe``; None takes the recipe's value.
     """
     options = {name: value for name, value in locals().items() if not isinstance(value, Path)}
     save_path = save_path.expanduser()
-    path = checkpoint.path_of(save_path, start_epoch)
-    content = checkpoint.load_to_continue(path) if start_epoch >= 0 else None
-    before = content and content["options"]
-    chosen = recipes.resolve(recipe, options, before)
-    options |= {"recipe": recipe or (before or {}).get("recipe", recipes.DEFAULT)}
-    options |= chosen.options()
-    _check_options(options)
-    data = TrainingData.load(data_dir)
-    if holdout_classes:
-        data = data.hold_out(holdout_classes, seed)
-    place = devices.choose(device)
-    torch.manual_seed(seed)
-    if content is None:
-        model, origin = _first_model(chosen, weights, round(data.images.shape[-1] * scale))
-    else:
-        model, origin = checkpoint.build_model(content, path, arch), content["weights"]
-        _warn_of_changes(content["options"], options)
-    _freeze(model, chosen, origin, is_asked=bool(frozen_bn))
-    model.to(place).to(memory_format=torch.channels_last)
-    dtype = devices.compute_dtype(place, precision)
-    session = trainer.make(
-        chosen,
-        data,
-        model,
-        micro_batch=micro_batch or _measured_micro_batch(model, data, place, dtype),
-        dtype=dtype,
-        seed=seed,
-        max_tuples=max_tuples,
-    )
-    if content is not None:
-        session.restore(content)
-    run_log = RunLog(save_path, start_epoch + 1, tensorboard)
-    for number in range(start_epoch + 1, chosen.epoch):
-        metrics = session.train_epoch(data.images, number, show_batch)
-        for judge in (validate, validate_on_new_classes):
-            metrics |= judge(session.result, data, chosen.batch_size, dtype)
-        path = checkpoint.save(
-            checkpoint.path_of(save_path, number),
-            session.result,
-            epoch=number,
-            weights=origin,
-            options=options,
-            metrics=metrics,
-            **session.state(),
+    with distributed.together(devices.choose(device)) as place:
+        path = keeping.to_continue(save_path, start_epoch, resume)
+        content = checkpoint.load_to_continue(path) if path else None
+        before = content and content["options"]
+        chosen = recipes.resolve(recipe, options, before)
+        options |= {"recipe": recipe or (before or {}).get("recipe", recipes.DEFAULT)}
+        options |= chosen.options()
+        _check_options(options)
+        first_epoch, rows = keeping.progress(content)
+        if first_epoch >= chosen.epoch:
+            return keeping.nothing_left(path, chosen.epoch, resume)
+        data = TrainingData.load(data_dir)
+        if holdout_classes:
+            data = data.hold_out(holdout_classes, seed)
+        torch.manual_seed(seed)
+        if content is None or path is None:
+            model, origin = _first_model(chosen, weights, round(data.images.shape[-1] * scale))
+        else:
+            model, origin = checkpoint.build_model(content, path, arch), content["weights"]
+            _warn_of_changes(content["options"], options)
+        _freeze(model, chosen, origin, is_asked=bool(frozen_bn))
+        put_on(model, place)
+        data_parallel.share_weights(model)
+        dtype = devices.compute_dtype(place, precision)
+        session = trainer.make(
+            chosen,
+            data,
+            model,
+            micro_batch=micro_batch or _measured_micro_batch(model, data, place, dtype),
+            dtype=dtype,
+            seed=seed,
+            max_tuples=max_tuples,
         )
-        run_log.add(number, metrics)
-        if run_log.is_best:
+        if compile:
+            compile_trunk(model)
+        if content is not None:
+            session.restore(content)
+        run_log = RunLog(save_path, first_epoch, tensorboard) if distributed.is_main() else None
+        about = {"weights": origin, "options": options}
+        keeper = keeping.Keeper(save_path, session, save_every, about)
+        return _train(session, data, keeper, run_log, first_epoch, rows, show_batch)
+
+
+def _train(
+    session: trainer.Trainer,
+    data: TrainingData,
+    keeper: keeping.Keeper,
+    run_log: RunLog | None,
+    first_epoch: int,
+    rows: Sequence[Row],
+    show_batch: int,
+) -> Path:
+    """Train all epochs that are left, and return the path of the last checkpoint."""
+    if run_log is not None and run_log.is_best:
+        checkpoint.keep_best(checkpoint.path_of(keeper.save_path, first_epoch - 1))
+    if not rows:
+        keeping.forget_last(keeper.save_path)
+    recipe = session.recipe
+    for number in range(first_epoch, recipe.epoch):
+        done = rows if number == first_epoch else ()
+        metrics = session.train_epoch(data.images, number, show_batch, done, keeper)
+        for judge in (validate, validate_on_new_classes):
+            metrics |= judge(session.result, data, recipe.batch_size, session.dtype)
+        if run_log is not None:
+            run_log.add(number, metrics)  # first: a row without its checkpoint is written again
+        path = keeper.keep_epoch(number, metrics)
+        if run_log is not None and run_log.is_best:
             checkpoint.keep_best(path)
         log.info("%s: %s", path, ", ".join(f"{key} {value:.4f}" for key, value in metrics.items()))
     return path
@@ -193,6 +238,9 @@ def _measured_micro_batch(
 ) -> int:
     autocast = partial(devices.autocast, place, dtype)
     fits = gradient_cache.micro_batch_that_fits(model, data.images.shape[-1], autocast)
+    if place.type == "cpu":
+        fits = max(1, fits // distributed.local_size())
+    fits = int(min(distributed.gather(np.array(fits))))
     log.info("%d images with their activations fit into memory at once", fits)
     return fits
 
@@ -201,15 +249,10 @@ def _check_options(options: dict[str, Any]) -> None:
     for name in ("show_batch", "scale"):
         if not options[name] > 0:
             raise InputError(f"--{name} must be above 0; got {options[name]}")
-    for name in ("micro_batch", "max_tuples", "seed", "holdout_classes"):
+    for name in ("micro_batch", "max_tuples", "seed", "holdout_classes", "save_every"):
         if options[name] < 0:
             raise InputError(f"--{name} must be at least 0; got {options[name]}")
     trunks.check(options["arch"])
-    if options["epoch"] <= options["start_epoch"] + 1:
-        raise InputError(
-            f"--epoch={options['epoch']} counts all epochs, so nothing is left to train after "
-            f"--start_epoch={options['start_epoch']}"
-        )
 
 
 def _warn_of_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -225,6 +268,12 @@ def make_parser() -> argparse.ArgumentParser:
     add("--save_path", type=cli.user_path, required=True, help="folder of the checkpoints")
     add("--show_batch", type=int, help="show the mean loss of so many steps")
     add("--start_epoch", type=int, help="continue from model.ep{start_epoch}; -1 starts anew")
+    add(
+        "--resume",
+        choices=get_args(keeping.Resume),
+        help="auto: continue from the newest checkpoint",
+    )
+    add("--save_every", type=float, help="minutes between checkpoints in an epoch; 0: none")
     add("--scale", type=float, help="images are scaled by it before the trunk")
     add("--weights", help="first weights: auto, imagenet, none or the path of a state dict")
     add("--recipe", choices=recipes.RECIPES, help="what is set together; left out: original")
@@ -238,6 +287,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--tensorboard", action=argparse.BooleanOptionalAction, help="write metrics for it")
     add("--seed", type=int, help="of all that is drawn at random")
     cli.add_compute_arguments(parser)
+    add("--compile", action="store_true", help="compile the trunk first, which takes minutes")
     training_options.add_arguments(parser)
     return parser
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from retrieval import devices, distributed
 from retrieval.model import EmbeddingModel
-from retrieval.prefetch import read_ahead
+from retrieval.prefetch import Returning, read_ahead
 from retrieval.views import Views
 
 CPU_PIECE = 8  # images that pass through the network at once on a CPU
@@ -51,11 +51,11 @@ def embedding_blocks(
     blocks = (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
     is_quiet = None if distributed.is_main() else True
     with tqdm(total=len(rows), desc=title, unit="image", disable=is_quiet, leave=False) as bar:
-        before: tuple[np.ndarray, _Returning] | None = None
+        before: tuple[np.ndarray, Returning] | None = None
         for loaded in read_ahead(matrix, blocks, device):
             with devices.autocast(device, dtype):
                 parts = [views.embed(model, images) for images in loaded.images.split(piece)]
-            returning = _Returning(torch.cat(parts) if len(parts) > 1 else parts[0])
+            returning = Returning(torch.cat(parts) if len(parts) > 1 else parts[0])
             if before is not None:
                 yield before[0], before[1].wait()
             before = loaded.host, returning
@@ -72,24 +72,12 @@ def embed(
     dtype: torch.dtype,
     title: str = "encode",
 ) -> np.ndarray:
-    """Return the embeddings of some rows of an image matrix: (n, dim) float32."""
-    blocks = embedding_blocks(model, matrix, rows, batch_size, dtype, title)
-    parts = [embeddings for _, embeddings in blocks]
-    return np.concatenate(parts) if parts else np.empty((0, model.config.dim), np.float32)
+    """Return the embeddings of some rows of an image matrix: (n, dim) float32.
 
-
-class _Returning:
-    """A tensor on its way from the device."""
-
-    def __init__(self, tensor: torch.Tensor) -> None:
-        self._copied: torch.cuda.Event | None = None
-        self._host = tensor
-        if tensor.is_cuda:
-            self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-            self._host.copy_(tensor, non_blocking=True)
-            self._copied = torch.cuda.current_stream(tensor.device).record_event()
-
-    def wait(self) -> np.ndarray:
-        if self._copied is not None:
-            self._copied.synchronize()
-        return self._host.numpy()
+    Of several processes, each embeds a part of them and gets them all.
+    """
+    part = distributed.own_part(len(rows), batch_size)
+    own = rows[part.start : part.stop]
+    blocks = embedding_blocks(model, matrix, own, batch_size, dtype, title)
+    parts = [np.empty((0, model.config.dim), np.float32), *(found for _, found in blocks)]
+    return np.concatenate(distributed.gather(np.concatenate(parts)))

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 from torch import nn
 
-from retrieval import devices
+from retrieval import data_parallel, devices
 from retrieval.model import EmbeddingModel
 
 # Share of the memory that the activations of one chunk may take; the rest is for the optimizer,
@@ -30,10 +30,13 @@ def accumulate_gradients(
     loss_of: Callable[[torch.Tensor], torch.Tensor],
     micro_batch: int,
     autocast: Callable[[], AbstractContextManager[object]],
+    part: range | None = None,
+    n: int = 0,
 ) -> torch.Tensor:
     """Add the gradients of ``loss_of(model.features(images))``, and return the loss.
 
-    Parameters that ``loss_of`` has of its own get theirs too.
+    Parameters that ``loss_of`` has of its own get theirs too. Of several processes, each adds the
+    gradients that come from its own images (data_parallel.py).
 
     Args:
         model: In the mode wanted.
@@ -41,24 +44,33 @@ def accumulate_gradients(
         loss_of: (n, dim) features -> scalar loss.
         micro_batch: Images whose activations are kept at once.
         autocast: Returns the context to run the model in.
+        part: Which images of the step these are; None: all.
+        n: Images of the step, where these are a part of them.
     """
-    chunks = images.split(micro_batch)
-    if len(chunks) == 1:
+    part, n = part or range(len(images)), n or len(images)
+    chunks = images.split(micro_batch) if len(images) else ()
+    is_divided = len(chunks) > 1
+    if is_divided:
+        with torch.no_grad(), frozen_statistics(model), autocast():
+            own = torch.cat([model.features(chunk) for chunk in chunks])
+    elif chunks:
         with autocast():
-            features = model.features(images)
-        loss = loss_of(features)
-        loss.backward()
-        return loss.detach()
-    with torch.no_grad(), frozen_statistics(model), autocast():
-        features = torch.cat([model.features(chunk) for chunk in chunks])
-    features.requires_grad_()
+            own = model.features(images)
+    else:
+        own = images.new_zeros(0, model.config.dim, dtype=torch.float32)
+    features = data_parallel.put_together(own.detach(), part, n).requires_grad_()
     loss = loss_of(features)
     loss.backward()
-    if torch.isfinite(loss) and features.grad is not None:
-        for chunk, gradient in zip(chunks, features.grad.split(micro_batch), strict=True):
-            with autocast():
-                part = model.features(chunk)
-            part.backward(gradient)
+    if features.grad is None:
+        return loss.detach()
+    gradient = features.grad[part.start : part.stop]
+    if not is_divided:
+        own.backward(gradient) if chunks else None
+        return loss.detach()
+    for chunk, of_chunk in zip(chunks, gradient.split(micro_batch), strict=True):
+        with autocast():
+            again = model.features(chunk)
+        again.backward(of_chunk)
     return loss.detach()
 
 

@@ -161,6 +161,11 @@ TRANSFORM_MATRIX = Array(
     "float64",
     ("dim", "new_dim"),
 )
+ONNX_MODEL = File(
+    "model.onnx",
+    _stage("process_data.export_onnx", " --save_path=.../model.ep0"),
+    "the trained model for programs without torch: images to embeddings",
+)
 TEST_MASKED = Array(
     "test_masked.npy", _MASKS, "test.npy without minor classes", "int64", ("n_query", 2)
 )

@@ -104,20 +104,15 @@ class EmbeddingModel(nn.Module):
         return [module for module in self.trunk.modules() if isinstance(module, kind)]
 
 
-def put_on(
-    model: EmbeddingModel, device: torch.device, is_compiled: bool = False
-) -> EmbeddingModel:
-    """Move a model to its device, in the memory format that convolutions are fastest in there.
+def put_on(model: EmbeddingModel, device: torch.device) -> EmbeddingModel:
+    """Move a model to a device, in the memory format that convolutions are fastest in there."""
+    return model.to(device).to(memory_format=torch.channels_last)
 
-    Args:
-        model: Changed in place, and returned.
-        device: Where to.
-        is_compiled: Compile the trunk when it is first used: minutes, for a faster network.
-    """
-    model.to(device).to(memory_format=torch.channels_last)
-    if is_compiled:
-        compilers = (os.environ.get("CXX", "g++"), "clang++", "gcc", "cc")
-        if not any(map(shutil.which, compilers)):
-            raise InputError("--compile needs a C++ compiler such as g++; leave it out, or install")
-        model.trunk.compile()
+
+def compile_trunk(model: EmbeddingModel) -> EmbeddingModel:
+    """Let the trunk be compiled when it is first used: minutes, for a faster network."""
+    compilers = (os.environ.get("CXX", "g++"), "clang++", "gcc", "cc")
+    if not any(map(shutil.which, compilers)):
+        raise InputError("--compile needs a C++ compiler such as g++; leave it out, or install one")
+    model.trunk.compile()
     return model

@@ -6,14 +6,19 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch.nn import functional as F
+from tqdm import tqdm
 
+from retrieval import distributed
 from retrieval.formats import InputError
+from retrieval.prefetch import Returning
 
 log = logging.getLogger(__name__)
 
 WINDOW = 200  # steps in a row before a collapse is called one
 NO_GAP = 0.002  # between the mean similarities of positives and negatives
 ALL_ALIKE = 0.98  # mean similarity of negatives
+
+Row = tuple[float, float, float]  # loss, positive and negative similarity of a step
 
 
 @dataclass
@@ -22,26 +27,25 @@ class Monitor:
 
     Attributes:
         epoch: Its number, for messages.
-        first_step: The step it is taken up at.
+        rows: Loss, positive and negative similarity of each step so far.
     """
 
     epoch: int
-    first_step: int = 0
-    rows: list[tuple[float, float, float]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     has_warned: bool = False
 
-    def note(self, loss: float, features: torch.Tensor, labels: torch.Tensor) -> None:
-        """Take in a step: its loss, (n, dim) features and (n,) classes.
+    def note(self, loss: float, positive: float, negative: float) -> None:
+        """Take in a step: its loss, and what ``mean_similarities`` returned.
 
         Raises:
             InputError: The loss is not finite.
         """
         if not np.isfinite(loss):
             raise InputError(
-                f"the loss is {loss} at step {self.first_step + len(self.rows) + 1} of epoch "
-                f"{self.epoch}; try a smaller --lr, a larger --temperature, or --precision=float32"
+                f"the loss is {loss} at step {len(self.rows) + 1} of epoch {self.epoch}; try a "
+                "smaller --lr, a larger --temperature, or --precision=float32"
             )
-        self.rows.append((loss, *mean_similarities(features, labels)))
+        self.rows.append((loss, positive, negative))
         if not self.has_warned and len(self.rows) >= WINDOW:
             self._warn_of_collapse()
 
@@ -72,12 +76,51 @@ class Monitor:
             )
 
 
-def mean_similarities(features: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
-    """Return the mean cosine of pairs of one class and of different classes; nan without any.
+class Progress:
+    """Shows the figures of an epoch.
+
+    Those of a step are looked at while the next one is computed, so that a GPU never waits for us.
+    """
+
+    def __init__(self, monitor: Monitor, count: int, show_batch: int) -> None:
+        self.monitor, self.show_batch = monitor, show_batch
+        self.waiting: Returning | None = None
+        title, is_quiet = f"epoch {monitor.epoch}", None if distributed.is_main() else True
+        self.bar = tqdm(total=count, desc=title, unit="step", disable=is_quiet)
+        self.bar.update(len(monitor.rows))
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.catch_up()
+        self.bar.close()
+
+    def take(self, figures: Returning) -> None:
+        """Take in the figures of a step, and show those of the step before."""
+        self.catch_up()
+        self.waiting = figures
+
+    def catch_up(self) -> None:
+        """Show the figures of the last step too."""
+        if self.waiting is None:
+            return
+        loss, positive, negative = self.waiting.wait().tolist()
+        self.waiting = None
+        self.monitor.note(loss, positive, negative)
+        self.bar.update()
+        if len(self.monitor.rows) % self.show_batch == 0:
+            means = self.monitor.means(self.show_batch)
+            self.bar.set_postfix({name: f"{value:.4f}" for name, value in means.items()})
+
+
+def mean_similarities(features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the mean cosine of pairs of one class and of different classes, nan without any: (2,).
 
     >>> features = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
     >>> mean_similarities(features, torch.tensor([5, 5, 6]))
-    (1.0, 0.0)
+    tensor([1., 0.])
     """
     embeddings = F.normalize(features.detach().float())
     similarities = embeddings @ embeddings.T
@@ -85,6 +128,4 @@ def mean_similarities(features: torch.Tensor, labels: torch.Tensor) -> tuple[flo
     is_other = ~is_same
     is_same = is_same.fill_diagonal_(False)
     pairs = torch.stack([is_same, is_other])
-    sums = (similarities * pairs).sum(dim=(1, 2)) / pairs.sum(dim=(1, 2))
-    positive, negative = sums.tolist()
-    return positive, negative
+    return (similarities * pairs).sum(dim=(1, 2)) / pairs.sum(dim=(1, 2))

@@ -1,4 +1,4 @@
-"""Images of a matrix on the device before they are needed.
+"""Images of a matrix on the device before they are needed, and results on their way back.
 
 A thread reads ahead while the network works. What it reads goes through read() into a buffer of its
 own: a memory map would keep every page it ever touched in the memory of the process, and hold the
@@ -117,3 +117,21 @@ def read_ahead(
         finally:
             for future in pending:
                 future.cancel()
+
+
+class Returning:
+    """A tensor on its way from the device; on the CPU it is there already."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._copied: torch.cuda.Event | None = None
+        self._host = tensor
+        if tensor.is_cuda:
+            self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            self._host.copy_(tensor, non_blocking=True)
+            self._copied = torch.cuda.current_stream(tensor.device).record_event()
+
+    def wait(self) -> np.ndarray:
+        """Return it, as soon as it is there; what the device was told later is not waited for."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        return self._host.numpy()

@@ -44,7 +44,7 @@ class RunLog:
     @property
     def is_best(self) -> bool:
         """Whether the last epoch is the best one on held-out classes."""
-        *before, last = [row.get(SELECTION) for row in self.rows]
+        *before, last = [row.get(SELECTION) for row in self.rows] or [None]
         known = [value for value in before if value is not None]
         return last is not None and all(last > value for value in known)
 

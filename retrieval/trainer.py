@@ -1,24 +1,42 @@
 """Training: one step, one epoch, and all that changes with them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from retrieval import augment, devices, gradient_cache, objectives, optimization
-from retrieval.batches import Batch, ClassBatches, Source, TupleBatches
+from retrieval import (
+    data_parallel,
+    devices,
+    distributed,
+    gradient_cache,
+    objectives,
+    optimization,
+)
+from retrieval.batches import ClassBatches, Source, TupleBatches
+from retrieval.feeding import StepInput, seed_torch, step_inputs
 from retrieval.model import EmbeddingModel
-from retrieval.monitor import Monitor
+from retrieval.monitor import Monitor, Progress, Row, mean_similarities
 from retrieval.objectives import Objective
 from retrieval.optimization import MovingAverage
+from retrieval.prefetch import Returning
 from retrieval.training_data import TrainingData
 from retrieval.training_options import Recipe
 
-STEP_MULTIPLE = 32  # the number of images of a step is a multiple of it
-AUGMENTATION = 3  # the last entry of a seed, as in batches.py
+MODEL = 4  # an entry of a seed, as in batches.py
+
+
+class Keeper(Protocol):
+    """Who writes checkpoints within an epoch."""
+
+    def is_due(self) -> bool:
+        """Return whether it is time for one."""
+
+    def keep(self, epoch: int, rows: Sequence[Row]) -> None:
+        """Write one, with the rows of the steps of this epoch so far."""
 
 
 @dataclass
@@ -26,7 +44,8 @@ class Trainer:
     """The model and everything that changes with it while it is trained.
 
     What is random in a step follows from (seed, epoch, step), so that no state of a generator has
-    to be kept: to continue, it takes ``state()`` and the number of the next step.
+    to be kept: to continue, it takes ``state()`` and the number of the next step. It is the same in
+    any number of processes, which take each step together (data_parallel.py).
 
     Attributes:
         model: On its device.
@@ -63,7 +82,12 @@ class Trainer:
         return self.model if self.average is None else self.average.model
 
     def train_epoch(
-        self, images: np.ndarray, epoch: int, show_batch: int, first_step: int = 0
+        self,
+        images: np.ndarray,
+        epoch: int,
+        show_batch: int,
+        done: Sequence[Row] = (),
+        keeper: Keeper | None = None,
     ) -> dict[str, float]:
         """Go once through an epoch, and return its mean loss and similarities.
 
@@ -71,73 +95,65 @@ class Trainer:
             images: (n_image, 3, side, side) uint8, may be a memory map.
             epoch: Its number, from 0.
             show_batch: Show the means of so many steps.
-            first_step: Continue from this step.
+            done: The rows of the steps that are behind us already.
+            keeper: Asked after each step whether it is time for a checkpoint.
 
         Raises:
             InputError: The loss is no longer finite.
         """
         steps = self.source.epoch(epoch)
-        monitor = Monitor(epoch, first_step)
+        first = len(done)
+        batches = (steps[step] for step in range(first, len(steps)))
+        kind = self.recipe.augmentation
+        inputs = step_inputs(images, batches, kind, self.device, (self.seed, epoch), first)
         self.model.train()
         self.objective.train()
-        with tqdm(total=len(steps), desc=f"epoch {epoch}", unit="step", disable=None) as bar:
-            bar.update(first_step)
-            for step in range(first_step, len(steps)):
-                self.seed_step(epoch, step)
-                loss, features, labels = self.step(images, steps[step], epoch + step / len(steps))
-                monitor.note(loss, features, labels)
-                bar.update()
-                if len(monitor.rows) % show_batch == 0:
-                    means = monitor.means(show_batch)
-                    bar.set_postfix({name: f"{value:.4f}" for name, value in means.items()})
-        return monitor.means()
+        with Progress(Monitor(epoch, list(done)), len(steps), show_batch) as shown:
+            for step, given in enumerate(inputs, first):
+                seed_torch([self.seed, epoch, step, MODEL, distributed.rank()])
+                shown.take(self.step(given, epoch + step / len(steps)))
+                if keeper is not None and keeper.is_due():
+                    shown.catch_up()
+                    keeper.keep(epoch, shown.monitor.rows)
+        return shown.monitor.means()
 
-    def seed_step(self, epoch: int, step: int) -> None:
-        """Make what is random in a step follow from its number."""
-        key = np.random.SeedSequence([self.seed, epoch, step, AUGMENTATION])
-        torch.manual_seed(int(key.generate_state(1, np.uint64)[0]))
-
-    def step(
-        self, images: np.ndarray, batch: Batch, done: float
-    ) -> tuple[float, torch.Tensor, torch.Tensor]:
-        """Take one optimizer step, unless the loss is not finite.
+    def step(self, given: StepInput, done: float) -> Returning:
+        """Take one optimizer step.
 
         Args:
-            images: The image matrix.
-            batch: What to train on; each distinct image is embedded once.
+            given: What to train on; each distinct image is embedded once.
             done: Epochs behind us, for the learning rates.
 
         Returns:
-            The loss, the (n, dim) features of the batch's rows, and their (n,) labels.
+            The loss, the mean positive and the mean negative similarity, (3,) float32.
         """
         optimization.set_rates(self.optimizer, self.recipe, done)
-        n = len(batch.rows)
-        # Repeats fill up the step: every new number of images would be compiled for anew.
-        padded = np.resize(batch.rows, -(-n // STEP_MULTIPLE) * STEP_MULTIPLE)
-        pixels = torch.from_numpy(images[padded]).to(self.device)
-        labels = torch.from_numpy(batch.labels).to(self.device)
-        places = None if batch.tuples is None else torch.from_numpy(batch.tuples).to(self.device)
-        seen: list[torch.Tensor] = []
+        similarities: list[torch.Tensor] = []
 
-        def loss_of(features: torch.Tensor) -> torch.Tensor:
-            seen.append(features[:n].detach())
-            return self.objective(features[:n], labels, places)
+        def loss_of(filled: torch.Tensor) -> torch.Tensor:
+            features = filled[: given.n]
+            similarities.append(mean_similarities(features, given.labels))
+            return self.objective(features, given.labels, given.tuples)
 
         self.optimizer.zero_grad(set_to_none=True)
         loss = gradient_cache.accumulate_gradients(
             self.model,
-            augment.apply(self.recipe.augmentation, pixels),
+            given.images,
             loss_of,
             self.micro_batch,
             partial(devices.autocast, self.device, self.dtype),
+            given.part,
+            given.n_filled,
         )
-        if torch.isfinite(loss):
-            if self.recipe.clip:
-                torch.nn.utils.clip_grad_norm_(self._parameters(), self.recipe.clip)
-            self.optimizer.step()
-            if self.average is not None:
-                self.average.follow(self.model)
-        return loss.item(), seen[0], labels
+        data_parallel.sum_gradients(self.model)
+        data_parallel.share_gradients(self.objective)
+        data_parallel.average_statistics(self.model)
+        if self.recipe.clip:
+            torch.nn.utils.clip_grad_norm_(self._parameters(), self.recipe.clip)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.follow(self.model)
+        return Returning(torch.cat([loss.float().reshape(1), similarities[0]]))
 
     def _parameters(self) -> list[torch.Tensor]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]

@@ -1,0 +1,79 @@
+"""Export a trained model to ONNX, for programs without torch.
+
+Reads   a checkpoint of train.py
+Writes  model.onnx, or the name given as --output
+
+    python -m process_data.export_onnx --dpath=~/ir/ --save_path=~/ir/para/model.ep0
+
+Input ``images``: (n, 3, side, side) uint8, RGB, of the side that the model was trained with.
+Output ``embeddings``: (n, dim) float32, rows of unit L2 norm. Scaling to [0, 1], normalization,
+pooling and projection are inside. onnxruntime checks that it computes what torch does.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:  # run as a file
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from retrieval import checkpoint, cli, files, layout, onnx
+from retrieval.formats import InputError
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    data_dir: Path,
+    save_path: Path,
+    output: str = layout.ONNX_MODEL.name,
+    tolerance: float = 0.001,
+    seed: int = 7,
+) -> Path:
+    """Write the model, check it, and return its path.
+
+    Args:
+        data_dir: The data directory.
+        save_path: The checkpoint.
+        output: Name of the file to write.
+        tolerance: Largest difference of a value of an embedding, between onnxruntime and torch in
+            float32, on random images; the file is not written where it is larger.
+        seed: Of the random images.
+    """
+    path = layout.ONNX_MODEL.at(data_dir, output)
+    if not data_dir.is_dir():
+        raise InputError(f"{data_dir} is no folder; name one with --dpath")
+    save_path = save_path.expanduser()
+    model = checkpoint.build_model(checkpoint.load(save_path), save_path).eval()
+    with files.whole(path) as part:
+        onnx.export(model, part)
+        difference = onnx.largest_difference(model, part, seed)
+        log.info("largest difference between onnxruntime and torch: %.2g", difference)
+        if not difference <= tolerance:
+            raise InputError(
+                f"onnxruntime differs from torch by {difference:.2g} with {save_path}, more than "
+                f"--tolerance={tolerance}; nothing was written"
+            )
+    log.info("%s: %d bytes", path, path.stat().st_size)
+    return path
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.stage_parser(run, __doc__)
+    parser.add_argument(
+        "--save_path", type=cli.user_path, required=True, help="the checkpoint, a file"
+    )
+    parser.add_argument("--output", help="name of the file to write")
+    parser.add_argument("--tolerance", type=float, help="largest difference from torch")
+    parser.add_argument("--seed", type=int, help="of the images that are compared")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return cli.execute(run, make_parser(), argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,98 @@
+"""A run that is killed at any time goes on as if nothing had happened."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from retrieval import checkpoint, keeping
+from retrieval.formats import InputError
+from tests.conftest import train_small
+from tests.test_train import assert_equal, parts_of
+from tests.torchrun import ENVIRONMENT, ROOT
+
+OPTIONS = {"epoch": 2, "batch_size": 2, "augmentation": "strong", "ema": 0.9, "micro_batch": 8}
+
+
+def start(data_dir: Path, save_path: Path, log: Path) -> "subprocess.Popen[bytes]":
+    """Start a run that keeps its state after every step and goes on where the last one stopped."""
+    small = {"arch": "resnet18", "dim": 16, "weights": "none", "device": "cpu", "lr": 1e-3}
+    given = {"dpath": data_dir, "save_path": save_path, "resume": "auto", "save_every": 1e-9}
+    flags = [f"--{name}={value}" for name, value in {**given, **small, **OPTIONS}.items()]
+    with log.open("ab") as file:
+        command = [sys.executable, "train.py", *flags]
+        return subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdout=file, stderr=file)
+
+
+def steps_done(save_path: Path) -> tuple[int, int]:
+    """Return the epoch and the number of its steps in ``model.last``; (-1, 0) without one."""
+    try:
+        epoch, rows = keeping.progress(checkpoint.load(save_path / keeping.LAST))
+    except InputError:
+        return -1, 0
+    return epoch, len(rows)
+
+
+def test_killed_runs_end_with_the_bytes_of_one_that_never_stopped(
+    pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    log = tmp_path / "log.txt"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the processes have
+    try:
+        train_small(pipeline, whole, **OPTIONS)
+    finally:
+        torch.set_num_threads(threads)
+    for least in ((0, 2), (1, 1)):
+        process = start(pipeline, killed, log)
+        deadline = time.monotonic() + 120
+        while steps_done(killed) < least and time.monotonic() < deadline:
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert steps_done(killed) >= least
+    process = start(pipeline, killed, log)
+    assert process.wait(150) == 0, log.read_text()
+    assert log.read_text().count("continued from") == 2
+    for name in ("model.ep0", "model.ep1"):
+        assert_equal(parts_of(killed / name), parts_of(whole / name))
+        assert_equal(*(checkpoint.load(folder / name)["raw"] for folder in (killed, whole)))
+    assert (killed / "log.csv").read_bytes() == (whole / "log.csv").read_bytes()
+    assert not (killed / keeping.LAST).exists()
+
+
+def test_the_newest_whole_checkpoint_is_taken(pipeline: Path, tmp_path: Path) -> None:
+    assert keeping.newest(tmp_path / "nowhere") is None
+    train_small(pipeline, tmp_path, epoch=2)
+    for age, name in enumerate(("model.ep0", "model.ep1")):
+        os.utime(tmp_path / name, (age, age))
+    assert keeping.newest(tmp_path) == tmp_path / "model.ep1"
+    last = tmp_path / keeping.LAST
+    last.write_bytes((tmp_path / "model.ep0").read_bytes()[:1000])  # damaged
+    assert keeping.newest(tmp_path) == tmp_path / "model.ep1"
+    os.utime(tmp_path / "model.ep0", (9, 9))
+    assert keeping.newest(tmp_path) == tmp_path / "model.ep0"
+
+
+def test_where_all_is_done_nothing_happens(pipeline: Path, tmp_path: Path) -> None:
+    first = train_small(pipeline, tmp_path, epoch=1, resume="auto")  # nothing to continue: anew
+    before = first.stat().st_mtime_ns
+    assert train_small(pipeline, tmp_path, epoch=1, resume="auto") == first
+    assert first.stat().st_mtime_ns == before
+    with pytest.raises(InputError, match="take one"):
+        train_small(pipeline, tmp_path, epoch=2, resume="auto", start_epoch=0)
+
+
+def test_a_new_run_forgets_what_an_old_one_left_within_an_epoch(
+    pipeline: Path, tmp_path: Path
+) -> None:
+    (tmp_path / keeping.LAST).write_bytes(b"of another run")
+    train_small(pipeline, tmp_path, epoch=1)
+    assert not (tmp_path / keeping.LAST).exists()
