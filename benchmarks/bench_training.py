@@ -76,7 +76,7 @@ def train(
     torch.manual_seed(seed)
     mean, std = trunks.normalization(args.arch) if is_normalized else ((0.0,) * 3, (1.0,) * 3)
     side = data.images.shape[-1]
-    config = ModelConfig(args.arch, 128, side, mean, std, recipe.pool, recipe.neck)  # type: ignore[arg-type]
+    config = ModelConfig(args.arch, 128, side, mean, std, recipe.pool, recipe.neck)
     model = EmbeddingModel(config).to(memory_format=torch.channels_last).train()
     dtype = devices.compute_dtype(torch.device("cpu"), "auto")
     session = trainer.make(recipe, data, model, micro_batch=MICRO_BATCH, dtype=dtype, seed=seed)
