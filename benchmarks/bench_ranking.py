@@ -21,6 +21,7 @@ import torch
 import build_image_db
 from process_data import adapt, transform
 from retrieval import files, layout, metrics, refine
+from retrieval.intervals import paired_bootstrap
 from retrieval.task import Task, load_task
 
 RESULTS = Path(__file__).with_name("results")
@@ -34,7 +35,6 @@ OFF: dict[str, Any] = {
     "kr_k2": 6,
     "kr_weight": 0.3,
 }
-DRAWS = 2000  # of the bootstrap
 
 
 @dataclass(frozen=True)
@@ -79,27 +79,6 @@ SWITCHES = [
     Switch("adapt --share=0.5", adapt={"share": 0.5}),
     Switch("adapt --share=0.5 --pseudo=cluster", adapt={"share": 0.5, "pseudo": "cluster"}),
 ]
-
-
-def paired_bootstrap(
-    a: np.ndarray, b: np.ndarray, clusters: np.ndarray, seed: int = 7
-) -> tuple[float, float, float]:
-    """Return the mean of ``b - a`` and its 95% interval, drawing whole clusters.
-
-    Args:
-        a: (n,) values before.
-        b: (n,) values after, of the same queries.
-        clusters: (n,) which queries are drawn together.
-
-    >>> paired_bootstrap(np.zeros(4), np.ones(4), np.array([0, 0, 1, 1]))
-    (1.0, 1.0, 1.0)
-    """
-    _, member = np.unique(clusters, return_inverse=True)
-    sums, sizes = np.bincount(member, b - a), np.bincount(member)
-    draws = np.random.default_rng(seed).integers(0, len(sums), (DRAWS, len(sums)))
-    means = sums[draws].sum(axis=1) / sizes[draws].sum(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float((b - a).mean()), float(low), float(high)
 
 
 def embeddings(data_dir: Path, checkpoint: Path, switch: Switch, number: int) -> tuple[str, str]:
@@ -173,7 +152,7 @@ def compare(before: pd.DataFrame, after: pd.DataFrame, name: str) -> list[dict[s
         line: dict[str, Any] = {"switch": name, "queries": queries, "n_query": len(both)}
         for metric in ("cmc@1", "cmc@10", "map@R"):
             a, b = both[metric].to_numpy(), both[f"{metric}_after"].to_numpy()
-            gain, low, high = paired_bootstrap(a, b, both["cluster"].to_numpy())
+            gain, low, high, _ = paired_bootstrap(a, b, both["cluster"].to_numpy())
             line |= {f"{metric} before": a.mean(), f"{metric} after": b.mean()}
             line |= {f"{metric} gain": gain, f"{metric} low": low, f"{metric} high": high}
         lines.append(line)

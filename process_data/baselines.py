@@ -9,6 +9,7 @@ Writes  evaluations/{pixels,histogram}-{valid,test}.json
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,9 @@ def run(
     for name, descriptor in DESCRIPTORS.items():
         gallery = baselines.describe(descriptor, gallery_images, name)
         queries = gallery if is_valid else baselines.describe(descriptor, query_images, name)
-        described = task.with_embeddings(queries[task.query_index], gallery)
+        described = replace(
+            task, queries=queries[task.query_index], gallery=gallery, files=task.files[2:]
+        )
         *_, measured = evaluation.search_exactly(described, k, batch_size, devices.choose("cpu"))
         records.append(evaluation.save_metrics(data_dir, task, name, measured, {"k": k}))
     print(evaluation.table(records))

@@ -120,7 +120,7 @@ def run(
         raise InputError(str(error)) from error
     seconds = time.perf_counter() - started
     measured = evaluation.measure(task, ids, k)
-    measured["recall@k vs exact"] = recall_of_exact(task, found)
+    recall = measured.more["recall@k vs exact"] = recall_of_exact(task, found)
     log.info(
         "searched %d queries in %.2f s; %d bytes per image and %d of the model; of the exact "
         "first %d, %.4f were found",
@@ -129,7 +129,7 @@ def run(
         dimension,
         searcher.model.nbytes,
         k,
-        measured["recall@k vs exact"],
+        recall,
     )
     return evaluation.save(
         data_dir, task, run_name, ids[:, :k], similarities[:, :k], measured, options

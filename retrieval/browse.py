@@ -82,8 +82,8 @@ class Ranking:
 def load_ranking(data_dir: Path) -> Ranking:
     """Return the last evaluation, from ``mAP.json``, ``neighbors.npy`` and ``similarities.npy``."""
     options = layout.METRICS.load(data_dir)["options"]
-    names = ("is_valid", "to_test", "test_matrix")
-    task = load_task(data_dir, **{name: options[name] for name in names})
+    names = ("is_valid", "to_test", "test_matrix", "database")
+    task = load_task(data_dir, **{name: options.get(name) for name in names})
     ids, similarities = layout.NEIGHBORS.load(data_dir), layout.SIMILARITIES.load(data_dir)
     if len(ids) != len(task.queries) or ids.shape != similarities.shape:
         raise InputError(

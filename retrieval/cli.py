@@ -121,7 +121,7 @@ def add_refine_arguments(parser: argparse.ArgumentParser) -> None:
     add("--qe", type=int, help="expand each query with its first so many results; 0: off")
     add("--qe_alpha", type=float, help="power of the similarities that weigh the neighbors")
     add("--dba", type=int, help="expand each database image with so many neighbors; 0: off")
-    add("--rerank_kr", type=int, help="order so many results anew, by their neighbors; 0: off")
+    add("--rerank_kr", type=int, help="reorder so many results by their neighbors, no map; 0: off")
     add("--kr_k1", type=int, help="of --rerank_kr: neighbors that may be reciprocal")
     add("--kr_k2", type=int, help="of --rerank_kr: images whose encodings are averaged")
     add("--kr_weight", type=float, help="of --rerank_kr: weight of the plain distance, 0 to 1")

@@ -1,5 +1,6 @@
 """The evaluation that every search goes through, and where its results are kept."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from retrieval import layout, metrics, search
+from retrieval import intervals, layout, metrics, provenance, search
 from retrieval.formats import InputError
 from retrieval.task import Task
 
@@ -18,53 +19,102 @@ DEFINITIONS = {
     "cmc@1": "share of queries with a relevant image at rank 1 (recall@1 of metric learning)",
     "cmc@5": "share of queries with a relevant image among the first 5",
     "cmc@10": "share of queries with a relevant image among the first 10",
+    "precision@k": "mean of: hits among the first k / k",
+    "ir_recall@k": "mean of: hits among the first k / R, the number of relevant images",
+    "r_precision": "mean of: hits among the first R / R",
     "map@k": "mean of: sum of the precisions at the hits among the first k / min(k, R)",
+    "map@k_R": "the same sum / R, as trec_eval's map_cut",
     "map@k_hits": "the same sum / hits among the first k; for comparison with the original only",
     "map@R": "mean of: sum of the precisions at the hits among the first R / R",
     "map": "mean of the average precision over the whole ranking",
+    "minp": "mean of: R / rank of the last relevant image",
     "recall@k vs exact": "share of the exact first k that the approximate first k hold",
+    "macro": "the mean over classes of the mean over each class's queries",
+    "intervals": "95% of the bootstrap over classes, for the mean over queries",
 }
+SHOWN = ("cmc@1", "cmc@10", "map@k", "map@R", "map")  # in tables, of all metrics
+WITH_INTERVAL = ("cmc@1", "map@R")  # of these
 
 
-def measure(task: Task, ids: np.ndarray, k: int) -> dict[str, Any]:
-    """Return the metrics of a ranking.
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of a ranking.
+
+    Attributes:
+        counts: Of queries and images, and k.
+        per_query: One row for each query: Index, Class, and a column for each metric.
+        more: Other values of the whole ranking.
+    """
+
+    counts: dict[str, int]
+    per_query: pd.DataFrame
+    more: dict[str, float] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        """Return the means of the metrics, their macro averages and their intervals."""
+        values = self.per_query.drop(columns=["Index", "Class"])
+        labels = self.per_query["Class"].to_numpy()
+        macro = {
+            name: metrics.mean_within_classes(values[name].to_numpy(), labels) for name in values
+        }
+        record = self.counts | values.mean().to_dict() | self.more | {"macro": macro}
+        if len(np.unique(labels)) > 1:
+            ends = intervals.cluster_bootstrap(values.to_numpy(), labels)
+            pairs = np.stack(ends, axis=1).tolist()
+            record["intervals"] = dict(zip(values.columns, pairs, strict=True))
+        return record
+
+
+def measure(
+    task: Task, ids: np.ndarray, k: int, relevant_ranks: list[np.ndarray] | None = None
+) -> Measured:
+    """Measure a ranking.
 
     Args:
         task: What was searched.
         ids: (n_query, depth) int64 rows of the gallery, best first, -1 where there is none;
             ``depth`` is at least ``task.depth(k)``.
-        k: Of map@k.
+        k: Of the metrics @k.
+        relevant_ranks: Of each query, the ranks of all relevant images, where they are known.
     """
     hits = metrics.find_hits(ids, task.query_labels, task.gallery_labels)
     n_relevant = task.n_relevant
     values = {f"cmc@{depth}": metrics.cmc_at_k(hits, depth) for depth in (1, 5, 10)}
+    values["precision@k"] = metrics.precision_at_k(hits, k)
+    values["ir_recall@k"] = metrics.recall_at_k(hits, n_relevant, k)
+    values["r_precision"] = metrics.r_precision(hits, n_relevant)
     values["map@k"] = metrics.average_precision_at_k(hits, n_relevant, k)
+    values["map@k_R"] = metrics.average_precision_at_k_over_r(hits, n_relevant, k)
     values["map@k_hits"] = metrics.average_precision_at_k_over_hits(hits, k)
     values["map@R"] = metrics.average_precision_at_r(hits, n_relevant)
-    return {
+    if relevant_ranks is not None:
+        values["map"] = metrics.average_precision(relevant_ranks)
+        values["minp"] = metrics.inverse_negative_penalty(relevant_ranks)
+    counts = {
         "n_query": len(task.queries),
         "n_query_left_out": task.n_left_out,
         "n_gallery": int(task.is_allowed.sum()),
         "k": k,
-        **{name: float(of_query.mean()) for name, of_query in values.items()},
     }
+    queries = {"Index": task.query_index, "Class": task.query_labels}
+    return Measured(counts, pd.DataFrame(queries | values))
 
 
 def search_exactly(
     task: Task, k: int, batch_size: int, device: torch.device
-) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """Rank the gallery by inner product, and measure.
+) -> tuple[np.ndarray, np.ndarray, Measured]:
+    """Rank the gallery by inner product, and measure, over the whole ranking too.
 
     Args:
         task: What to search.
-        k: Of map@k.
+        k: Of the metrics @k.
         batch_size: Queries scored at once.
         device: Where to compute.
 
     Returns:
         ids: (n_query, depth) int64, with the depth that the metrics take.
         similarities: (n_query, depth) float32.
-        measured: The metrics, with ``map`` over the whole ranking.
+        measured: All metrics.
     """
     depth = task.depth(k)
     ids, similarities = search.nearest(
@@ -84,8 +134,7 @@ def search_exactly(
         batch_size=batch_size,
         device=device,
     )
-    whole = float(metrics.average_precision(ranks).mean())
-    return ids, similarities, measure(task, ids, k) | {"map": whole}
+    return ids, similarities, measure(task, ids, k, ranks)
 
 
 def save(
@@ -94,7 +143,7 @@ def save(
     search_name: str,
     ids: np.ndarray,
     similarities: np.ndarray,
-    measured: dict[str, Any],
+    measured: Measured,
     options: dict[str, Any],
 ) -> Path:
     """Write neighbors, similarities and metrics, print the latter, and return their path.
@@ -105,12 +154,13 @@ def save(
         search_name: ``mips``, ``nns``, ...
         ids: (n_query, k) int64.
         similarities: (n_query, k) float32.
-        measured: What ``measure`` returned, and more.
+        measured: The metrics.
         options: Of the search, as it was called.
     """
     record = save_metrics(data_dir, task, search_name, measured, options)
     layout.NEIGHBORS.save(data_dir, ids)
     layout.SIMILARITIES.save(data_dir, similarities)
+    layout.PER_QUERY.save(data_dir, measured.per_query.to_numpy(np.float64))
     print(table([record]))
     return layout.METRICS.save(data_dir, record)
 
@@ -119,13 +169,20 @@ def save_metrics(
     data_dir: Path,
     task: Task,
     search_name: str,
-    measured: dict[str, Any],
+    measured: Measured,
     options: dict[str, Any],
 ) -> dict[str, Any]:
     """Keep the metrics of a search beside those of others, and return the whole record."""
-    record = {"search": search_name, "queries": task.name, **measured, "options": options}
-    record["definitions"] = {name: DEFINITIONS[name] for name in measured if name in DEFINITIONS}
-    layout.EVALUATION.save(data_dir, record, evaluation_name(search_name, task.name))
+    record = {"search": search_name, "queries": task.name, **measured.record()}
+    record["options"] = options
+    record["per_query"] = list(measured.per_query.columns)
+    record["inputs"] = {path.name: provenance.sha256(path) for path in task.files}
+    record["versions"] = provenance.versions()
+    record["definitions"] = {name: text for name, text in DEFINITIONS.items() if name in record}
+    name = evaluation_name(search_name, task.name)
+    values = measured.per_query.to_numpy(np.float64)
+    layout.EVALUATION_PER_QUERY.save(data_dir, values, Path(name).with_suffix(".npy").as_posix())
+    layout.EVALUATION.save(data_dir, record, name)
     return record
 
 
@@ -148,8 +205,17 @@ def evaluation_name(search_name: str, queries: str) -> str:
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    """Return evaluations as a table, one line each."""
+    """Return evaluations as a table, one line each, the main metrics with their intervals."""
     columns = ["search", "queries", "n_query", "n_gallery", "k"]
-    columns += [name for name in DEFINITIONS if "@" in name or name == "map"]
-    frame = pd.DataFrame(records).reindex(columns=columns)
-    return frame.to_string(index=False, na_rep="-", float_format="{:.4f}".format)
+    rows = []
+    for record in records:
+        row = {name: record[name] for name in columns}
+        for name in SHOWN:
+            row[name] = f"{record[name]:.4f}" if name in record else "-"
+            if name in WITH_INTERVAL and name in record.get("intervals", {}):
+                low, high = record["intervals"][name]
+                row[name] += f" [{low:.3f}, {high:.3f}]"
+        if "recall@k vs exact" in record:
+            row["recall@k vs exact"] = f"{record['recall@k vs exact']:.4f}"
+        rows.append(row)
+    return pd.DataFrame(rows).fillna("-").to_string(index=False)

@@ -208,11 +208,25 @@ SIMILARITIES = Array(
     ("n_query", "k"),
 )
 METRICS = Json("mAP.json", _SEARCH, "last evaluation: options, metrics, and the definition of each")
+PER_QUERY = Array(
+    "mAP.npy",
+    _SEARCH,
+    "last evaluation: the metrics of each query; mAP.json names the columns (per_query)",
+    "float64",
+    ("n_query", "n_column"),
+)
 EVALUATION = Json(
     "evaluations/mips-test.json",
     _SEARCH,
     "the same, kept for each search (mips, nns, pixels, histogram, or --run) and queries "
     "(valid, test)",
+)
+EVALUATION_PER_QUERY = Array(
+    "evaluations/mips-test.npy",
+    _SEARCH,
+    "the same for each kept evaluation",
+    "float64",
+    ("n_query", "n_column"),
 )
 LOPQ_INDEX = File(
     "lopq.index",

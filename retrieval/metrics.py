@@ -46,6 +46,38 @@ def cmc_at_k(hits: np.ndarray, k: int) -> np.ndarray:
     return np.asarray(hits[:, :k].any(axis=1), np.float64)
 
 
+def precision_at_k(hits: np.ndarray, k: int) -> np.ndarray:
+    """Return the share of relevant ones among the first ``k``; missing results count as wrong.
+
+    >>> precision_at_k(np.array([[True, False, True, True]]), k=4).tolist()
+    [0.75]
+    """
+    return hits[:, :k].sum(axis=1) / k
+
+
+def recall_at_k(hits: np.ndarray, n_relevant: np.ndarray, k: int) -> np.ndarray:
+    """Return the share of all relevant images that the first ``k`` hold: hits / R.
+
+    The recall of information retrieval, which metric learning's recall@k (cmc@k) is not.
+
+    >>> recall_at_k(np.array([[True, False, True, True]]), np.array([6]), k=4).tolist()
+    [0.5]
+    """
+    return hits[:, :k].sum(axis=1) / n_relevant
+
+
+def r_precision(hits: np.ndarray, n_relevant: np.ndarray) -> np.ndarray:
+    """Return the share of relevant ones among the first R, R the query's number of relevant ones.
+
+    Raises:
+        ValueError: ``hits`` is less deep than some R.
+
+    >>> r_precision(np.array([[True, False, True]]), np.array([2])).tolist()
+    [0.5]
+    """
+    return _within_r(hits, n_relevant).sum(axis=1) / n_relevant
+
+
 def average_precision_at_k(hits: np.ndarray, n_relevant: np.ndarray, k: int) -> np.ndarray:
     """Return the sum of the precisions at the hits among the first ``k``, over min(k, R).
 
@@ -56,6 +88,18 @@ def average_precision_at_k(hits: np.ndarray, n_relevant: np.ndarray, k: int) -> 
     0.28
     """
     return _precision_sum(hits[:, :k]) / np.minimum(k, n_relevant)
+
+
+def average_precision_at_k_over_r(hits: np.ndarray, n_relevant: np.ndarray, k: int) -> np.ndarray:
+    """Return the sum of the precisions at the hits among the first ``k``, over R.
+
+    trec_eval's ``map_cut``. Below 1 however good the ranking where k < R.
+
+    >>> hits = np.array([[True, False, False, False, True]])
+    >>> round(float(average_precision_at_k_over_r(hits, np.array([8]), k=5)[0]), 3)
+    0.175
+    """
+    return _precision_sum(hits[:, :k]) / n_relevant
 
 
 def average_precision_at_k_over_hits(hits: np.ndarray, k: int) -> np.ndarray:
@@ -84,10 +128,7 @@ def average_precision_at_r(hits: np.ndarray, n_relevant: np.ndarray) -> np.ndarr
     >>> round(float(average_precision_at_r(hits, np.array([3]))[0]), 3)
     0.556
     """
-    if n_relevant.max(initial=0) > hits.shape[1]:
-        raise ValueError(f"a ranking of {hits.shape[1]} cannot give map@R up to {n_relevant.max()}")
-    is_within = np.arange(hits.shape[1]) < n_relevant[:, None]
-    return _precision_sum(hits & is_within) / n_relevant
+    return _precision_sum(_within_r(hits, n_relevant)) / n_relevant
 
 
 def average_precision(relevant_ranks: list[np.ndarray]) -> np.ndarray:
@@ -100,6 +141,38 @@ def average_precision(relevant_ranks: list[np.ndarray]) -> np.ndarray:
     [0.75]
     """
     return np.array([(np.arange(1, len(r) + 1) / r).mean() for r in relevant_ranks])
+
+
+def inverse_negative_penalty(relevant_ranks: list[np.ndarray]) -> np.ndarray:
+    """Return R over the rank of the last relevant image: how far down one must look for all.
+
+    Its mean is mINP (Ye et al., Deep Learning for Person Re-identification: A Survey and Outlook,
+    TPAMI 2021, arXiv:2001.04193).
+
+    >>> inverse_negative_penalty([np.array([1, 4])]).tolist()
+    [0.5]
+    """
+    return np.array([len(ranks) / ranks[-1] for ranks in relevant_ranks])
+
+
+def mean_within_classes(values: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean over classes of the mean over each class's queries (macro average).
+
+    Args:
+        values: (n_query,) float64.
+        labels: (n_query,) int64.
+
+    >>> mean_within_classes(np.array([1.0, 1.0, 1.0, 0.0]), np.array([3, 3, 3, 4]))
+    0.5
+    """
+    _, member, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    return float((np.bincount(member, values) / counts).mean())
+
+
+def _within_r(hits: np.ndarray, n_relevant: np.ndarray) -> np.ndarray:
+    if n_relevant.max(initial=0) > hits.shape[1]:
+        raise ValueError(f"a ranking of {hits.shape[1]} does not reach R = {n_relevant.max()}")
+    return hits & (np.arange(hits.shape[1]) < n_relevant[:, None])
 
 
 def _precision_sum(hits: np.ndarray) -> np.ndarray:

@@ -5,8 +5,10 @@ Embeddings of two models look alike and cannot be compared, so every ``.npy`` of
 """
 
 import hashlib
+import platform
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +110,13 @@ def sha256_of_rows(array: np.ndarray) -> str:
     for start in range(0, len(array), ROW_BLOCK):
         digest.update(np.ascontiguousarray(array[start : start + ROW_BLOCK]).data)
     return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Return what figures depend on beside their inputs: libraries and the processor."""
+    packages = {name: version(name) for name in ("numpy", "torch", "faiss-cpu")}
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    processor = models[0] if models else platform.processor() or platform.machine()
+    return {"python": platform.python_version(), **packages, "processor": processor}

@@ -28,6 +28,7 @@ class Task:
         gallery_labels: (n_image,) int64.
         is_allowed: (n_image,) bool, the images that may be retrieved.
         n_left_out: Queries left out for want of a relevant image.
+        files: What it was read from, with its paths.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Task:
     gallery_labels: np.ndarray
     is_allowed: np.ndarray
     n_left_out: int
+    files: tuple[Path, ...] = ()
 
     @property
     def n_relevant(self) -> np.ndarray:
@@ -106,6 +108,13 @@ def load_task(
         gallery_labels=labels,
         is_allowed=is_allowed,
         n_left_out=int((~is_relevant).sum()),
+        files=(
+            layout.DATABASE.at(data_dir, database),
+            matrix_file.at(data_dir, matrix_name),
+            query_file.at(data_dir, query_name),
+            layout.GALLERY_MASK.at(data_dir),
+            layout.CLASS_IMAGES.at(data_dir),
+        ),
     )
 
 

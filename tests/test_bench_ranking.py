@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from benchmarks import bench_ranking
-from benchmarks.bench_ranking import SWITCHES, Switch, paired_bootstrap
+from benchmarks.bench_ranking import SWITCHES, Switch
 from retrieval import layout
+from retrieval.intervals import paired_bootstrap
 
 
 def test_the_interval_covers_the_gain_and_widens_with_clusters() -> None:

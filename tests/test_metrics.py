@@ -72,7 +72,7 @@ def test_denominators(
 
 
 def test_a_shallow_ranking_cannot_give_map_at_r() -> None:
-    with pytest.raises(ValueError, match="cannot give map@R"):
+    with pytest.raises(ValueError, match="does not reach R"):
         metrics.average_precision_at_r(np.ones((1, 3), bool), np.array([4]))
 
 

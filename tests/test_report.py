@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from process_data import baselines, nns, report
+from process_data import baselines, mips, nns, report, transform
 from retrieval import browse, devices, layout, metrics
 from retrieval.formats import InputError
 from retrieval.report import commands, confusion, figures, page, runs, tables
 from tests.pages import read_page
 
+EMBEDDINGS = ("database.npy", "tdatabase.npy")
 EVIL = '<script>alert("$x_1$")</script>'
 
 
@@ -93,6 +94,25 @@ def test_the_last_approximate_ranking_is_shown_as_far_as_it_is_known(pipeline: P
     other = load(pipeline)["mips-test"]  # no longer the last, searched again
     assert other.ranking is not None and other.relevant_ranks is not None
     assert read_page(report.run(pipeline, rows=1, k=2)).count["section"] == 7
+
+
+def test_refined_and_transformed_searches_are_done_again(pipeline: Path) -> None:
+    transform.run(pipeline, dim=8)
+    named = {"database": "database_t.npy", "test_matrix": "tdatabase_t.npy"}
+    mips.run(pipeline, k=5, run_name="other", qe=2, dba=2, **named)  # type: ignore[arg-type]
+    mips.run(pipeline, k=5, run_name="reranked", rerank_kr=20, kr_k1=10, is_valid=True)
+    nns.run(pipeline, k=5, dimension=4, run_name="codes", **named)  # type: ignore[arg-type]
+    found = load(pipeline)
+    assert found["other-test"].relevant_ranks is not None
+    assert found["reranked-valid"].ranking is None
+    assert found["codes-test"].ranking is not None and found["codes-test"].relevant_ranks is None
+    assert [commands.stage_of(found[n].record) for n in ("other-test", "codes-test")] == [
+        "mips",
+        "nns",
+    ]
+    text = read_page(report.run(pipeline, rows=1, k=2)).text
+    assert "python -m process_data.transform --dpath=... --database=database.npy" in text
+    assert "--database=database_t.npy --run=other --qe=2" in text
 
 
 def test_a_ranking_that_does_not_give_its_metrics_is_not_shown(pipeline: Path) -> None:
@@ -178,9 +198,11 @@ def test_the_best_of_rivals_is_marked() -> None:
 
 def test_every_command_parses(pipeline: Path) -> None:
     baselines.run(pipeline, k=5, is_valid=True)
+    transform.run(pipeline, dim=8)
+    mips.run(pipeline, k=5, run_name="other", qe=2)
     lines = [commands.search_command(run.record) for run in load(pipeline).values()]
-    lines += commands.model_commands(pipeline)
-    assert len(lines) == 4 + 3
+    lines += commands.model_commands(pipeline, [*EMBEDDINGS, "tdatabase_t.npy"])
+    assert len(lines) == 5 + 4
     for line in lines:
         words = shlex.split(line)
         name = words[2] if words[1] == "-m" else words[1].removesuffix(".py")
@@ -197,9 +219,9 @@ def test_commands_leave_out_a_checkpoint_that_has_changed(pipeline: Path) -> Non
     for name in ("database.json", "tdatabase.json"):
         record = layout.DATABASE_RECORD.load(pipeline, name)
         layout.DATABASE_RECORD.save(pipeline, record | {"checkpoint": str(path)}, name)
-    assert f"--save_path={path.parent} " in commands.model_commands(pipeline)[0]
+    assert f"--save_path={path.parent} " in commands.model_commands(pipeline, EMBEDDINGS)[0]
     path.write_bytes(b"another")
-    lines = commands.model_commands(pipeline)
+    lines = commands.model_commands(pipeline, EMBEDDINGS)
     assert [line.split()[1] for line in lines] == ["build_image_db.py"] * 2
 
 

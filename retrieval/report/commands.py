@@ -1,46 +1,71 @@
 """The commands that made what a report shows, from what was recorded."""
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from retrieval import checkpoint, layout, provenance
+from retrieval import checkpoint, provenance
 from retrieval.formats import InputError
 
-STAGE_OF = {"pixels": "baselines", "histogram": "baselines"}  # others are called as their search
-FLAG_OF = {"is_valid": "isValid"}
+BASELINES = ("pixels", "histogram")
+FLAG_OF = {"is_valid": "isValid", "run_name": "run"}
 
 
-def model_commands(data_dir: Path) -> list[str]:
-    """Return the commands that trained the model and encoded the images, as far as known.
+def stage_of(record: dict[str, Any]) -> str:
+    """Return the stage that made an evaluation: its name is people's choice, its options are not.
+
+    >>> stage_of({"search": "my codes", "options": {"k": 20, "dimension": 32}})
+    'nns'
+    """
+    if record["search"] in BASELINES:
+        return "baselines"
+    return "nns" if "dimension" in record["options"] else "mips"
+
+
+def model_commands(data_dir: Path, embeddings: Iterable[str]) -> list[str]:
+    """Return the commands that made some embeddings, from the training on, as far as known.
 
     The training's options are those in the checkpoint, which must be where it was, unchanged.
+
+    Args:
+        data_dir: The data directory.
+        embeddings: Names of files; those without a record are left out.
     """
-    lines: list[str] = []
-    for output in (layout.DATABASE.name, layout.TEST_DATABASE.name):
-        record = provenance.load(data_dir, output)
-        if record is None:
-            continue
-        trained = _train_command(record)
-        options = {
-            "save_path": record["checkpoint"],
-            "input": record["images"],
-            "output": output,
-            "precision": record.get("precision"),
-        }
-        lines += [*trained, command("python build_image_db.py", options)]
+    lines = (line for name in embeddings for line in _commands_of(data_dir, name))
     return list(dict.fromkeys(lines))
 
 
-def _train_command(record: dict[str, Any]) -> list[str]:
+def _commands_of(data_dir: Path, name: str) -> list[str]:
+    record = provenance.load(data_dir, name)
+    if record is None:
+        return []
+    if "transform" in record:
+        transform = command("python -m process_data.transform", record["transform"])
+        return [*_commands_of(data_dir, record["from"]), transform]
+    options = {"save_path": record["checkpoint"], "input": record["images"], "output": name}
+    # A switch that is off has no flag: None.
+    more = {key: record.get(key) or None for key in ("precision", "tta", "scales", "adapt_bn")}
+    encode = command("python build_image_db.py", options | more)
+    return [*_training_commands(record), encode]
+
+
+def _training_commands(record: dict[str, Any]) -> list[str]:
     path = Path(record["checkpoint"])
     if not path.is_file() or provenance.sha256(path) != record["checkpoint_sha256"]:
         return []
     try:
-        options = checkpoint.load(path)["options"]
+        content = checkpoint.load(path)
     except InputError:  # written by another version
         return []
-    return [command("python train.py", {"save_path": path.parent, **options})]
+    options = dict(content["options"])
+    adapted = options.pop("adapted", None)
+    lines = [command("python train.py", {"save_path": path.parent, **options})]
+    if adapted:
+        first = checkpoint.path_of(path.parent, content["epoch"])
+        start = {"save_path": first if first.is_file() else "...", "output": path}
+        lines.append(command("python -m process_data.adapt", start | adapted))
+    return lines
 
 
 def search_command(record: dict[str, Any]) -> str:
@@ -50,25 +75,24 @@ def search_command(record: dict[str, Any]) -> str:
     'python -m process_data.baselines --dpath=... --k=5 --isValid=1'
     """
     options = dict(record["options"]) | {"is_valid": record["queries"] == "valid"}
-    stage = STAGE_OF.get(record["search"], record["search"])
-    return command(f"python -m process_data.{stage}", options)
+    return command(f"python -m process_data.{stage_of(record)}", options)
 
 
 def command(start: str, options: dict[str, Any]) -> str:
     """Return a command line; options that are None were left out.
 
-    >>> command("python x.py", {"k": 3, "rate": None, "flip": False, "name": "my cars"})
-    "python x.py --dpath=... --k=3 --no-flip '--name=my cars'"
+    >>> command("python x.py", {"rate": None, "flip": False, "sizes": (1, 2), "name": "my cars"})
+    "python x.py --dpath=... --no-flip --sizes=1,2 '--name=my cars'"
     """
     words = [start, "--dpath=..."]
     for name, value in options.items():
         flag = FLAG_OF.get(name, name)
-        if name in FLAG_OF:
+        if name == "is_valid":
             words.append(f"--{flag}={int(value)}")
         elif isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
         elif isinstance(value, (list, tuple)):
-            words += [f"--{flag}", *(shlex.quote(str(item)) for item in value)]
+            words.append(shlex.quote(f"--{flag}={','.join(map(str, value))}"))
         elif value is not None:
             words.append(shlex.quote(f"--{flag}={value}"))
     return " ".join(words)

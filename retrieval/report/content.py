@@ -27,7 +27,7 @@ def describe(
     """
     makes = confusion.load_makes(data_dir, names)
     metrics = tables.metric_names(runs)
-    embeddings = (layout.DATABASE.name, layout.TEST_DATABASE.name)
+    embeddings = _embeddings(runs)
     records = {name: provenance.load(data_dir, name) for name in embeddings}
     return {
         "runs": runs,
@@ -40,13 +40,23 @@ def describe(
         "intervals": _intervals(runs),
         "curves": _curves([run for run in runs if run.ranking is not None]),
         "details": [_detail(run, makes, rows, k) for run in runs if run.ranking is not None],
-        "model_commands": commands.model_commands(data_dir),
+        "model_commands": commands.model_commands(data_dir, embeddings),
         # One command can make several evaluations.
         "search_commands": list(dict.fromkeys(commands.search_command(run.record) for run in runs)),
         "notes": _grouped({run.name: run.note for run in runs}),
         "versions": _grouped({run.name: _versions(run) for run in runs}),
         "records": {name: record for name, record in records.items() if record},
     }
+
+
+def _embeddings(runs: list[Run]) -> list[str]:
+    """Return the names of all embeddings that the runs searched with or among."""
+    names = [layout.DATABASE.name]
+    for run in runs:
+        options = run.record["options"]
+        of_queries = None if run.record["queries"] == "valid" else layout.TEST_DATABASE.name
+        names += filter(None, (options.get("database"), options.get("test_matrix") or of_queries))
+    return list(dict.fromkeys(names))
 
 
 def _intervals(runs: list[Run]) -> list[str]:

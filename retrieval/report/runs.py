@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from retrieval import browse, evaluation, layout, metrics, search
+from retrieval import browse, evaluation, layout, metrics, refine, search
 from retrieval.browse import Ranking
 from retrieval.formats import InputError
-from retrieval.task import load_task
+from retrieval.report.commands import stage_of
+from retrieval.task import Task, load_task
 
+TASK_OPTIONS = ("is_valid", "to_test", "test_matrix", "database")
 TOLERANCE = 1e-4  # by which a metric may differ when it is computed on another device
 
 
@@ -101,24 +103,26 @@ def _load(
     data_dir: Path, name: str, record: dict[str, Any], device: torch.device, batch_size: int
 ) -> Run:
     is_last = _is_last(data_dir, record)
-    is_exact = record["search"] == "mips"
+    # Of reciprocal re-ranking, only the first results are in order.
+    is_exact = stage_of(record) == "mips" and not record["options"].get("rerank_kr")
     if not is_last and not is_exact:
         return Run(name, record, note="the ranking is not kept: only the last search's is")
     try:
-        ranking = (
-            browse.load_ranking(data_dir)
-            if is_last
-            else _again(data_dir, record, device, batch_size)
-        )
+        task = _searched(data_dir, record["options"], device, batch_size) if is_exact else None
+        if is_last:
+            ranking = browse.load_ranking(data_dir)
+        else:
+            assert task is not None
+            find = refine.finder(task, batch_size, device)
+            matrix = record["options"]["test_matrix"]
+            found = find(task.queries, int(record["k"]))
+            ranking = browse.with_images(data_dir, task, *found, matrix)
         if not _agrees(ranking, record):
-            raise InputError(
-                "searching again does not give its metrics (other files now, or re-ranked)"
-            )
+            raise InputError("it does not give its metrics: other files are there now")
     except InputError as error:
         return Run(name, record, note=f"the ranking cannot be shown: {error}")
-    if not is_exact:
-        return Run(name, record, ranking, note="approximate: known up to k only")
-    task = ranking.task
+    if task is None:
+        return Run(name, record, ranking, note="no curve of precision: known up to k only")
     ranks = search.relevant_ranks(
         task.queries,
         task.query_labels,
@@ -129,9 +133,21 @@ def _load(
         device=device,
     )
     whole = float(metrics.average_precision(ranks).mean())
-    if abs(whole - record.get("map", whole)) > TOLERANCE:
-        return Run(name, record, ranking, note="re-ranked: known up to k only")
+    if abs(whole - record["map"]) > TOLERANCE:
+        note = "no curve of precision: searching again does not give its map"
+        return Run(name, record, ranking, note=note)
     return Run(name, record, ranking, ranks)
+
+
+def _searched(
+    data_dir: Path, options: dict[str, Any], device: torch.device, batch_size: int
+) -> Task:
+    """Return what an exact search looked in, with the queries and images as it moved them."""
+    named: dict[str, Any] = {name: options.get(name) for name in TASK_OPTIONS}
+    task = load_task(data_dir, **named)
+    refinement = refine.Refinement.of(options)
+    task = refinement.with_gallery(task, device)
+    return refinement.with_queries(task, refine.finder(task, batch_size, device))
 
 
 def _is_last(data_dir: Path, record: dict[str, Any]) -> bool:
@@ -140,23 +156,6 @@ def _is_last(data_dir: Path, record: dict[str, Any]) -> bool:
         return False
     last = layout.METRICS.load(data_dir)
     return all(last.get(key) == record[key] for key in ("search", "queries", "options"))
-
-
-def _again(
-    data_dir: Path, record: dict[str, Any], device: torch.device, batch_size: int
-) -> Ranking:
-    options = record["options"]
-    names = ("is_valid", "to_test", "test_matrix")
-    task = load_task(data_dir, **{name: options[name] for name in names})
-    ids, similarities = search.nearest(
-        task.queries,
-        task.gallery,
-        int(record["k"]),
-        is_allowed=task.is_allowed,
-        batch_size=batch_size,
-        device=device,
-    )
-    return browse.with_images(data_dir, task, ids, similarities, options["test_matrix"])
 
 
 def _agrees(ranking: Ranking, record: dict[str, Any]) -> bool:

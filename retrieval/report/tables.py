@@ -32,7 +32,7 @@ class Cell:
 def metric_names(runs: list[Run]) -> list[str]:
     """Return the metrics that some run has, in the order of their definitions."""
     defined = [name for name in evaluation.DEFINITIONS if name not in COUNTS]
-    return [name for name in defined if any(name in run.record for run in runs)]
+    return [n for n in defined if any(isinstance(run.record.get(n), float) for run in runs)]
 
 
 def definitions(runs: list[Run]) -> dict[str, str]:

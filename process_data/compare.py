@@ -1,0 +1,97 @@
+"""Say which of two evaluations of the same queries is better, and by how much.
+
+Reads   two of evaluations/*.json, and the .npy beside each
+Writes  nothing
+
+    python -m process_data.compare --dpath=~/ir/ mips-test nns-test
+
+An evaluation is named as in evaluations/, or by the path of its .json file, of any data directory.
+Queries are matched by their Index. Intervals are those of a bootstrap over classes.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:  # run as a file
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import pandas as pd
+
+from retrieval import cli, intervals, layout
+from retrieval.formats import InputError
+
+
+def run(data_dir: Path, first: str, second: str) -> pd.DataFrame:
+    """Print and return, for each metric that both have, both means and what may be concluded.
+
+    Args:
+        data_dir: The data directory.
+        first: Name or path of an evaluation.
+        second: Name or path of another, of the same queries.
+
+    Returns:
+        metric, first, second, difference (second - first), low and high (its 95% interval),
+        p (two-sided) and verdict.
+    """
+    values = [load(data_dir, name) for name in (first, second)]
+    common = values[0].index.intersection(values[1].index)
+    n_class = common.get_level_values("Class").nunique()
+    if n_class < 2:
+        raise InputError(
+            f"{first} and {second} share {len(common)} queries of {n_class} classes; two classes "
+            "are needed at least: compare evaluations of the same queries and split"
+        )
+    before, after = (frame.loc[common] for frame in values)
+    clusters = common.get_level_values("Class").to_numpy()
+    rows = []
+    for name in [column for column in before if column in after]:
+        pair = before[name].to_numpy(), after[name].to_numpy()
+        found = intervals.paired_bootstrap(*pair, clusters)
+        verdict = f"{second} is better" if found.low > 0 else f"{first} is better"
+        if found.low <= 0 <= found.high:
+            verdict = "no difference shown"
+        means = float(pair[0].mean()), float(pair[1].mean())
+        rows.append((name, *means, *found, verdict))
+    columns = ["metric", "first", "second", "difference", "low", "high", "p", "verdict"]
+    table = pd.DataFrame(rows, columns=columns)
+    print(f"first: {first}, second: {second}; {len(common)} queries of {n_class} classes")
+    print(table.to_string(index=False, float_format="{:.4f}".format))
+    return table
+
+
+def load(data_dir: Path, name: str) -> pd.DataFrame:
+    """Return the metrics of each query, (Index, Class) -> a column for each metric."""
+    path = Path(name).expanduser()
+    if path.suffix == ".json":
+        folder, record_name = path.parent, path.name
+    else:
+        folder = data_dir
+        record_name = Path(layout.EVALUATION.name).with_name(f"{name}.json").as_posix()
+    record = layout.EVALUATION.load(folder, record_name)
+    array_name = str(Path(record_name).with_suffix(".npy"))
+    array = layout.EVALUATION_PER_QUERY.load(folder, array_name)
+    columns = record.get("per_query")
+    if columns is None or array.shape != (record["n_query"], len(columns)):
+        raise InputError(
+            f"{folder / array_name} does not fit {record_name}: evaluate again, with: "
+            f"{layout.EVALUATION.made_by}"
+        )
+    frame = pd.DataFrame(array, columns=columns).astype({"Index": "int64", "Class": "int64"})
+    return frame.set_index(["Index", "Class"])
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.stage_parser(run, __doc__)
+    parser.add_argument("first", help="name in evaluations/, or path of a .json")
+    parser.add_argument("second", help="another of the same queries")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return cli.execute(run, make_parser(), argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

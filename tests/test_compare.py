@@ -1,0 +1,60 @@
+"""process_data.compare: two evaluations, query by query."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from process_data import baselines, compare, mips
+from retrieval import layout
+from retrieval.formats import InputError
+
+
+def test_means_are_those_of_the_evaluations(
+    pipeline: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mips.run(pipeline, k=3)
+    pixels = baselines.run(pipeline, k=3)[0]
+    table = compare.run(pipeline, "pixels-test", "mips-test").set_index("metric")
+    record = layout.METRICS.load(pipeline)
+    for name in ("cmc@1", "map@R", "map", "minp"):
+        row = table.loc[name]
+        assert row["first"] == pytest.approx(pixels[name])
+        assert row["second"] == pytest.approx(record[name])
+        assert row["difference"] == pytest.approx(record[name] - pixels[name])
+        assert row["low"] <= row["difference"] <= row["high"]
+    assert "verdict" in capsys.readouterr().out
+
+
+def test_an_evaluation_equals_itself_by_name_and_by_path(pipeline: Path) -> None:
+    mips.run(pipeline, k=3)
+    path = layout.EVALUATION.at(pipeline, "evaluations/mips-test.json")
+    table = compare.run(pipeline, "mips-test", str(path))
+    assert (table["difference"] == 0).all()
+    assert (table["verdict"] == "no difference shown").all()
+    assert (table["p"] == 1).all()
+
+
+def test_a_better_ranking_is_called_better(pipeline: Path) -> None:
+    mips.run(pipeline, k=3)
+    record = layout.EVALUATION.load(pipeline, "evaluations/mips-test.json")
+    values = np.array(layout.EVALUATION_PER_QUERY.load(pipeline, "evaluations/mips-test.npy"))
+    values[:, 2:] += 0.1
+    layout.EVALUATION.save(pipeline, record, "evaluations/better-test.json")
+    layout.EVALUATION_PER_QUERY.save(pipeline, values, "evaluations/better-test.npy")
+    assert (
+        compare.run(pipeline, "mips-test", "better-test")["verdict"] == "better-test is better"
+    ).all()
+    assert (
+        compare.run(pipeline, "better-test", "mips-test")["verdict"] == "better-test is better"
+    ).all()
+
+
+def test_what_cannot_be_compared_is_refused(pipeline: Path) -> None:
+    mips.run(pipeline, k=3)
+    with pytest.raises(InputError, match=r"evaluations/nothing\.json is missing"):
+        compare.run(pipeline, "mips-test", "nothing")
+    values = np.array(layout.EVALUATION_PER_QUERY.load(pipeline, "evaluations/mips-test.npy"))
+    layout.EVALUATION_PER_QUERY.save(pipeline, values[1:], "evaluations/mips-test.npy")
+    with pytest.raises(InputError, match="does not fit"):
+        compare.run(pipeline, "mips-test", "mips-test")
