@@ -29,7 +29,6 @@ import torch
 from retrieval import (
     checkpoint,
     cli,
-    data_parallel,
     devices,
     distributed,
     gradient_cache,
@@ -162,7 +161,6 @@ def run(
             _warn_of_changes(content["options"], options)
         _freeze(model, chosen, origin, is_asked=bool(frozen_bn))
         put_on(model, place)
-        data_parallel.share_weights(model)
         dtype = devices.compute_dtype(place, precision)
         session = trainer.make(
             chosen,

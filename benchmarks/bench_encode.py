@@ -90,7 +90,7 @@ def methods(device: torch.device, batches: list[int], is_quick: bool) -> list[di
 
 
 def timed(
-    method: str, batch: int, folder: str, arch: str, device_name: str, seconds: float, threads: int
+    method: str, batch: int, folder: str, arch: str, device_name: str, seconds: float, n_thread: int
 ) -> dict[str, float]:
     """Return images/s of one variant for about so many seconds, and its largest difference."""
     device = devices.choose(device_name)
@@ -103,7 +103,7 @@ def timed(
             return _timed_ours(put_on(model, device), matrix, batch, method, seconds, expected)
         if method == CEILING:
             return _timed_resident(put_on(model, device), matrix, batch, seconds)
-        embed = _embed_of(method, model, device, Path(folder), threads, auto)
+        embed = _embed_of(method, model, device, Path(folder), n_thread, auto)
         difference = float(np.abs(embed(np.array(matrix[:4])) - expected).max())
         embed(np.array(matrix[:batch]))
         start, done = time.perf_counter(), 0
@@ -162,7 +162,8 @@ def _timed_ours(
         if time.perf_counter() - start >= seconds:
             break
     rate = done / (time.perf_counter() - start)
-    return {"rate": rate, "difference": float(np.abs(first[:4] - expected).max())}
+    n = min(len(first), len(expected))
+    return {"rate": rate, "difference": float(np.abs(first[:n] - expected[:n]).max())}
 
 
 def _timed_resident(
@@ -193,7 +194,7 @@ def measure(arch: str, args: argparse.Namespace, folder: Path) -> list[results.R
     differences: dict[str, float] = {}
 
     def once(variant: dict[str, Any]) -> float:
-        options = {**variant, **common, "seconds": args.seconds, "threads": args.threads}
+        options = {**variant, **common, "seconds": args.seconds, "n_thread": args.threads}
         answer, _ = processes.call(timed, args.threads, **options)
         differences[str(variant)] = answer["difference"]
         return answer["rate"]

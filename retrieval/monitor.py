@@ -93,9 +93,9 @@ class Progress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.catch_up()
-        self.bar.close()
+        with self.bar:  # closes it
+            if kind is None:
+                self.catch_up()
 
     def take(self, figures: Returning) -> None:
         """Take in the figures of a step, and show those of the step before."""

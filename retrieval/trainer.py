@@ -207,4 +207,6 @@ def make(
         grouping = (recipe.sampler, recipe.images_per_class)
         source = ClassBatches(data, recipe.batch_size, max_tuples, seed, *grouping)
     objective.to(model.mean.device)
+    for module in (model, objective):
+        data_parallel.share_weights(module)
     return Trainer(model, objective, source, recipe, micro_batch, dtype, seed)

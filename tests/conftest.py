@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 import build_image_db
 import train
@@ -12,6 +13,8 @@ from process_data import image_matrix, make_train_valid, mask_data, mips
 
 SIDE = 32
 MODELS, IMAGES, SURVEILLANCE = 6, 8, 3
+NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, NO_GPU])]
 
 
 @pytest.fixture(scope="session")

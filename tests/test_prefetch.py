@@ -8,18 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval.prefetch import RowReader, read_ahead
-
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.gpu,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-        ],
-    ),
-]
+from retrieval.prefetch import Returning, RowReader, read_ahead
+from tests.conftest import DEVICES
 
 
 def matrix_of(path: Path, n: int = 23) -> np.ndarray:
@@ -105,3 +95,10 @@ def test_an_error_of_the_thread_reaches_the_caller(tmp_path: Path) -> None:
     blocks = iter([np.array([0]), np.array([4])])
     with pytest.raises(IndexError, match="4 is out of bounds"):
         list(read_ahead(np.zeros((4, 3, 2, 2), np.uint8), blocks, torch.device("cpu")))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_results_return(device: str) -> None:
+    tensor = torch.arange(6.0, device=device).reshape(2, 3)
+    returning = Returning(tensor)
+    np.testing.assert_array_equal(returning.wait(), np.arange(6.0).reshape(2, 3))

@@ -10,7 +10,7 @@ import torch
 import build_image_db
 from retrieval import checkpoint, layout
 from retrieval.formats import InputError
-from tests.conftest import train_small
+from tests.conftest import NO_GPU, train_small
 
 
 def parts_of(path: Path) -> dict[str, Any]:
@@ -187,3 +187,25 @@ def test_embeddings_that_are_not_finite_are_refused(pipeline: Path, tmp_path: Pa
 def test_a_contradicting_arch_is_refused(pipeline: Path) -> None:
     with pytest.raises(InputError, match="holds a resnet18, not --arch=resnet50"):
         build_image_db.run(pipeline, pipeline / "para" / "model.ep0", arch="resnet50")
+
+
+@pytest.mark.gpu
+@NO_GPU
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_training_and_encoding_on_a_gpu(pipeline: Path, tmp_path: Path, is_compiled: bool) -> None:
+    options = {"epoch": 3, "batch_size": 16, "augmentation": "light", "compile": is_compiled}
+    path = train_small(pipeline, tmp_path, device="cuda", **options)
+    losses = [checkpoint.load(tmp_path / f"model.ep{n}")["metrics"]["loss"] for n in range(3)]
+    assert losses[-1] < losses[0]
+    build_image_db.run(pipeline, path, output="cpu.npy", device="cpu", precision="float32")
+    build_image_db.run(pipeline, path, output="gpu.npy", device="cuda", compile=is_compiled)
+    cpu, gpu = (np.load(pipeline / name) for name in ("cpu.npy", "gpu.npy"))
+    np.testing.assert_allclose(gpu, cpu, atol=0.05)
+
+
+def test_without_a_compiler_there_is_advice(
+    pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(InputError, match="--compile needs a C\\+\\+ compiler"):
+        train_small(pipeline, epoch=1, compile=True)

@@ -27,21 +27,24 @@ def train_together(data_dir: Path, save_path: Path, **options: Any) -> str:
     return result.stderr
 
 
-@pytest.mark.parametrize("loss", ["tuple", "proxy_anchor"])
-def test_two_processes_train_as_one_does(pipeline: Path, tmp_path: Path, loss: str) -> None:
+@pytest.mark.parametrize(("loss", "batch_size"), [("tuple", 24), ("proxy_anchor", 64)])
+def test_two_processes_train_as_one_does(
+    pipeline: Path, tmp_path: Path, loss: str, batch_size: int
+) -> None:
     """With chunks of one size, batch norm sees the same images, and all but rounding is equal."""
-    one = checkpoint.load(train_small(pipeline, tmp_path / "one", loss=loss, **SMALL))
-    said = train_together(pipeline, tmp_path / "two", loss=loss, **SMALL)
+    options = SMALL | {"loss": loss, "batch_size": batch_size}
+    one = checkpoint.load(train_small(pipeline, tmp_path / "one", **options))
+    said = train_together(pipeline, tmp_path / "two", **options)
     two = checkpoint.load(tmp_path / "two" / "model.ep1")
     assert said.count("model.ep1: loss") == 1
     assert sorted(os.listdir(tmp_path / "two")) == ["log.csv", "model.ep0", "model.ep1"]
     for name in ("loss", "positive", "negative"):
-        assert two["metrics"][name] == pytest.approx(one["metrics"][name], rel=2e-3)
+        assert two["metrics"][name] == pytest.approx(one["metrics"][name], rel=1e-4)
     assert two["objective"].keys() == one["objective"].keys()
     for key, value in one["state_dict"].items():
         if "running" not in key and "num_batches" not in key:
             scale = float(value.abs().max())
-            torch.testing.assert_close(two["state_dict"][key], value, rtol=0, atol=0.02 * scale)
+            torch.testing.assert_close(two["state_dict"][key], value, rtol=0, atol=1e-3 * scale)
 
 
 def test_one_process_goes_on_where_two_stopped(pipeline: Path, tmp_path: Path) -> None:
