@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval import search
+from retrieval import search, tiles
 from retrieval.formats import InputError
+from retrieval.ranks import relevant_ranks
 
 
 @settings(max_examples=100, deadline=None)
@@ -28,7 +29,7 @@ def test_against_the_oracle(
 
     masks = {"is_allowed": is_allowed, "batch_size": batch_size}
     ids, similarities = search.nearest(queries, gallery, k, **masks)
-    ranks = search.relevant_ranks(queries, labels, gallery, gallery_labels, **masks)
+    found = relevant_ranks(queries, labels, gallery, gallery_labels, **masks)
 
     for row, query in enumerate(queries):
         score = [float(query @ image) for image in gallery]
@@ -39,7 +40,7 @@ def test_against_the_oracle(
             padding
         )
         is_relevant = [gallery_labels[i] == labels[row] for i in order]
-        assert ranks[row].tolist() == [r + 1 for r, hit in enumerate(is_relevant) if hit]
+        assert found[row].tolist() == [r + 1 for r, hit in enumerate(is_relevant) if hit]
 
 
 def test_a_masked_image_never_outranks_a_negative_similarity() -> None:
@@ -54,8 +55,7 @@ def test_blocks_of_the_gallery_make_no_difference(monkeypatch: pytest.MonkeyPatc
     rng = np.random.default_rng(0)
     queries, gallery = rng.integers(-3, 4, (5, 4)), rng.integers(-3, 4, (50, 4))
     expected = search.nearest(queries.astype("f4"), gallery.astype("f4"), 7)
-    monkeypatch.setattr(search, "GALLERY_ROWS", 8)
-    monkeypatch.setattr(search, "SCORE_BYTES", 2 * 50 * 4)
+    monkeypatch.setitem(tiles.SHAPES, "cpu", (2, 8))
     found = search.nearest(queries.astype("f4"), gallery.astype("f4"), 7)
     np.testing.assert_array_equal(found, expected)
 
