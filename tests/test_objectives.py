@@ -1,0 +1,239 @@
+"""Losses, recipes, optimizers, batches and what is logged of them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+import train
+from retrieval import batches, monitor, objectives, optimization, recipes
+from retrieval.formats import InputError
+from retrieval.model import EmbeddingModel, ModelConfig
+from retrieval.training_data import TrainingData
+from retrieval.training_options import HELP, Recipe
+
+CLASS_LOSSES = (
+    "ce",
+    "norm_softmax",
+    "proxy_anchor",
+    "arcface",
+    "cosface",
+    "supcon",
+    "ms",
+    "triplet",
+    "ce+triplet",
+)
+
+
+def drawn_data(n_class: int = 6, per_class: int = 5) -> TrainingData:
+    """Return data without images: every class has one validation query."""
+    labels = np.repeat(np.arange(n_class) * 10, per_class)
+    rows = np.arange(len(labels))
+    is_query = rows % per_class == 0
+    pairs = [(a, b) for a in rows for b in rows if a < b and labels[a] == labels[b]]
+    known = [pair for pair in pairs if not is_query[list(pair)].any()]
+    rng = np.random.default_rng(0)
+    negatives = [rng.choice(rows[~is_query & (labels != labels[a])], 4) for a, _ in known]
+    tuples = np.column_stack([np.array(known), np.array(negatives)])
+    queries = np.column_stack([rows[is_query], labels[is_query]])
+    valid = np.column_stack([rows[is_query], rows[is_query] + 1, np.ones(n_class, int)])
+    gallery = rows[~is_query]
+    empty = np.empty(0, np.int64)
+    images = np.zeros((len(labels), 3, 1, 1), np.uint8)
+    both = (tuples, tuples[:, [1, 0, 2, 3, 4, 5]])
+    return TrainingData(images, both, valid, queries, labels, gallery, gallery, empty)
+
+
+@pytest.mark.parametrize("loss", ["tuple", *CLASS_LOSSES])
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_each_loss_falls_and_separates_the_classes(loss: str) -> None:
+    torch.manual_seed(0)
+    labels = torch.arange(4).repeat_interleave(4)
+    points = F.normalize(torch.randn(4, 8), dim=1)[labels] + 0.8 * torch.randn(16, 8)
+    tuples = torch.tensor([[i, (i // 4) * 4 + (i + 1) % 4, (i + 4) % 16] for i in range(16)])
+    recipe = Recipe("test", loss=loss)  # type: ignore[arg-type]
+    objective = objectives.make(recipe, dim=8, n_class=4)
+    features = points.clone().requires_grad_()
+    optimizer = torch.optim.Adam([features, *objective.parameters()], 0.05)
+    losses = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        value = objective(features, labels, tuples)
+        value.backward()
+        optimizer.step()
+        losses.append(value.item())
+    assert losses[-1] < 0.9 * losses[0]
+    before = np.subtract(*monitor.mean_similarities(points, labels))
+    after = np.subtract(*monitor.mean_similarities(features, labels))
+    assert after > before + 0.2
+
+
+def test_cross_entropy_with_a_neck_before_the_classifier_by_hand() -> None:
+    torch.manual_seed(1)
+    features, labels = torch.randn(5, 3), torch.tensor([0, 1, 1, 0, 1])
+    objective = objectives.CrossEntropy(3, 2, smoothing=0.2, neck="before").train()
+    centered = (features - features.mean(0)) / (features.var(0, unbiased=False) + 1e-5).sqrt()
+    logs = torch.log_softmax(centered @ objective.classifier.weight.T, dim=1)
+    target = torch.nn.functional.one_hot(labels, 2) * 0.8 + 0.1
+    expected = -(target * logs).sum(1).mean()
+    torch.testing.assert_close(objective(features, labels, None), expected)
+
+
+def test_the_tuple_loss_needs_tuples() -> None:
+    with pytest.raises(ValueError, match="needs batches of tuples"):
+        objectives.make(Recipe("test"), 4, 2)(torch.randn(2, 4), torch.tensor([0, 1]), None)
+
+
+def test_every_recipe_resolves_and_every_option_has_a_flag_and_overrides() -> None:
+    parser = train.make_parser()
+    flags = {action.dest: action for action in parser._actions}
+    assert set(HELP) <= set(flags)
+    assert set(HELP) == set(Recipe("").options())
+    for name, recipe in recipes.RECIPES.items():
+        assert recipes.resolve(name, {}) == recipe
+        assert recipe.source
+        assert recipes.resolve(name, {"lr": 0.5, "clip": 0.0}) == replace(recipe, lr=0.5, clip=0.0)
+    given = vars(parser.parse_args(["--dpath=x", "--save_path=y", "--recipe=ce", "--lr=0.2"]))
+    assert recipes.resolve(given["recipe"], given) == replace(recipes.RECIPES["ce"], lr=0.2)
+
+
+def test_a_continued_run_keeps_its_options() -> None:
+    before = recipes.resolve("ce", {"lr": 0.2}).options()
+    assert recipes.resolve(None, {}, before).options() == before
+    assert recipes.resolve(None, {"epoch": 7}, before).options() == before | {"epoch": 7}
+    assert recipes.resolve("ce", {}, before) == recipes.RECIPES["ce"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": "no"}, "--loss must be one of tuple, ce"),
+        ({"neck": "before"}, "needs --loss=ce"),
+        ({"warmup": 1.0}, "--warmup must be at least 0 and below 1"),
+        ({"sampler": "pk", "images_per_class": 65}, "at most --batch_size"),
+    ],
+)
+def test_options_that_make_no_sense(options: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        recipes.resolve("original", options)
+
+
+def test_learning_rates_over_time() -> None:
+    cosine = Recipe("", schedule="cosine", warmup=0.2, epoch=10)
+    found = [optimization.lr_factor(cosine, done) for done in (0, 1, 2, 6, 10)]
+    assert found == pytest.approx([0.1, 0.55, 1, 0.5, 0])
+    steps = Recipe("", lr_shrink=0.5, shrink_every=2, epoch=6)
+    assert [optimization.lr_factor(steps, d) for d in (0, 1.9, 2, 4)] == [1, 1, 0.5, 0.25]
+
+
+def test_groups_of_the_optimizer() -> None:
+    recipe = Recipe(
+        "", optimizer="sgd", lr=0.1, head_lr=2, proxy_lr=3, weight_decay=0.01, frozen_epochs=1
+    )
+    model = EmbeddingModel(ModelConfig("resnet18", 8, 32))
+    model.freeze_norms()
+    objective = objectives.CrossEntropy(8, 3, 0.0, "none")
+    optimizer = optimization.make_optimizer(recipe, model, objective)
+    found = [(g["base_lr"], g["weight_decay"], len(g["params"])) for g in optimizer.param_groups]
+    # 20 convolutions; the projection; the bias of the projection and the p of GeM; a classifier.
+    assert found == [
+        (0.1, 0.01, 20),
+        (0.2, 0.01, 1),
+        (0.2, 0.0, 2),
+        (pytest.approx(0.3), 0.01, 1),
+    ]
+    optimization.set_rates(optimizer, recipe, 0.5)
+    assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([0, 0.2, 0.2, 0.3])
+    optimization.set_rates(optimizer, recipe, 1.0)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.09)
+
+
+def test_the_moving_average_by_hand() -> None:
+    model = EmbeddingModel(ModelConfig("resnet18", 4, 32))
+    average = optimization.MovingAverage(model, 0.15)
+    start = model.projection.bias.detach().clone()
+    with torch.no_grad():
+        model.projection.bias += 1
+    average.follow(model)  # 1/10 of the old weights is kept at first
+    torch.testing.assert_close(average.model.projection.bias, start + 0.9)
+    average.follow(model)  # then 0.15 of them: less than 2/11
+    torch.testing.assert_close(average.model.projection.bias, start + 1 - 0.1 * 0.15)
+
+
+@pytest.mark.parametrize("sampler", ["random", "pk"])
+def test_an_epoch_of_classes_has_each_image_once(sampler: str) -> None:
+    data = drawn_data(7, 6)
+    source = batches.ClassBatches(data, 8, 0, 3, sampler, 4)  # type: ignore[arg-type]
+    epoch = source.epoch(2)
+    rows = np.concatenate([batch.rows for batch in epoch])
+    np.testing.assert_array_equal(np.sort(rows), data.rows)
+    for step, batch in enumerate(epoch):
+        np.testing.assert_array_equal(batch.labels * 10, data.labels[batch.rows])
+        np.testing.assert_array_equal(source.epoch(2)[step].rows, batch.rows)
+        if sampler == "pk":  # 5 images a class: groups of 4 and of 1
+            assert len(batch.rows) <= 8
+            assert np.bincount(batch.labels).max() in (1, 4, 5)
+    others = np.concatenate([batch.rows for batch in source.epoch(3)])
+    assert not np.array_equal(rows, others)
+    assert sum(len(b.rows) for b in batches.ClassBatches(data, 8, 10, 3).epoch(0)) == 10
+
+
+def test_an_epoch_of_tuples_has_each_once_and_alternates() -> None:
+    data = drawn_data()
+    source = batches.TupleBatches(data, 4, 0, 3)
+    for number in (0, 1):
+        found = [tuple(batch.rows[t]) for batch in source.epoch(number) for t in batch.tuples]  # type: ignore[union-attr]
+        assert sorted(found) == sorted(map(tuple, data.tuples[number]))
+    fewer = batches.TupleBatches(data, 4, 6, 3).epoch(0)
+    assert [batch.count for batch in fewer] == [4, 2]
+    with pytest.raises(IndexError):
+        fewer[2]
+
+
+@pytest.mark.parametrize("amount", [0.34, 2])
+def test_held_out_classes_are_never_seen(amount: float) -> None:
+    data = drawn_data()
+    known = data.hold_out(amount, seed=5)
+    out = np.unique(data.labels[known.holdout])
+    assert len(out) == 2
+    np.testing.assert_array_equal(known.holdout, np.flatnonzero(np.isin(data.labels, out)))
+    sources = (batches.TupleBatches(known, 4, 0, 1), batches.ClassBatches(known, 4, 0, 1))
+    for source in sources:
+        for number in range(4):
+            for batch in source.epoch(number):
+                assert not np.isin(data.labels[batch.rows], out).any()
+                assert batch.labels.max() < 4
+    for batch in sources[0].epoch(0):
+        labels = data.labels[batch.rows[batch.tuples]]
+        assert (labels[:, 0] == labels[:, 1]).all()
+        assert (labels[:, 2:] != labels[:, :1]).all()
+    for images in (known.queries[:, 0], known.gallery, known.pairs[:, :2].ravel(), known.rows):
+        assert not np.isin(data.labels[images], out).any()
+    assert not np.array_equal(data.hold_out(2, 6).holdout, data.hold_out(2, 5).holdout)
+    for bad in (5, 0.01):
+        with pytest.raises(InputError, match="at least one must be held out and two left"):
+            data.hold_out(bad, 0)
+
+
+def test_similarities_and_guards(caplog: pytest.LogCaptureFixture) -> None:
+    labels = torch.tensor([0, 0, 1])
+    features = torch.tensor([[3.0, 0.0], [0.6, 0.8], [0.0, 2.0]])
+    assert monitor.mean_similarities(features, labels) == pytest.approx((0.6, 0.4))
+    good = monitor.Monitor(0)
+    for _ in range(monitor.WINDOW):
+        good.note(1.0, features, labels)
+    assert not caplog.records
+    assert good.means() == pytest.approx({"loss": 1, "positive": 0.6, "negative": 0.4})
+    collapsed = monitor.Monitor(0)
+    for _ in range(monitor.WINDOW + 5):
+        collapsed.note(1.0, torch.ones(3, 2), labels)
+    assert [record.message[:32] for record in caplog.records] == [
+        "The embeddings have collapsed: i"
+    ]
+    alone = monitor.Monitor(0)
+    alone.note(1.0, features[1:], labels[1:])
+    assert np.isnan(alone.means()["positive"])
+    with pytest.raises(InputError, match="the loss is inf at step 2 of epoch 0"):
+        alone.note(float("inf"), features, labels)
