@@ -11,7 +11,7 @@ BENCH = demo/bench
 # Where other programs keep a core busy, threads that spin while they wait make all of them wait.
 export OMP_WAIT_POLICY = passive
 
-.PHONY: demo test lint bench constraints
+.PHONY: demo test lint bench bench-gpu constraints
 .DEFAULT_GOAL := test
 
 # The marker is written last, so that an interrupted install is taken up again.
@@ -58,6 +58,10 @@ bench: .venv
 	$(PY) -m benchmarks.profile_stages --size=400 --steps=5 --samples=$(BENCH)
 	$(PY) -m benchmarks.bench_accuracy --models=6 --photos=28 --seeds=1 --samples=$(BENCH)/accuracy --common="--arch=resnet18 --weights=none --dim=128 --batch_size=16 --epoch=1 --lr=0.0003 --max_tuples=320"
 	$(PY) -m benchmarks.bench_lopq --parts accuracy --n_query=200 --seeds=1 --bytes 8 --cells 16 --settings disjoint --opq_rounds=5 --output=$(BENCH)/lopq
+
+# Every test and benchmark that needs a GPU, in eight minutes; says so where there is none.
+bench-gpu: .venv
+	$(PY) -m benchmarks.bench_gpu
 
 test: .venv
 	$(PY) -m pytest

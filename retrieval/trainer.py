@@ -1,6 +1,6 @@
 """Training: one step, one epoch, and all that changes with them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -101,21 +101,26 @@ class Trainer:
         Raises:
             InputError: The loss is no longer finite.
         """
-        steps = self.source.epoch(epoch)
-        first = len(done)
-        batches = (steps[step] for step in range(first, len(steps)))
-        kind = self.recipe.augmentation
-        inputs = step_inputs(images, batches, kind, self.device, (self.seed, epoch), first)
         self.model.train()
         self.objective.train()
-        with Progress(Monitor(epoch, list(done)), len(steps), show_batch) as shown:
-            for step, given in enumerate(inputs, first):
-                seed_torch([self.seed, epoch, step, MODEL, distributed.rank()])
-                shown.take(self.step(given, epoch + step / len(steps)))
+        count = len(self.source.epoch(epoch))
+        with Progress(Monitor(epoch, list(done)), count, show_batch) as shown:
+            for step, given in enumerate(self.inputs(images, epoch, len(done)), len(done)):
+                shown.take(self.step(given, epoch + step / count))
                 if keeper is not None and keeper.is_due():
                     shown.catch_up()
                     keeper.keep(epoch, shown.monitor.rows)
         return shown.monitor.means()
+
+    def inputs(self, images: np.ndarray, epoch: int, first: int = 0) -> Iterator[StepInput]:
+        """Yield what each step of an epoch needs, from a first one on, in time for it."""
+        steps = self.source.epoch(epoch)
+        batches = (steps[step] for step in range(first, len(steps)))
+        kind = self.recipe.augmentation
+        given = step_inputs(images, batches, kind, self.device, (self.seed, epoch), first)
+        for step, one in enumerate(given, first):
+            seed_torch([self.seed, epoch, step, MODEL, distributed.rank()])
+            yield one
 
     def step(self, given: StepInput, done: float) -> Returning:
         """Take one optimizer step.

@@ -4,8 +4,9 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,10 +14,13 @@ import pytest
 
 from benchmarks import (
     bench_accuracy,
+    bench_encode,
+    bench_gpu,
     bench_image_matrix,
     bench_index,
     bench_mips,
     bench_pipeline,
+    bench_training_speed,
     extrapolate,
     growth_plot,
     harness,
@@ -103,6 +107,47 @@ def test_accuracy(tmp_path: Path) -> None:
     bench_accuracy.run(args)
     table = results.latest(tmp_path, "accuracy_table")
     assert {"default", "original's objective", "raw pixels"} <= set(table["method"])
+
+
+@pytest.fixture
+def calls_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Call functions in this process, which saves starting an interpreter for each."""
+
+    def call(function: Callable[..., Any], threads: int, **arguments: Any) -> tuple[Any, None]:
+        return function(**arguments), None
+
+    monkeypatch.setattr(processes, "call", call)
+
+
+@pytest.mark.usefixtures("calls_here")
+def test_encode(tmp_path: Path) -> None:
+    small = "--quick --networks resnet18 --side=32 --batches 2 --images=4 --seconds=0.01"
+    tiny(bench_encode, tmp_path, f"{small} --threads=1")
+    table = results.latest(tmp_path, "encode").set_index("method")
+    assert {bench_encode.NAIVE, bench_encode.OURS, "torch folded"} <= set(table.index)
+    assert (table["images_per_s"] > 0).all()
+    assert table.loc[bench_encode.NAIVE, "times_naive"] == 1
+    is_float = ~table.index.str.contains("bfloat16")
+    assert (table["largest_difference"][is_float] < 0.05).all()
+
+
+@pytest.mark.usefixtures("calls_here")
+def test_training_speed(tmp_path: Path) -> None:
+    tiny(
+        bench_training_speed, tmp_path, "--sides 32 --batch=4 --images=8 --seconds=0.01 --repeats=1"
+    )
+    table = results.latest(tmp_path, "training_speed").set_index("method")
+    assert set(table.index) == {bench_training_speed.OURS, bench_training_speed.CEILING}
+    assert (table["images_per_s"] > 0).all()
+
+
+def test_without_a_gpu_nothing_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    tiny(bench_gpu, tmp_path, "")
+    assert "Not measured" in capsys.readouterr().out
+    assert "Not measured" in (tmp_path / "gpu.md").read_text()
 
 
 def test_profiles(tmp_path: Path, tree: Path) -> None:

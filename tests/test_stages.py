@@ -86,7 +86,7 @@ def test_a_missing_folder_is_one_line_and_exit_1(
         pytest.skip("it makes the folder")
     module = importlib.import_module(name)
     argv = [f"--dpath={tmp_path / 'no where'}"]
-    if name in ("train", "build_image_db", "process_data.adapt"):
+    if name in ("train", "build_image_db", "process_data.adapt", "process_data.export_onnx"):
         argv.append(f"--save_path={tmp_path / 'no where'}")
     assert module.main(argv) == 1
     lines = capsys.readouterr().err.strip().splitlines()

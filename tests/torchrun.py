@@ -23,7 +23,7 @@ def run(*arguments: str, processes: int = 2) -> subprocess.CompletedProcess[str]
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=900,
     )
 
 

@@ -1,0 +1,253 @@
+"""Encoding: images/s of each memory format, precision and batch size, of ours, and of others.
+
+Writes  encode.csv in --output
+
+    python -m benchmarks.bench_encode
+    python -m benchmarks.bench_encode --quick
+
+The naive loop is the original's: float32, contiguous, read, embed and fetch one batch after the
+other. OpenVINO and ONNX Runtime run what process_data.export_onnx writes.
+"""
+
+import argparse
+import copy
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.fx.experimental.optimization import fuse
+
+from benchmarks import harness, networks, processes, results
+from benchmarks.harness import by_turns, median, spread
+from retrieval import devices, onnx
+from retrieval.encode import embedding_blocks
+from retrieval.model import EmbeddingModel, compile_trunk, put_on
+
+NAIVE, OURS, CEILING, PEAK = "naive loop", "ours", "resident batch", "matmul peak"
+Embed = Callable[[np.ndarray], np.ndarray]
+
+
+def embed_with(
+    model: EmbeddingModel,
+    device: torch.device,
+    memory_format: torch.memory_format,
+    dtype: torch.dtype,
+) -> Embed:
+    """Return a plain loop body: to the device, normalize, embed, fetch."""
+    model = model.to(device).to(memory_format=memory_format)
+
+    def embed(images: np.ndarray) -> np.ndarray:
+        pixels = torch.from_numpy(images).to(device).float() / 255
+        pixels = ((pixels - model.mean) / model.std).contiguous(memory_format=memory_format)
+        with devices.autocast(device, dtype):
+            features = model.trunk(pixels)
+        pooled = model.projection(model.pool(features.float()))
+        return torch.nn.functional.normalize(pooled).cpu().numpy()
+
+    return embed
+
+
+def of_openvino(path: Path, threads: int) -> Embed:
+    core = import_module("openvino").Core()
+    core.set_property("CPU", {"INFERENCE_NUM_THREADS": threads})
+    compiled = core.compile_model(str(path), "CPU")
+    return lambda images: next(iter(compiled(images).values()))
+
+
+def of_onnxruntime(path: Path, threads: int) -> Embed:
+    ort = import_module("onnxruntime")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(None, {"images": images})[0]
+
+
+def methods(device: torch.device, batches: list[int], is_quick: bool) -> list[dict[str, Any]]:
+    """Return the variants, each as what ``timed`` takes."""
+    largest = max(batches)
+    found = [{"method": NAIVE, "batch": largest}, {"method": OURS, "batch": largest}]
+    for batch in batches:
+        for layout in ("contiguous", "channels_last"):
+            for precision in ("float32", "bfloat16"):
+                found.append({"method": f"torch {layout} {precision}", "batch": batch})
+        found.append({"method": "torch folded", "batch": batch})
+        if device.type == "cpu":
+            runtimes = [name for name in ("openvino", "onnxruntime") if find_spec(name)]
+            found += [{"method": name, "batch": batch} for name in runtimes]
+    if device.type == "cuda":
+        found.append({"method": CEILING, "batch": largest})
+    if not is_quick and shutil.which("g++"):
+        found.append({"method": f"{OURS}, compiled", "batch": largest})
+    return found
+
+
+def timed(
+    method: str, batch: int, folder: str, arch: str, device_name: str, seconds: float, threads: int
+) -> dict[str, float]:
+    """Return images/s of one variant for about so many seconds, and its largest difference."""
+    device = devices.choose(device_name)
+    matrix = np.load(Path(folder) / "images.npy", mmap_mode="r")
+    model = networks.make_model(arch, matrix.shape[-1]).eval()
+    auto = devices.compute_dtype(device, "auto")
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(matrix[:4].copy())).numpy()
+        if method.startswith(OURS):
+            return _timed_ours(put_on(model, device), matrix, batch, method, seconds, expected)
+        if method == CEILING:
+            return _timed_resident(put_on(model, device), matrix, batch, seconds)
+        embed = _embed_of(method, model, device, Path(folder), threads, auto)
+        difference = float(np.abs(embed(np.array(matrix[:4])) - expected).max())
+        embed(np.array(matrix[:batch]))
+        start, done = time.perf_counter(), 0
+        while not done or time.perf_counter() - start < seconds:
+            first = done % max(1, len(matrix) - batch + 1)
+            images = np.array(matrix[first : first + batch])
+            embed(images)
+            done += len(images)
+        return {"rate": done / (time.perf_counter() - start), "difference": difference}
+
+
+def _embed_of(
+    method: str,
+    model: EmbeddingModel,
+    device: torch.device,
+    folder: Path,
+    threads: int,
+    auto: torch.dtype,
+) -> Embed:
+    formats = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+    if method in ("openvino", "onnxruntime"):
+        runtime = of_openvino if method == "openvino" else of_onnxruntime
+        return runtime(folder / "model.onnx", threads)
+    if method == NAIVE:
+        return embed_with(model, device, torch.contiguous_format, torch.float32)
+    if method == "torch folded":
+        folded = copy.deepcopy(model)
+        folded.trunk = fuse(folded.trunk.eval())
+        return embed_with(folded, device, torch.channels_last, auto)
+    _, layout, precision = method.split()
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    return embed_with(model, device, formats[layout], dtype)
+
+
+def _timed_ours(
+    model: EmbeddingModel,
+    matrix: np.ndarray,
+    batch: int,
+    method: str,
+    seconds: float,
+    expected: np.ndarray,
+) -> dict[str, float]:
+    device = model.mean.device
+    if method != OURS:
+        compile_trunk(model)
+    dtype = devices.compute_dtype(device, "auto")
+
+    def blocks(count: int) -> Any:
+        rows = np.arange(count) % len(matrix)
+        return embedding_blocks(model, matrix, rows, batch, dtype, method)
+
+    (_, first) = next(blocks(2 * batch))
+    start, done = time.perf_counter(), 0
+    for _, embeddings in blocks(1 << 24):
+        done += len(embeddings)
+        if time.perf_counter() - start >= seconds:
+            break
+    rate = done / (time.perf_counter() - start)
+    return {"rate": rate, "difference": float(np.abs(first[:4] - expected).max())}
+
+
+def _timed_resident(
+    model: EmbeddingModel, matrix: np.ndarray, batch: int, seconds: float
+) -> dict[str, float]:
+    device = model.mean.device
+    images = torch.from_numpy(matrix[:batch].copy()).to(device)
+    dtype = devices.compute_dtype(device, "auto")
+    with devices.autocast(device, dtype):
+        model(images)
+        networks.wait_for(device)
+        start, done = time.perf_counter(), 0
+        while not done or time.perf_counter() - start < seconds:
+            for _ in range(10):
+                model(images)
+            networks.wait_for(device)
+            done += 10 * len(images)
+    return {"rate": done / (time.perf_counter() - start), "difference": 0.0}
+
+
+def measure(arch: str, args: argparse.Namespace, folder: Path) -> list[results.Row]:
+    """Measure all variants of one network, in turn, each in a process of its own."""
+    device = devices.choose(args.device)
+    variants = methods(device, args.batches, args.quick)
+    if any(variant["method"] in ("openvino", "onnxruntime") for variant in variants):
+        onnx.export(networks.make_model(arch, args.side).eval(), folder / "model.onnx")
+    common = {"folder": str(folder), "arch": arch, "device_name": args.device}
+    differences: dict[str, float] = {}
+
+    def once(variant: dict[str, Any]) -> float:
+        options = {**variant, **common, "seconds": args.seconds, "threads": args.threads}
+        answer, _ = processes.call(timed, args.threads, **options)
+        differences[str(variant)] = answer["difference"]
+        return answer["rate"]
+
+    calls = {str(variant): partial(once, variant) for variant in variants}
+    rates = by_turns(calls, args.repeats, warm_up=0)
+    naive = median(rates[str(variants[0])])
+    flops = networks.flops_per_image(networks.make_model(arch, args.side), args.side, False)
+    peak = networks.matmul_flops(device, devices.compute_dtype(device, "auto"))
+    return [
+        {
+            "device": networks.device_name(device, harness.processor()),
+            "network": arch,
+            "side_px": args.side,
+            **variant,
+            "images_per_s": median(rates[str(variant)]),
+            "spread_%": spread(rates[str(variant)]),
+            "times_naive": median(rates[str(variant)]) / naive,
+            "share_of_matmul_peak": median(rates[str(variant)]) * flops / peak,
+            "largest_difference": differences[str(variant)],
+        }
+        for variant in variants
+    ]
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure, and publish the table."""
+    if args.quick:
+        args.networks, args.repeats, args.seconds = args.networks[:1], 1, min(args.seconds, 1.0)
+    record = results.Run("encode", args, args.output)
+    rows: list[results.Row] = []
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        networks.write_images(Path(folder) / "images.npy", args.images, args.side)
+        for arch in args.networks:
+            rows += measure(arch, args, Path(folder))
+    record.publish(args.name, rows)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    add = parser.add_argument
+    add("--networks", nargs="+", default=["resnet18", "resnet50"], help="trunks")
+    add("--side", type=int, default=224, help="of the images, in pixels")
+    add("--batches", type=int, nargs="+", default=[8, 16, 64], help="images at once")
+    add("--images", type=int, default=512, help="images in the file")
+    add("--seconds", type=float, default=10.0, help="of each measurement")
+    add("--repeats", type=int, default=3, help="measurements of each variant")
+    add("--device", default="cpu", help="cpu, cuda or cuda:n")
+    add("--quick", action="store_true", help="the first network, one second for each variant")
+    add("--name", default="encode", help="of the csv file")
+    add("--folder", type=Path, help="where the images are for the time being")
+    results.add_arguments(parser)
+    return parser
+
+
+if __name__ == "__main__":
+    run(make_parser().parse_args())

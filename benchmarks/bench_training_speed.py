@@ -1,0 +1,153 @@
+"""Training steps: images/s of ours beside the same network on a batch that never moves.
+
+Writes  training_speed.csv in --output
+
+    python -m benchmarks.bench_training_speed
+    python -m benchmarks.bench_training_speed --device=cuda --networks resnet50 --sides 224
+
+Ours: random rows of a memory-mapped file, read ahead, moved, augmented, normalized, one optimizer
+step each. The ceiling takes the same optimizer steps with the same loss on one batch that lies on
+the device; the share of the matmul peak counts the operations of the network alone.
+"""
+
+import argparse
+import itertools
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import harness, networks, processes, results
+from benchmarks.harness import by_turns, median, spread
+from retrieval import devices, objectives
+from retrieval.batches import Batch, Steps
+from retrieval.model import compile_trunk, put_on
+from retrieval.trainer import Trainer
+from retrieval.training_options import Recipe
+
+OURS, COMPILED, CEILING = "ours", "ours, compiled", "resident batch"
+N_CLASS = 64
+WARM_UP = {"cpu": 1, "cuda": 5}  # steps that do not count
+
+
+class RandomBatches:
+    """Steps of random images, as with a loss over classes."""
+
+    unit = "image"
+
+    def __init__(self, n_image: int, batch: int) -> None:
+        self.n_image, self.batch = n_image, batch
+
+    def epoch(self, number: int) -> Steps:
+        def make(step: int) -> Batch:
+            rng = np.random.default_rng([number, step])
+            rows = np.sort(rng.choice(self.n_image, self.batch, replace=False))
+            return Batch(rows, rows % N_CLASS, None, self.batch)
+
+        return Steps(1 << 20, make)
+
+
+def make_trainer(
+    arch: str, side: int, n_image: int, batch: int, device: torch.device, is_compiled: bool
+) -> Trainer:
+    """Return a trainer as train.py makes it, with cross entropy."""
+    recipe = Recipe("benchmark", arch=arch, loss="ce", batch_size=batch, augmentation="light")
+    model = put_on(networks.make_model(arch, side), device)
+    if is_compiled:
+        compile_trunk(model)
+    objective = objectives.make(recipe, model.config.dim, N_CLASS).to(device)
+    dtype = devices.compute_dtype(device, "auto")
+    source = RandomBatches(n_image, batch)
+    return Trainer(model, objective, source, recipe, batch, dtype, seed=7)
+
+
+def timed(
+    method: str, folder: str, arch: str, side: int, batch: int, device_name: str, seconds: float
+) -> float:
+    """Return the images/s of training steps, for about so many seconds after a few steps."""
+    device = devices.choose(device_name)
+    matrix = np.load(Path(folder) / f"{side}.npy", mmap_mode="r")
+    trainer = make_trainer(arch, side, len(matrix), batch, device, method == COMPILED)
+    trainer.model.train()
+    given = trainer.inputs(matrix, epoch=0)
+    if method == CEILING:
+        given = itertools.repeat(next(given))
+    for one in itertools.islice(given, WARM_UP[device.type]):
+        trainer.step(one, done=0.0).wait()
+    networks.wait_for(device)
+    start, count, before = time.perf_counter(), 0, None
+    while time.perf_counter() - start < seconds:
+        figures = trainer.step(next(given), done=0.0)
+        if before is not None:
+            before.wait()  # as in training: at most one step behind
+        before, count = figures, count + 1
+    networks.wait_for(device)
+    return count * batch / (time.perf_counter() - start)
+
+
+def measure(arch: str, side: int, args: argparse.Namespace, folder: Path) -> list[results.Row]:
+    """Measure one network at one size, ours and the ceiling by turns."""
+    device = devices.choose(args.device)
+    names = [OURS, CEILING, *([COMPILED] if args.compile else [])]
+    common: dict[str, Any] = {"folder": str(folder), "arch": arch, "side": side}
+    common |= {"batch": args.batch, "device_name": args.device, "seconds": args.seconds}
+
+    def once(method: str) -> float:
+        return processes.call(timed, args.threads, method=method, **common)[0]
+
+    rates = by_turns({name: partial(once, name) for name in names}, args.repeats, warm_up=0)
+    flops = networks.flops_per_image(networks.make_model(arch, side), side, True)
+    dtype = devices.compute_dtype(device, "auto")
+    peak = networks.matmul_flops(device, dtype)
+    return [
+        {
+            "device": networks.device_name(device, harness.processor()),
+            "network": arch,
+            "side_px": side,
+            "batch": args.batch,
+            "precision": str(dtype).removeprefix("torch."),
+            "method": name,
+            "images_per_s": median(rates[name]),
+            "spread_%": spread(rates[name]),
+            "share_of_ceiling": median(rates[name]) / median(rates[CEILING]),
+            "share_of_matmul_peak": median(rates[name]) * flops / peak,
+        }
+        for name in names
+    ]
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure, and publish the table."""
+    record = results.Run("training_speed", args, args.output)
+    rows: list[results.Row] = []
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        for side in args.sides:
+            networks.write_images(Path(folder) / f"{side}.npy", args.images, side)
+            for arch in args.networks:
+                rows += measure(arch, side, args, Path(folder))
+    record.publish(args.name, rows)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    add = parser.add_argument
+    add("--networks", nargs="+", default=["resnet18"], help="trunks")
+    add("--sides", type=int, nargs="+", default=[64, 224], help="of the images, in pixels")
+    add("--batch", type=int, default=64, help="images in a step")
+    add("--images", type=int, default=2048, help="images in the file")
+    add("--seconds", type=float, default=10.0, help="of each measurement")
+    add("--repeats", type=int, default=3, help="measurements of each")
+    add("--device", default="cpu", help="cpu, cuda or cuda:n")
+    add("--compile", action="store_true", help="measure the compiled network too")
+    add("--name", default="training_speed", help="of the csv file")
+    add("--folder", type=Path, help="where the images are for the time being")
+    results.add_arguments(parser)
+    return parser
+
+
+if __name__ == "__main__":
+    run(make_parser().parse_args())
