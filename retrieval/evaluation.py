@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from retrieval import layout, metrics, search
+from retrieval import layout, metrics, ranks, search
 from retrieval.formats import InputError
 from retrieval.task import Task
 
@@ -75,7 +75,7 @@ def search_exactly(
         batch_size=batch_size,
         device=device,
     )
-    ranks = search.relevant_ranks(
+    relevant = ranks.relevant_ranks(
         task.queries,
         task.query_labels,
         task.gallery,
@@ -84,7 +84,7 @@ def search_exactly(
         batch_size=batch_size,
         device=device,
     )
-    whole = float(metrics.average_precision(ranks).mean())
+    whole = float(metrics.average_precision(relevant).mean())
     return ids, similarities, measure(task, ids, k) | {"map": whole}
 
 
