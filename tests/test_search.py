@@ -1,7 +1,10 @@
 """Exact search against a slow, obvious one; small integers make ties and float sums exact."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -51,7 +54,22 @@ def test_a_masked_image_never_outranks_a_negative_similarity() -> None:
     assert similarities.tolist() == [[-1, -np.inf]]
 
 
-def test_blocks_of_the_gallery_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+def both(
+    queries: np.ndarray, gallery: np.ndarray, **options: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return ids, similarities, and the ranks of all images with an even Index, as one array."""
+    is_even = np.arange(len(gallery)) % 2 == 0
+    ids, similarities = search.nearest(queries, gallery, 7, **options)
+    ranks = relevant_ranks(queries, np.ones(len(queries), int), gallery, is_even, **options)
+    return ids, similarities, np.array(ranks)
+
+
+@pytest.mark.parametrize("shape", [(2, 8), (5, 3), (16, 64), (1024, 4096)])
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+@pytest.mark.parametrize("values", [2, 4])
+def test_tiles_and_batches_make_no_difference(
+    shape: tuple[int, int], batch_size: int, values: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(0)
     queries, gallery = rng.integers(-3, 4, (5, 4)), rng.integers(-3, 4, (50, 4))
     expected = search.nearest(queries.astype("f4"), gallery.astype("f4"), 7)
