@@ -126,5 +126,5 @@ def _sorted_rows(scores: torch.Tensor) -> torch.Tensor:
     # holding the interpreter's lock.
     n_thread = torch.get_num_threads()
     with ThreadPoolExecutor(n_thread) as pool:
-        parts = pool.map(lambda part: np.sort(part, axis=1), np.array_split(scores, n_thread))
-        return torch.from_numpy(np.concatenate(list(parts)))
+        parts = np.array_split(scores.numpy(), n_thread)
+        return torch.from_numpy(np.concatenate(list(pool.map(np.sort, parts))))

@@ -71,11 +71,68 @@ def test_tiles_and_batches_make_no_difference(
     shape: tuple[int, int], batch_size: int, values: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(0)
-    queries, gallery = rng.integers(-3, 4, (5, 4)), rng.integers(-3, 4, (50, 4))
-    expected = search.nearest(queries.astype("f4"), gallery.astype("f4"), 7)
+    queries, gallery = rng.integers(0, values, (9, 4)), rng.integers(-1, values, (203, 4))
+    scores = queries @ gallery.T  # whole numbers, many of them level
+    order = np.argsort(-scores, axis=1, kind="stable")
+    monkeypatch.setitem(tiles.SHAPES, "cpu", shape)
+    ids, similarities, ranks = both(
+        queries.astype("f4"), gallery.astype("f4"), batch_size=batch_size
+    )
+    np.testing.assert_array_equal(ids, order[:, :7])
+    np.testing.assert_array_equal(similarities, np.take_along_axis(scores, ids, axis=1))
+    np.testing.assert_array_equal(ranks, np.sort(np.argsort(order)[:, ::2] + 1))
+
+
+def test_equal_embeddings_are_ranked_by_index(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(tiles.SHAPES, "cpu", (2, 8))
-    found = search.nearest(queries.astype("f4"), gallery.astype("f4"), 7)
-    np.testing.assert_array_equal(found, expected)
+    embeddings = np.full((50, 6), 0.3, np.float32)
+    ids, _, ranks = both(embeddings[:3], embeddings)
+    assert ids.tolist() == [list(range(7))] * 3
+    assert ranks.tolist() == [list(range(1, 51, 2))] * 3
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 40, 1000])
+def test_not_a_bit_depends_on_the_batch(batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(tiles.SHAPES, "cpu", (32, 1024))
+    rng = np.random.default_rng(1)
+    queries, gallery = (rng.standard_normal((n, 33), dtype=np.float32) for n in (70, 5000))
+    found = both(queries, gallery, batch_size=batch_size)
+    for ours, expected in zip(found, both(queries, gallery), strict=True):
+        np.testing.assert_array_equal(ours, expected)
+
+
+def test_the_precision_of_others_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    matmul = torch.matmul
+
+    def spy(*args: Any, **options: Any) -> torch.Tensor:
+        seen.append(torch.get_float32_matmul_precision())
+        return matmul(*args, **options)
+
+    monkeypatch.setattr(torch, "matmul", spy)
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        search.nearest(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32), 1)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert set(seen) == {"highest"}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_a_gpu_ranks_as_the_cpu_does() -> None:
+    rng = np.random.default_rng(0)
+    queries, gallery = (rng.integers(-2, 3, (n, 8)).astype("f4") for n in (1100, 70_000))
+    cuda = torch.device("cuda")
+    pairs = (
+        (search.nearest(queries, gallery, 20, device=cuda), search.nearest(queries, gallery, 20)),
+        (both(queries[:9], gallery, device=cuda), both(queries[:9], gallery)),
+    )
+    for found, expected in pairs:
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 def test_no_query_and_bad_sizes() -> None:
