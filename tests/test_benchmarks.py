@@ -124,7 +124,7 @@ def test_accuracy(tmp_path: Path) -> None:
 def calls_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Call functions in this process, which saves starting an interpreter for each."""
 
-    def call(function: Callable[..., Any], threads: int, **arguments: Any) -> tuple[Any, None]:
+    def call(function: Callable[..., Any], threads: int, /, **arguments: Any) -> tuple[Any, None]:
         return function(**arguments), None
 
     monkeypatch.setattr(processes, "call", call)
