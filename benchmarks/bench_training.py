@@ -12,6 +12,7 @@ tried at several learning rates instead: on another sample than the one to be re
 """
 
 import argparse
+import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -21,36 +22,36 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.harness import machine
+from benchmarks.harness import processor, versions
 from retrieval import cli, devices, layout, trainer, trunks
 from retrieval.encode import embed
+from retrieval.feeding import StepInput, step_inputs
 from retrieval.model import EmbeddingModel, ModelConfig
 from retrieval.training_data import TrainingData
 from retrieval.training_options import Recipe
 from retrieval.validation import retrieve, validate_on_new_classes
 
 MICRO_BATCH = 1_000  # no step is divided
-OURS = Recipe("benchmark", dim=128, schedule="cosine", warmup=0.1, epoch=1, clip=10.0)
+DIM = 128
+OURS = Recipe("benchmark", dim=DIM, schedule="cosine", warmup=0.1, epoch=1, clip=10.0, lr=1e-3)
+TUPLES = replace(OURS, batch_size=16, lr=3e-4)  # about 80 distinct images in a step
 PK = replace(OURS, sampler="pk", images_per_class=4)
-_PLAIN = Recipe("benchmark", dim=128, temperature=1.0, batch_size=16)
+CE = replace(OURS, loss="ce", neck="after")
 
-# Name -> recipe. The learning rates are those that --tune found best on a sample of its own.
+ORIGINAL = "original: tuples, T=1, inputs in [0, 1]"
 OBJECTIVES = {
-    "original: tuples, T=1, inputs not normalized": replace(_PLAIN, lr=1e-4),
-    "tuples, T=0.1": replace(OURS, batch_size=16, lr=3e-4),
-    "tuples, T=0.1, batch negatives": replace(OURS, batch_size=16, negatives="batch", lr=3e-4),
-    "ce": replace(OURS, loss="ce", neck="after", lr=1e-3),
-    "norm_softmax": replace(OURS, loss="norm_softmax", lr=1e-3, proxy_lr=10.0),
+    ORIGINAL: Recipe("benchmark", dim=DIM, temperature=1.0, batch_size=16, lr=3e-4),
+    "tuples, T=0.1": TUPLES,
+    "tuples, T=0.1, batch negatives": replace(TUPLES, negatives="batch"),
+    "ce, BN neck": CE,
     "arcface": replace(OURS, loss="arcface", logit_scale=16.0, margin=14.3, proxy_lr=10.0),
-    "proxy_anchor": replace(OURS, loss="proxy_anchor", proxy_lr=100.0, pool="avgmax"),
-    "supcon": replace(PK, loss="supcon"),
-    "ms": replace(PK, loss="ms"),
-    "ce+triplet": replace(PK, loss="ce+triplet", neck="after"),
-    "ce, surveillance augmentation": replace(
-        OURS, loss="ce", neck="after", augmentation="surveillance"
-    ),
+    "proxy_anchor": replace(OURS, loss="proxy_anchor", proxy_lr=100.0),
+    "supcon, P x K": replace(PK, loss="supcon"),
+    "ms, P x K": replace(PK, loss="ms"),
+    "ce+triplet, P x K": replace(PK, loss="ce+triplet", neck="after"),
+    "ce, BN neck, surveillance augmentation": replace(CE, augmentation="surveillance"),
 }
-TUNED = (3e-4, 1e-3, 3e-3)
+TUNED = (3e-4, 1e-3, 3e-3)  # learning rates that --tune tries
 
 
 @dataclass(frozen=True)
@@ -76,20 +77,25 @@ def train(
     torch.manual_seed(seed)
     mean, std = trunks.normalization(args.arch) if is_normalized else ((0.0,) * 3, (1.0,) * 3)
     side = data.images.shape[-1]
-    config = ModelConfig(args.arch, 128, side, mean, std, recipe.pool, recipe.neck)
+    config = ModelConfig(args.arch, DIM, side, mean, std, recipe.pool, recipe.neck)
     model = EmbeddingModel(config).to(memory_format=torch.channels_last).train()
     dtype = devices.compute_dtype(torch.device("cpu"), "auto")
     session = trainer.make(recipe, data, model, micro_batch=MICRO_BATCH, dtype=dtype, seed=seed)
-    start, steps, images, epoch = time.process_time(), 0, 0, 0
-    while True:
-        for number, batch in enumerate(session.source.epoch(epoch)):
-            used = (time.process_time() - start) / args.budget_s
-            if used >= 1:
-                return model, steps, images
-            session.seed_step(epoch, number)
-            session.step(data.images, batch, used * recipe.epoch)
-            steps, images = steps + 1, images + len(batch.rows)
-        epoch += 1
+    start, steps, images = time.process_time(), 0, 0
+    for given in _inputs(session, data.images):
+        used = (time.process_time() - start) / args.budget_s
+        if used >= 1:
+            break
+        session.step(given, used * recipe.epoch)
+        steps, images = steps + 1, images + given.n
+    return model, steps, images
+
+
+def _inputs(session: trainer.Trainer, images: np.ndarray) -> Iterator[StepInput]:
+    """Yield the steps of one epoch after the other, without end."""
+    for epoch in itertools.count():
+        batches, kind = iter(session.source.epoch(epoch)), session.recipe.augmentation
+        yield from step_inputs(images, batches, kind, session.device, (session.seed, epoch))
 
 
 def judge(model: EmbeddingModel, data: TrainingData, data_dir: Path) -> tuple[float, ...]:
@@ -114,7 +120,7 @@ def measure(args: argparse.Namespace) -> Iterator[Result]:
                 continue
             for lr in TUNED if args.tune else (recipe.lr,):
                 chosen = replace(recipe, lr=lr)
-                is_normalized = not name.startswith("original")
+                is_normalized = name != ORIGINAL
                 model, steps, images = train(chosen, known, is_normalized, args, seed)
                 found = judge(model, known, args.dpath)
                 yield Result(name, lr, seed, args.budget_s, steps, images, *found)
@@ -145,10 +151,10 @@ def run(args: argparse.Namespace) -> None:
     images = layout.IMAGE_MATRIX.load(args.dpath)
     side, n_class = images.shape[-1], len(layout.CLASS_IMAGES.load(args.dpath))
     header = (
-        f"{machine()}, torch {torch.__version__}.\n\n{len(images)} images of {n_class} classes at "
+        f"{processor()}; {versions()}.\n\n{len(images)} images of {n_class} classes at "
         f"{side} px, {args.holdout_classes:g} of the classes held out; {args.arch} from random "
-        f"weights (no ImageNet weights), 128 dimensions, {args.budget_s:g} s of processor time on "
-        f"{args.threads} thread(s) for each model. Mean over seeds {args.seeds} ± half the range."
+        f"weights (no ImageNet weights), {DIM} dimensions, {args.budget_s:g} s of processor time on"
+        f" {args.threads} thread(s) for each model. Mean over seeds {args.seeds} ± half the range."
     )
     results: list[Result] = []
     for result in measure(args):

@@ -89,7 +89,7 @@ def run(command: Sequence[str], threads: int, folder: Path = ROOT) -> Usage:
     return Usage(seconds, used, peak, text)
 
 
-def call(function: Callable[..., Any], threads: int, **arguments: Any) -> tuple[Any, Usage]:
+def call(function: Callable[..., Any], threads: int, /, **arguments: Any) -> tuple[Any, Usage]:
     """Return what a function of a module of ``benchmarks`` returns, called in a new process."""
     module = function.__module__
     if module == "__main__":

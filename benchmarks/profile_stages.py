@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> None:
             importing = found.pop("imports", 0)
             row: dict[str, object] = {
                 "stage": stage.name,
-                "seconds": n_sample / RATE,
+                "sampled_s": n_sample / RATE,
                 "imports": f"{100 * importing / n_sample:.0f} %",
             }
             for rank, (where, count) in enumerate(found.most_common(args.places), start=1):

@@ -5,6 +5,10 @@ Reads   database.npy, mask2.npy, model_num.json; and the queries: tdatabase.npy 
 Writes  mAP.json, neighbors.npy, similarities.npy, evaluations/mips-{valid,test}.json (or --run)
 
     python -m process_data.mips --dpath=~/ir/ --batch_size=1024 --k=20
+
+Several processes share the database among them, and find the same:
+
+    torchrun --nproc_per_node=2 -m process_data.mips --dpath=~/ir/
 """
 
 import argparse
@@ -15,7 +19,7 @@ from pathlib import Path
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from retrieval import cli, devices, evaluation, refine
+from retrieval import cli, devices, distributed, evaluation, layout, refine
 from retrieval.task import load_task
 
 
@@ -62,16 +66,18 @@ def run(
     refinement = refine.Refinement.of(options)
     task = load_task(data_dir, is_valid, to_test, test_matrix, database)
     task.check_k(k)
-    place = devices.choose(device)
-    task = refinement.with_gallery(task, place)
-    find = refine.finder(task, batch_size, place)
-    task = refinement.with_queries(task, find)
-    if rerank_kr:
-        ids, _ = find(task.queries, refinement.depth(task, k))
-        ids, similarities = refinement.rerank(task, ids, place)
-        measured = evaluation.measure(task, ids, k)
-    else:
-        ids, similarities, measured = evaluation.search_exactly(task, k, batch_size, place)
+    with distributed.together(devices.choose(device)) as place:
+        task = refinement.with_gallery(task, place)
+        find = refine.finder(task, batch_size, place)
+        task = refinement.with_queries(task, find)
+        if rerank_kr:
+            ids, _ = find(task.queries, refinement.depth(task, k))
+            ids, similarities = refinement.rerank(task, ids, place)
+            measured = evaluation.measure(task, ids, k)
+        else:
+            ids, similarities, measured = evaluation.search_exactly(task, k, batch_size, place)
+        if not distributed.is_main():
+            return layout.METRICS.at(data_dir)
     return evaluation.save(
         data_dir, task, run_name, ids[:, :k], similarities[:, :k], measured, options
     )

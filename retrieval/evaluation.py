@@ -10,6 +10,7 @@ import torch
 
 from retrieval import intervals, layout, metrics, provenance, search
 from retrieval.formats import InputError
+from retrieval.ranks import relevant_ranks as find_ranks
 from retrieval.task import Task
 
 DEFINITIONS = {
@@ -105,6 +106,8 @@ def search_exactly(
 ) -> tuple[np.ndarray, np.ndarray, Measured]:
     """Rank the gallery by inner product, and measure, over the whole ranking too.
 
+    The processes of torchrun, where there are several, share the gallery among them.
+
     Args:
         task: What to search.
         k: Of the metrics @k.
@@ -124,8 +127,9 @@ def search_exactly(
         is_allowed=task.is_allowed,
         batch_size=batch_size,
         device=device,
+        is_shared=True,
     )
-    ranks = search.relevant_ranks(
+    ranks = find_ranks(
         task.queries,
         task.query_labels,
         task.gallery,
@@ -133,6 +137,7 @@ def search_exactly(
         is_allowed=task.is_allowed,
         batch_size=batch_size,
         device=device,
+        is_shared=True,
     )
     return ids, similarities, measure(task, ids, k, ranks)
 

@@ -1,19 +1,22 @@
 """Exact search: maximum inner product, with masks, ties and memory under control.
 
-The order is (similarity descending, Index ascending). An image that may not be retrieved gets
-the score -inf, so that no other score can fall below it, and is never returned.
+The order is (similarity descending, Index ascending). An image that may not be retrieved is never
+scored, so that no score can fall below it. Rows are searched in the order of their ids, so a later
+row takes a place only where its score is strictly higher: ties go to the smaller id by themselves.
+
+With ``is_shared``, the processes of torchrun call with equal arguments, each searches its part of
+the gallery, and all return the same: what one process would.
 """
 
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from retrieval import distributed
 from retrieval.formats import InputError
-
-SCORE_BYTES = 256 << 20  # of one block of queries against the whole gallery
-GALLERY_ROWS = 16_384  # read from the disk and multiplied at once
+from retrieval.tiles import SHAPES, tiles
 
 
 def nearest(
@@ -24,6 +27,7 @@ def nearest(
     is_allowed: np.ndarray | None = None,
     batch_size: int = 1024,
     device: torch.device | None = None,
+    is_shared: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the ``k`` most similar gallery rows of each query, best first.
 
@@ -32,8 +36,9 @@ def nearest(
         gallery: (n_gallery, dim) float32, may be a memory map.
         k: Neighbors of each query.
         is_allowed: (n_gallery,) bool: rows that may be returned; all where it is None.
-        batch_size: Queries scored at once; fewer where the scores would be too large.
+        batch_size: Queries for which the gallery is read once.
         device: Where to compute; the CPU where it is None.
+        is_shared: Divide the gallery among the processes of torchrun.
 
     Returns:
         ids: (n_query, k) int64 rows of the gallery, -1 where fewer than ``k`` are allowed.
@@ -47,101 +52,102 @@ def nearest(
         raise InputError(f"k must be at least 1; got {k}")
     ids = np.full((len(queries), k), -1, np.int64)
     similarities = np.full((len(queries), k), -np.inf, np.float32)
-    for rows, scores in score_blocks(queries, gallery, is_allowed, batch_size, device):
-        top_ids, top_scores = _top(scores, min(k, scores.shape[1]))
-        top_ids[np.isneginf(top_scores)] = -1
-        ids[rows, : top_ids.shape[1]] = top_ids
-        similarities[rows, : top_ids.shape[1]] = top_scores
-    return ids, similarities
+    rows = searched_rows(len(gallery), is_allowed, device, is_shared)
+    n_thread = torch.get_num_threads()
+    with ThreadPoolExecutor(n_thread) as pool:
+        for tile in tiles(queries, gallery, rows, batch_size, device):
+            parts = (
+                np.array_split(ids[tile.queries], n_thread),  # views, which are changed
+                np.array_split(similarities[tile.queries], n_thread),
+                tile.scores().tensor_split(n_thread),
+            )
+            merge = partial(_merge_tile, new_ids=tile.ids, n_before=tile.first)
+            list(pool.map(merge, *parts))
+    return _merge_processes(ids, similarities) if is_shared else (ids, similarities)
 
 
-def relevant_ranks(
-    queries: np.ndarray,
-    query_labels: np.ndarray,
-    gallery: np.ndarray,
-    gallery_labels: np.ndarray,
-    *,
-    is_allowed: np.ndarray | None = None,
-    batch_size: int = 1024,
-    device: torch.device | None = None,
-) -> list[np.ndarray]:
-    """Return the ranks of all images of each query's class, without keeping any ranking.
-
-    The arguments are those of ``nearest``, with the class of each query and gallery row.
-
-    Returns:
-        Of each query, the ranks of the allowed rows of its class, from 1, ascending.
-    """
-    is_allowed = np.ones(len(gallery), bool) if is_allowed is None else is_allowed
-    rows_of = {
-        label: np.flatnonzero((gallery_labels == label) & is_allowed)
-        for label in np.unique(query_labels)
-    }
-    ranks: list[np.ndarray] = []
-    for rows, scores in score_blocks(queries, gallery, is_allowed, batch_size, device):
-        relevant = [rows_of[label] for label in query_labels[rows]]
-        ranks.extend(_ranks_within(scores, relevant))
-    return ranks
-
-
-def score_blocks(
-    queries: np.ndarray,
-    gallery: np.ndarray,
+def searched_rows(
+    n_gallery: int,
     is_allowed: np.ndarray | None,
-    batch_size: int,
-    device: torch.device | None,
-) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Yield (rows of the queries, their (rows, n_gallery) float32 scores), block by block."""
-    if batch_size < 1:
-        raise InputError(f"--batch_size must be at least 1; got {batch_size}")
-    n_gallery = len(gallery)
-    block = max(1, min(batch_size, SCORE_BYTES // (4 * max(n_gallery, 1))))
-    masked = None if is_allowed is None else torch.from_numpy(~is_allowed).to(device)
-    starts = range(0, len(queries), block)
-    for start in tqdm(starts, desc="search", unit="block", disable=None, leave=False):
-        rows = slice(start, min(start + block, len(queries)))
-        batch = torch.from_numpy(np.ascontiguousarray(queries[rows])).to(device)
-        scores = torch.empty(len(batch), n_gallery, device=device)
-        for first in range(0, n_gallery, GALLERY_ROWS):
-            part = torch.from_numpy(np.array(gallery[first : first + GALLERY_ROWS])).to(device)
-            torch.matmul(batch, part.T, out=scores[:, first : first + len(part)])
-        if masked is not None:
-            scores.masked_fill_(masked, -torch.inf)
-        yield rows, scores
+    device: torch.device | None = None,
+    is_shared: bool = False,
+) -> np.ndarray:
+    """Return the rows of the gallery that this process searches, (n,) int64, ascending.
 
-
-def _top(scores: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ids and scores of the first ``k`` of each row, ties in the order of the ids."""
-    values, ids = scores.topk(k, dim=1)
-    worst = values[:, -1:]
-    # topk takes any of the rows that tie for the last place: take the first ones.
-    for row in torch.nonzero((scores >= worst).sum(dim=1) > k).ravel().tolist():
-        better = torch.nonzero(scores[row] > worst[row]).ravel()
-        equal = torch.nonzero(scores[row] == worst[row]).ravel()[: k - len(better)]
-        ids[row] = torch.cat([better, equal])
-        values[row] = scores[row, ids[row]]
-    top_ids, top_scores = ids.cpu().numpy(), values.cpu().numpy()
-    order = np.lexsort((top_ids, -top_scores), axis=1)
-    return np.take_along_axis(top_ids, order, 1), np.take_along_axis(top_scores, order, 1)
-
-
-def _ranks_within(scores: torch.Tensor, relevant: list[np.ndarray]) -> list[np.ndarray]:
-    """Return the ranks of the ``relevant`` columns of each row of ``scores``, ascending.
-
-    A rank is one more than the number of columns with a higher score, which is read off the
-    sorted scores. Where scores are level, the ids decide, so the whole row is ranked.
+    Parts of processes begin where tiles of one process do.
     """
-    n_gallery = scores.shape[1]
-    # numpy sorts float32 with SIMD instructions, several times as fast as torch on a CPU.
-    ascending = scores.sort(dim=1).values.cpu().numpy() if scores.is_cuda else np.sort(scores)
-    ranks = []
-    for row, ids in enumerate(relevant):
-        own = scores[row, torch.from_numpy(ids).to(scores.device)].cpu().numpy()
-        below = np.searchsorted(ascending[row], own, side="left")
-        not_above = np.searchsorted(ascending[row], own, side="right")
-        if (not_above - below > 1).any():
-            order = np.lexsort((np.arange(n_gallery), -scores[row].cpu().numpy()))
-            ranks.append(np.flatnonzero(np.isin(order, ids)) + 1)
-        else:
-            ranks.append(np.sort(n_gallery - not_above + 1))
-    return ranks
+    rows = np.arange(n_gallery) if is_allowed is None else np.flatnonzero(is_allowed)
+    if not is_shared:
+        return rows
+    _, n_column = SHAPES[device.type if device else "cpu"]
+    part = distributed.own_part(len(rows), n_column)
+    return rows[part.start : part.stop]
+
+
+def _merge_tile(
+    best_ids: np.ndarray,
+    best_scores: np.ndarray,
+    scores: torch.Tensor,
+    new_ids: np.ndarray,
+    n_before: int,
+) -> None:
+    """Merge in steps of as many columns as went before: few are better than the best of those."""
+    start = 0
+    while start < len(new_ids):
+        stop = start + max(best_ids.shape[1], n_before + start)
+        _merge(best_ids, best_scores, scores[:, start:stop], new_ids[start:stop])
+        start = stop
+
+
+def _merge(
+    best_ids: np.ndarray, best_scores: np.ndarray, scores: torch.Tensor, new_ids: np.ndarray
+) -> None:
+    """Put what is better than the last of each query's best into its place.
+
+    Args:
+        best_ids: (n_query, k) int64, changed in place.
+        best_scores: (n_query, k) float32, changed in place.
+        scores: (n_query, n) float32.
+        new_ids: (n,) int64, greater than all of ``best_ids``.
+    """
+    k, n = best_ids.shape[1], len(new_ids)
+    row, column = np.divmod(_places_above(scores, best_scores[:, -1:]), n)
+    if not len(row):
+        return
+    found = scores[torch.from_numpy(row), torch.from_numpy(column)].cpu().numpy()
+    rows, first, counts = np.unique(row, return_index=True, return_counts=True)
+    # Behind the best of each row that changes, in the order of the ids: a stable sort keeps it.
+    pool_scores = np.full((len(rows), k + counts.max()), -np.inf, np.float32)
+    pool_ids = np.full(pool_scores.shape, -1, np.int64)
+    pool_scores[:, :k], pool_ids[:, :k] = best_scores[rows], best_ids[rows]
+    place = k + np.arange(len(row)) - np.repeat(first, counts)
+    line = np.repeat(np.arange(len(rows)), counts)
+    pool_scores[line, place], pool_ids[line, place] = found, new_ids[column]
+    best_ids[rows], best_scores[rows] = _first(pool_ids, pool_scores, k)
+
+
+def _places_above(scores: torch.Tensor, last: np.ndarray) -> np.ndarray:
+    """Return the flat positions of the scores that are above ``last``, (n_query, 1) float32."""
+    if scores.is_cuda:
+        return (
+            (scores > torch.from_numpy(last).to(scores.device))
+            .flatten()
+            .nonzero()[:, 0]
+            .cpu()
+            .numpy()
+        )
+    # numpy compares, and finds few among many, several times as fast as torch on a CPU.
+    return np.flatnonzero(scores.numpy() > last)
+
+
+def _first(ids: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ``k`` highest of each row, level ones in the order that they have."""
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
+
+
+def _merge_processes(ids: np.ndarray, similarities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the best of all processes; their parts of the gallery are in the order of ids."""
+    all_ids = np.concatenate(distributed.gather(ids), axis=1)
+    all_similarities = np.concatenate(distributed.gather(similarities), axis=1)
+    return _first(all_ids, all_similarities, ids.shape[1])

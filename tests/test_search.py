@@ -1,12 +1,16 @@
 """Exact search against a slow, obvious one; small integers make ties and float sums exact."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval import search
+from retrieval import search, tiles
 from retrieval.formats import InputError
+from retrieval.ranks import relevant_ranks
 
 
 @settings(max_examples=100, deadline=None)
@@ -28,7 +32,7 @@ def test_against_the_oracle(
 
     masks = {"is_allowed": is_allowed, "batch_size": batch_size}
     ids, similarities = search.nearest(queries, gallery, k, **masks)
-    ranks = search.relevant_ranks(queries, labels, gallery, gallery_labels, **masks)
+    found = relevant_ranks(queries, labels, gallery, gallery_labels, **masks)
 
     for row, query in enumerate(queries):
         score = [float(query @ image) for image in gallery]
@@ -39,7 +43,7 @@ def test_against_the_oracle(
             padding
         )
         is_relevant = [gallery_labels[i] == labels[row] for i in order]
-        assert ranks[row].tolist() == [r + 1 for r, hit in enumerate(is_relevant) if hit]
+        assert found[row].tolist() == [r + 1 for r, hit in enumerate(is_relevant) if hit]
 
 
 def test_a_masked_image_never_outranks_a_negative_similarity() -> None:
@@ -50,14 +54,85 @@ def test_a_masked_image_never_outranks_a_negative_similarity() -> None:
     assert similarities.tolist() == [[-1, -np.inf]]
 
 
-def test_blocks_of_the_gallery_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+def both(
+    queries: np.ndarray, gallery: np.ndarray, **options: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return ids, similarities, and the ranks of all images with an even Index, as one array."""
+    is_even = np.arange(len(gallery)) % 2 == 0
+    ids, similarities = search.nearest(queries, gallery, 7, **options)
+    ranks = relevant_ranks(queries, np.ones(len(queries), int), gallery, is_even, **options)
+    return ids, similarities, np.array(ranks)
+
+
+@pytest.mark.parametrize("shape", [(2, 8), (5, 3), (16, 64), (1024, 4096)])
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+@pytest.mark.parametrize("values", [2, 4])
+def test_tiles_and_batches_make_no_difference(
+    shape: tuple[int, int], batch_size: int, values: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(0)
-    queries, gallery = rng.integers(-3, 4, (5, 4)), rng.integers(-3, 4, (50, 4))
-    expected = search.nearest(queries.astype("f4"), gallery.astype("f4"), 7)
-    monkeypatch.setattr(search, "GALLERY_ROWS", 8)
-    monkeypatch.setattr(search, "SCORE_BYTES", 2 * 50 * 4)
-    found = search.nearest(queries.astype("f4"), gallery.astype("f4"), 7)
-    np.testing.assert_array_equal(found, expected)
+    queries, gallery = rng.integers(0, values, (9, 4)), rng.integers(-1, values, (203, 4))
+    scores = queries @ gallery.T  # whole numbers, many of them level
+    order = np.argsort(-scores, axis=1, kind="stable")
+    monkeypatch.setitem(tiles.SHAPES, "cpu", shape)
+    ids, similarities, ranks = both(
+        queries.astype("f4"), gallery.astype("f4"), batch_size=batch_size
+    )
+    np.testing.assert_array_equal(ids, order[:, :7])
+    np.testing.assert_array_equal(similarities, np.take_along_axis(scores, ids, axis=1))
+    np.testing.assert_array_equal(ranks, np.sort(np.argsort(order)[:, ::2] + 1))
+
+
+def test_equal_embeddings_are_ranked_by_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(tiles.SHAPES, "cpu", (2, 8))
+    embeddings = np.full((50, 6), 0.3, np.float32)
+    ids, _, ranks = both(embeddings[:3], embeddings)
+    assert ids.tolist() == [list(range(7))] * 3
+    assert ranks.tolist() == [list(range(1, 51, 2))] * 3
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 40, 1000])
+def test_not_a_bit_depends_on_the_batch(batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(tiles.SHAPES, "cpu", (32, 1024))
+    rng = np.random.default_rng(1)
+    queries, gallery = (rng.standard_normal((n, 33), dtype=np.float32) for n in (70, 5000))
+    found = both(queries, gallery, batch_size=batch_size)
+    for ours, expected in zip(found, both(queries, gallery), strict=True):
+        np.testing.assert_array_equal(ours, expected)
+
+
+def test_the_precision_of_others_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    matmul = torch.matmul
+
+    def spy(*args: Any, **options: Any) -> torch.Tensor:
+        seen.append(torch.get_float32_matmul_precision())
+        return matmul(*args, **options)
+
+    monkeypatch.setattr(torch, "matmul", spy)
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        search.nearest(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32), 1)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert set(seen) == {"highest"}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_a_gpu_ranks_as_the_cpu_does() -> None:
+    rng = np.random.default_rng(0)
+    queries, gallery = (rng.integers(-2, 3, (n, 8)).astype("f4") for n in (1100, 70_000))
+    cuda = torch.device("cuda")
+    pairs = (
+        (search.nearest(queries, gallery, 20, device=cuda), search.nearest(queries, gallery, 20)),
+        (both(queries[:9], gallery, device=cuda), both(queries[:9], gallery)),
+    )
+    for found, expected in pairs:
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 def test_no_query_and_bad_sizes() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from retrieval import browse, evaluation, layout, metrics, refine, search
+from retrieval import browse, evaluation, layout, metrics, refine
 from retrieval.browse import Ranking
 from retrieval.formats import InputError
+from retrieval.ranks import relevant_ranks
 from retrieval.report.commands import stage_of
 from retrieval.task import Task, load_task
 
@@ -123,7 +124,7 @@ def _load(
         return Run(name, record, note=f"the ranking cannot be shown: {error}")
     if task is None:
         return Run(name, record, ranking, note="no curve of precision: known up to k only")
-    ranks = search.relevant_ranks(
+    ranks = relevant_ranks(
         task.queries,
         task.query_labels,
         task.gallery,
