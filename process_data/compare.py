@@ -6,13 +6,16 @@ Writes  nothing
     python -m process_data.compare --dpath=~/ir/ mips-test nns-test
 
 An evaluation is named as in evaluations/, or by the path of its .json file, of any data directory.
-Queries are matched by their Index. Intervals are those of a bootstrap over classes.
+Queries are matched by their Index. Intervals are those of a bootstrap over classes. Where the k of
+the two differ, the metrics @k are left out.
 """
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -21,6 +24,8 @@ import pandas as pd
 
 from retrieval import cli, intervals, layout
 from retrieval.formats import InputError
+
+log = logging.getLogger(__name__)
 
 
 def run(data_dir: Path, first: str, second: str) -> pd.DataFrame:
@@ -35,18 +40,23 @@ def run(data_dir: Path, first: str, second: str) -> pd.DataFrame:
         metric, first, second, difference (second - first), low and high (its 95% interval),
         p (two-sided) and verdict.
     """
-    values = [load(data_dir, name) for name in (first, second)]
-    common = values[0].index.intersection(values[1].index)
+    (record, before), (other, after) = (load(data_dir, name) for name in (first, second))
+    common = before.index.intersection(after.index)
     n_class = common.get_level_values("Class").nunique()
     if n_class < 2:
         raise InputError(
             f"{first} and {second} share {len(common)} queries of {n_class} classes; two classes "
             "are needed at least: compare evaluations of the same queries and split"
         )
-    before, after = (frame.loc[common] for frame in values)
+    for name in ("k", "n_gallery"):
+        if record[name] != other[name]:
+            log.warning("%s differs: %d and %d", name, record[name], other[name])
+    before, after = before.loc[common], after.loc[common]
     clusters = common.get_level_values("Class").to_numpy()
     rows = []
     for name in [column for column in before if column in after]:
+        if "@k" in name and record["k"] != other["k"]:
+            continue
         pair = before[name].to_numpy(), after[name].to_numpy()
         found = intervals.paired_bootstrap(*pair, clusters)
         verdict = f"{second} is better" if found.low > 0 else f"{first} is better"
@@ -61,8 +71,8 @@ def run(data_dir: Path, first: str, second: str) -> pd.DataFrame:
     return table
 
 
-def load(data_dir: Path, name: str) -> pd.DataFrame:
-    """Return the metrics of each query, (Index, Class) -> a column for each metric."""
+def load(data_dir: Path, name: str) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Return an evaluation and its queries, (Index, Class) -> a column for each metric."""
     path = Path(name).expanduser()
     if path.suffix == ".json":
         folder, record_name = path.parent, path.name
@@ -79,7 +89,7 @@ def load(data_dir: Path, name: str) -> pd.DataFrame:
             f"{layout.EVALUATION.made_by}"
         )
     frame = pd.DataFrame(array, columns=columns).astype({"Index": "int64", "Class": "int64"})
-    return frame.set_index(["Index", "Class"])
+    return record, frame.set_index(["Index", "Class"])
 
 
 def make_parser() -> argparse.ArgumentParser:

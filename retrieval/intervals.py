@@ -90,5 +90,6 @@ def resampled_means(
     rng = np.random.default_rng(seed)
     # How often each class is drawn: all that a mean depends on.
     draws = rng.multinomial(n_cluster, np.full(n_cluster, 1 / n_cluster), n_resample)
-    counts = draws @ sizes
-    return draws @ sums / counts.reshape(-1, *(1,) * (values.ndim - 1))
+    # einsum, unlike a BLAS, sums in the same order with any number of threads.
+    totals = np.einsum("rc,c...->r...", draws, sums)
+    return totals / (draws @ sizes).reshape(-1, *(1,) * (values.ndim - 1))

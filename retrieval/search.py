@@ -129,13 +129,8 @@ def _merge(
 def _places_above(scores: torch.Tensor, last: np.ndarray) -> np.ndarray:
     """Return the flat positions of the scores that are above ``last``, (n_query, 1) float32."""
     if scores.is_cuda:
-        return (
-            (scores > torch.from_numpy(last).to(scores.device))
-            .flatten()
-            .nonzero()[:, 0]
-            .cpu()
-            .numpy()
-        )
+        is_above = scores > torch.from_numpy(last).to(scores.device)
+        return is_above.flatten().nonzero()[:, 0].cpu().numpy()
     # numpy compares, and finds few among many, several times as fast as torch on a CPU.
     return np.flatnonzero(scores.numpy() > last)
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from retrieval import distributed
 from retrieval.formats import InputError
 
 # Queries and gallery rows of a tile. On a CPU its scores stay in the cache until they are ranked.
@@ -73,7 +74,8 @@ def tiles(
     product = torch.empty(n_row, n_column, device=device)
     rows = np.zeros((n_column, gallery.shape[1]), np.float32)
     starts = [(q, g) for q in range(0, len(queries), step) for g in range(0, len(ids), n_column)]
-    for start, first in tqdm(starts, desc=title, unit="block", disable=None, leave=False):
+    quiet = None if distributed.is_main() else True
+    for start, first in tqdm(starts, desc=title, unit="block", disable=quiet, leave=False):
         if first == 0:
             batch = _padded(queries[start : start + step], n_row).to(device)
         block = ids[first : first + n_column]

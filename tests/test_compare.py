@@ -50,6 +50,17 @@ def test_a_better_ranking_is_called_better(pipeline: Path) -> None:
     ).all()
 
 
+def test_metrics_of_another_k_are_left_out(
+    pipeline: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mips.run(pipeline, k=3)
+    mips.run(pipeline, k=4, run_name="four")
+    metrics = compare.run(pipeline, "mips-test", "four-test")["metric"].tolist()
+    assert "map@R" in metrics
+    assert not [name for name in metrics if "@k" in name]
+    assert "k differs: 3 and 4" in caplog.messages
+
+
 def test_what_cannot_be_compared_is_refused(pipeline: Path) -> None:
     mips.run(pipeline, k=3)
     with pytest.raises(InputError, match=r"evaluations/nothing\.json is missing"):

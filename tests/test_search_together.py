@@ -2,12 +2,34 @@
 
 from pathlib import Path
 
+import pytest
+
 from process_data import mips
-from retrieval import layout
+from retrieval import layout, tiles
 from tests import torchrun
 
+# The real tiles hold more images than this gallery has: one process would search all of it.
+SMALL_TILES = (4, 8)
+PROGRAM = f"""
+import sys
+from process_data import mips
+from retrieval import search, tiles
 
-def test_two_processes_write_the_files_of_one(pipeline: Path) -> None:
+tiles.SHAPES["cpu"] = {SMALL_TILES}
+searched = search.searched_rows
+def spy(*arguments):
+    rows = searched(*arguments)
+    assert len(rows) >= 8 and not len(rows) == arguments[0]
+    return rows
+search.searched_rows = spy
+sys.exit(mips.main(sys.argv[1:]))
+"""
+
+
+def test_two_processes_write_the_files_of_one(
+    pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(tiles.SHAPES, "cpu", SMALL_TILES)
     mips.run(pipeline, k=3)
     names = [
         *(file.name for file in (layout.NEIGHBORS, layout.SIMILARITIES, layout.PER_QUERY)),
@@ -16,7 +38,9 @@ def test_two_processes_write_the_files_of_one(pipeline: Path) -> None:
     alone = {name: (pipeline / name).read_bytes() for name in names}
     for name in names:
         (pipeline / name).unlink()
-    result = torchrun.run("-m", "process_data.mips", f"--dpath={pipeline}", "--k=3")
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    result = torchrun.run(str(program), f"--dpath={pipeline}", "--k=3")
     assert result.returncode == 0, result.stderr
     assert {name: (pipeline / name).read_bytes() for name in names} == alone
     assert result.stdout.count("map@R") == 1
