@@ -56,9 +56,18 @@ class Views:
 
 
 def at_scale(model: EmbeddingModel, scale: float) -> EmbeddingModel:
-    """Return the same model, sharing all weights, for images of ``scale`` times the side."""
+    """Return the same model, sharing all weights, for images of ``scale`` times the side.
+
+    Raises:
+        InputError: A transformer, which takes images of one size only.
+    """
     if scale == 1:
         return model
+    patches = getattr(getattr(model.trunk, "net", None), "patch_embed", None)
+    if getattr(patches, "strict_img_size", False):
+        raise InputError(
+            f"{model.config.arch} takes images of {model.config.side} px only: leave --scales out"
+        )
     scaled = copy.copy(model)
     scaled.config = replace(model.config, side=max(1, round(model.config.side * scale)))
     return scaled

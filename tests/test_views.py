@@ -37,6 +37,14 @@ def test_a_scaled_model_leaves_the_model_as_it_is() -> None:
     assert at_scale(model, 1) is model
 
 
+def test_a_transformer_has_one_size() -> None:
+    pytest.importorskip("timm")
+    model = EmbeddingModel(ModelConfig("timm/vit_tiny_patch16_224", 8, 32)).eval()
+    with pytest.raises(InputError, match="takes images of 32 px only"):
+        Views(scales=(1.0, 0.5)).embed(model, random_images(1))
+    assert Views("flip").embed(model, random_images(1)).shape == (1, 8)
+
+
 @torch.inference_mode()
 def test_a_mirror_image_has_the_embedding_of_the_image() -> None:
     model, images = small_model().eval(), random_images(2)
