@@ -12,6 +12,7 @@ import torch
 from retrieval import camera, checkpoint
 from retrieval.augment import AUGMENTATIONS, Augment
 from retrieval.formats import InputError
+from retrieval.recipes import RECIPES
 from retrieval.run_log import RunLog
 from tests.conftest import train_small
 from tests.test_train import assert_equal
@@ -46,6 +47,17 @@ def test_a_run_with_proxies_average_and_cosine_continues_exactly(
     assert any(name.endswith("proxies") for name in expected["objective"])
     averaged, raw = expected["state_dict"], expected["raw"]["state_dict"]
     assert not torch.equal(averaged["projection.weight"], raw["projection.weight"])
+
+
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "original"])
+def test_each_recipe_trains(recipe: str, pipeline: Path, tmp_path: Path) -> None:
+    pytest.importorskip("timm")
+    arch = "timm/test_vit" if recipe == "vit" else "timm/test_resnet"
+    given = {"arch": arch, "max_tuples": 40, "dim": None, "lr": None, "schedule": "shrink"}
+    content = checkpoint.load(train_small(pipeline, tmp_path, recipe=recipe, epoch=1, **given))
+    assert content["options"]["lr"] == RECIPES[recipe].lr
+    assert content["model"]["dim"] == RECIPES[recipe].dim
+    assert content["metrics"]["loss"] > 0
 
 
 def test_the_best_epoch_on_held_out_classes_is_kept(pipeline: Path, tmp_path: Path) -> None:
