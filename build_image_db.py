@@ -144,7 +144,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     cli.add_compute_arguments(parser)
     parser.add_argument(
-        "--compile", action="store_true", help="compile the network first: for very many images"
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        help="compile the network first: for very many images",
     )
     return parser
 

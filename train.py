@@ -285,7 +285,11 @@ def make_parser() -> argparse.ArgumentParser:
     add("--tensorboard", action=argparse.BooleanOptionalAction, help="write metrics for it")
     add("--seed", type=int, help="of all that is drawn at random")
     cli.add_compute_arguments(parser)
-    add("--compile", action="store_true", help="compile the trunk first, which takes minutes")
+    add(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        help="compile the trunk first, which takes minutes",
+    )
     training_options.add_arguments(parser)
     return parser
 

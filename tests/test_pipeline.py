@@ -41,7 +41,7 @@ def test_every_declared_file_is_there(home: Path) -> None:
     of_other_commands |= {
         file.name
         for file in layout.declared()
-        if re.search(r"process_data\.(transform|adapt)", file.made_by)
+        if re.search(r"process_data\.(transform|adapt|export_onnx)", file.made_by)
     }
     for file in layout.declared():
         if file.name not in of_other_commands:

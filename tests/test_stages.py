@@ -88,6 +88,8 @@ def test_a_missing_folder_is_one_line_and_exit_1(
     argv = [f"--dpath={tmp_path / 'no where'}"]
     if name in ("train", "build_image_db", "process_data.adapt", "process_data.export_onnx"):
         argv.append(f"--save_path={tmp_path / 'no where'}")
+    if name == "process_data.compare":
+        argv += ["mips-test", "nns-test"]
     assert module.main(argv) == 1
     lines = capsys.readouterr().err.strip().splitlines()
     assert len([line for line in lines if line.startswith("error: ")]) == 1
