@@ -1,6 +1,7 @@
 """A tiny CompCars tree, and a data directory that every stage has run on, once for all tests."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,18 @@ def tree(_tree: Path, tmp_path: Path) -> Path:
 def pipeline(_pipeline: Path, tmp_path: Path) -> Path:
     """A data directory with the files of every stage, to be changed at will."""
     return Path(shutil.copytree(_pipeline, tmp_path / "ir"))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Compute with one thread, as processes started by tests do.
+
+    Sums of more threads are rounded otherwise, and training amplifies that from step to step.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def run_stages(data_dir: Path) -> None:

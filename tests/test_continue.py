@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 from retrieval import checkpoint, keeping
 from retrieval.formats import InputError
@@ -46,18 +45,14 @@ def steps_done(save_path: Path) -> tuple[int, int]:
     return epoch, len(rows)
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_killed_runs_end_with_the_bytes_of_one_that_never_stopped(
     pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("timm")
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     log = tmp_path / "log.txt"
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the processes have
-    try:
-        train_small(pipeline, whole, **OPTIONS)
-    finally:
-        torch.set_num_threads(threads)
+    train_small(pipeline, whole, **OPTIONS)
     for least in ((0, 2), (1, 1)):
         process = start(pipeline, killed, log)
         deadline = time.monotonic() + 300

@@ -14,6 +14,8 @@ from retrieval import checkpoint, data_parallel, distributed, layout
 from tests import torchrun
 from tests.conftest import train_small
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 # 48 images in a step, filled up to 64; two processes take 32 of them each.
 SMALL = {"epoch": 2, "lr": 1e-3, "micro_batch": 32, "augmentation": "light", "batch_size": 24}
 
@@ -27,7 +29,6 @@ def train_together(data_dir: Path, save_path: Path, **options: Any) -> str:
     return result.stderr
 
 
-@pytest.mark.xfail(reason="losses differ by 0.1 to 1.5 % on some runs; the cause is not known yet")
 @pytest.mark.parametrize(("loss", "batch_size"), [("tuple", 24), ("proxy_anchor", 64)])
 def test_two_processes_train_as_one_does(
     pipeline: Path, tmp_path: Path, loss: str, batch_size: int
@@ -48,7 +49,6 @@ def test_two_processes_train_as_one_does(
             torch.testing.assert_close(two["state_dict"][key], value, rtol=0, atol=1e-3 * scale)
 
 
-@pytest.mark.xfail(reason="losses differ by 0.1 to 1.5 % on some runs; the cause is not known yet")
 def test_one_process_goes_on_where_two_stopped(pipeline: Path, tmp_path: Path) -> None:
     train_small(pipeline, tmp_path / "one", **SMALL)
     train_together(pipeline, tmp_path / "two", **(SMALL | {"epoch": 1}))
