@@ -16,6 +16,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -31,10 +32,13 @@ from retrieval import (
     cli,
     devices,
     layout,
+    objectives,
     pseudo_labels,
+    recipes,
     splits,
 )
 from retrieval.formats import InputError
+from retrieval.model import EmbeddingModel
 from retrieval.pseudo_labels import UNKNOWN
 from retrieval.self_training import Images, SelfTrainer
 
@@ -103,11 +107,11 @@ def run(
     model = checkpoint.build_model(content, save_path).to(place)
     trainer = SelfTrainer(
         model=model,
+        objective=make_objective(model, both, temperature),
         optimizer=torch.optim.Adam(model.parameters(), lr),
         images=both,
         classes=classes,
         images_of_class=images,
-        temperature=temperature,
         augmentation=augmentation,
         batch_size=batch_size,
         dtype=devices.compute_dtype(place, precision),
@@ -128,6 +132,14 @@ def run(
     _save_held_out(data_dir, both.targets)
     log.info("%s: adapted; encode database and queries again with it", output)
     return output
+
+
+def make_objective(
+    model: EmbeddingModel, images: Images, temperature: float
+) -> objectives.Objective:
+    """Return the supervised contrastive loss, which needs no proxies of classes."""
+    recipe = replace(recipes.ORIGINAL, loss="supcon", temperature=temperature)
+    return objectives.make(recipe, model.config.dim, len(np.unique(images.source_labels)))
 
 
 def _load_images(data_dir: Path, share: float, rng: np.random.Generator) -> Images:

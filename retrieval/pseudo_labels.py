@@ -12,8 +12,6 @@ from typing import Literal
 
 import faiss
 import numpy as np
-import torch
-from torch.nn import functional as F
 
 Pseudo = Literal["centroid", "cluster"]
 
@@ -125,27 +123,6 @@ def class_batches(
                 if count:
                     batch.append(rng.choice(pool, count, replace=len(pool) < count))
         yield np.concatenate(batch)
-
-
-def contrastive_loss(
-    embeddings: torch.Tensor, labels: torch.Tensor, temperature: float
-) -> torch.Tensor:
-    """Return the supervised contrastive loss, L_out of Khosla et al. (NeurIPS 2020).
-
-    Of each image, the mean over the others of its class of ``-log softmax`` of the similarities to
-    all other images; and the mean over all images that share their class with another.
-
-    Args:
-        embeddings: (n, dim), rows of unit L2 norm.
-        labels: (n,) int64.
-        temperature: Positive.
-    """
-    own = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    logits = (embeddings @ embeddings.T / temperature).masked_fill(own, -torch.inf)
-    is_positive = (labels[:, None] == labels) & ~own
-    log_share = F.log_softmax(logits, dim=1).masked_fill(~is_positive, 0)
-    counts = is_positive.sum(dim=1)
-    return -(log_share.sum(dim=1) / counts.clamp(min=1)).sum() / (counts > 0).sum().clamp(min=1)
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from retrieval import augment, devices, gradient_cache, pseudo_labels
 from retrieval.encode import embed
 from retrieval.formats import InputError
 from retrieval.model import EmbeddingModel
+from retrieval.objectives import Objective
 
 
 @dataclass(frozen=True)
@@ -53,22 +54,22 @@ class SelfTrainer:
 
     Attributes:
         model: On its device.
-        optimizer: Of its parameters.
+        objective: The loss, on the same device.
+        optimizer: Of the model's parameters.
         images: Of both domains.
         classes: Classes in a step.
         images_of_class: Images of each class in a step.
-        temperature: Of the loss.
         augmentation: Of the images.
         batch_size: Images embedded, or kept with activations, at once.
         dtype: Of the convolutions.
     """
 
     model: EmbeddingModel
+    objective: Objective
     optimizer: torch.optim.Optimizer
     images: Images
     classes: int
     images_of_class: int
-    temperature: float
     augmentation: augment.Augmentation
     batch_size: int
     dtype: torch.dtype
@@ -110,9 +111,9 @@ class SelfTrainer:
             self.model,
             augment.apply(self.augmentation, images),
             partial(
-                pseudo_labels.contrastive_loss,
+                self.objective,
                 labels=torch.from_numpy(labels[positions]).to(place),
-                temperature=self.temperature,
+                local_tuples=None,
             ),
             self.batch_size,
             partial(devices.autocast, place, self.dtype),
