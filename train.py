@@ -19,11 +19,9 @@ A --recipe sets all options whose default is not shown; each of them overrides i
 import argparse
 import logging
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 import torch
 
 from retrieval import (
@@ -166,7 +164,8 @@ def run(
             chosen,
             data,
             model,
-            micro_batch=micro_batch or _measured_micro_batch(model, data, place, dtype),
+            micro_batch=micro_batch
+            or gradient_cache.agreed_micro_batch(model, data.images.shape[-1], dtype),
             dtype=dtype,
             seed=seed,
             max_tuples=max_tuples,
@@ -229,18 +228,6 @@ def _freeze(
         log.warning("The batch norms are trained, as the first weights are random.")
     elif recipe.frozen_bn:
         model.freeze_norms()
-
-
-def _measured_micro_batch(
-    model: EmbeddingModel, data: TrainingData, place: torch.device, dtype: torch.dtype
-) -> int:
-    autocast = partial(devices.autocast, place, dtype)
-    fits = gradient_cache.micro_batch_that_fits(model, data.images.shape[-1], autocast)
-    if place.type == "cpu":
-        fits = max(1, fits // distributed.local_size())
-    fits = int(min(distributed.gather(np.array(fits))))
-    log.info("%d images with their activations fit into memory at once", fits)
-    return fits
 
 
 def _check_options(options: dict[str, Any]) -> None:

@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from torch.fx.experimental.optimization import fuse
 
-from benchmarks import harness, networks, processes, results
+from benchmarks import networks, processes, results
 from benchmarks.harness import by_turns, median, spread
-from retrieval import devices, onnx
+from retrieval import devices, onnx, provenance
 from retrieval.encode import embedding_blocks
 from retrieval.model import EmbeddingModel, compile_trunk, put_on
 
@@ -206,7 +206,7 @@ def measure(arch: str, args: argparse.Namespace, folder: Path) -> list[results.R
     peak = networks.matmul_flops(device, devices.compute_dtype(device, "auto"))
     return [
         {
-            "device": networks.device_name(device, harness.processor()),
+            "device": networks.device_name(device, provenance.processor()),
             "network": arch,
             "side_px": args.side,
             **variant,

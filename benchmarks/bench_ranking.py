@@ -20,12 +20,13 @@ import torch
 
 import build_image_db
 from process_data import adapt, transform
-from retrieval import files, layout, metrics, refine
+from retrieval import evaluation, files, layout, refine
 from retrieval.intervals import paired_bootstrap
 from retrieval.task import Task, load_task
 
 RESULTS = Path(__file__).with_name("results")
 FOLDER = "bench_ranking"
+K = 20
 OFF: dict[str, Any] = {
     "qe": 0,
     "qe_alpha": 3.0,
@@ -104,21 +105,16 @@ def encoded_names(stem: str) -> tuple[str, str]:
     return f"{FOLDER}/{stem}.npy", f"{FOLDER}/t{stem}.npy"
 
 
-def per_query(task: Task, refinement: refine.Refinement) -> dict[str, np.ndarray]:
+def per_query(task: Task, refinement: refine.Refinement) -> pd.DataFrame:
     """Search, and return the metrics of each query."""
     place = torch.device("cpu")
     task = refinement.with_gallery(task, place)
     find = refine.finder(task, 1024, place)
     task = refinement.with_queries(task, find)
-    ids, _ = find(task.queries, refinement.depth(task, 20))
+    ids, _ = find(task.queries, refinement.depth(task, K))
     if refinement.rerank_kr:
         ids, _ = refinement.rerank(task, ids, place)
-    hits = metrics.find_hits(ids, task.query_labels, task.gallery_labels)
-    return {
-        "cmc@1": metrics.cmc_at_k(hits, 1),
-        "cmc@10": metrics.cmc_at_k(hits, 10),
-        "map@R": metrics.average_precision_at_r(hits, task.n_relevant),
-    }
+    return evaluation.measure(task, ids, K).per_query
 
 
 def measure(data_dir: Path, checkpoint: Path, switch: Switch, number: int) -> pd.DataFrame:
@@ -132,7 +128,7 @@ def measure(data_dir: Path, checkpoint: Path, switch: Switch, number: int) -> pd
     for is_valid in (True, False):
         name = database if is_valid else queries
         task = load_task(data_dir, is_valid, None, name, database)
-        frame = pd.DataFrame(per_query(task, refinement))
+        frame = per_query(task, refinement)
         frame["cluster"] = [f"{data_dir}:{label}" for label in task.query_labels]
         frame["query"] = [f"{data_dir}:{index}" for index in task.query_index]
         frame["queries"] = task.name

@@ -22,8 +22,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.harness import processor, versions
-from retrieval import cli, devices, layout, trainer, trunks
+from benchmarks.harness import versions
+from retrieval import cli, devices, layout, provenance, trainer, trunks
 from retrieval.encode import embed
 from retrieval.feeding import StepInput, step_inputs
 from retrieval.model import EmbeddingModel, ModelConfig
@@ -151,7 +151,7 @@ def run(args: argparse.Namespace) -> None:
     images = layout.IMAGE_MATRIX.load(args.dpath)
     side, n_class = images.shape[-1], len(layout.CLASS_IMAGES.load(args.dpath))
     header = (
-        f"{processor()}; {versions()}.\n\n{len(images)} images of {n_class} classes at "
+        f"{provenance.processor()}; {versions()}.\n\n{len(images)} images of {n_class} classes at "
         f"{side} px, {args.holdout_classes:g} of the classes held out; {args.arch} from random "
         f"weights (no ImageNet weights), {DIM} dimensions, {args.budget_s:g} s of processor time on"
         f" {args.threads} thread(s) for each model. Mean over seeds {args.seeds} ± half the range."

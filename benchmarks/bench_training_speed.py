@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import harness, networks, processes, results
+from benchmarks import networks, processes, results
 from benchmarks.harness import by_turns, median, spread
-from retrieval import devices, objectives
+from retrieval import devices, objectives, provenance
 from retrieval.batches import Batch, Steps
 from retrieval.model import compile_trunk, put_on
 from retrieval.trainer import Trainer
@@ -105,7 +105,7 @@ def measure(arch: str, side: int, args: argparse.Namespace, folder: Path) -> lis
     peak = networks.matmul_flops(device, dtype)
     return [
         {
-            "device": networks.device_name(device, harness.processor()),
+            "device": networks.device_name(device, provenance.processor()),
             "network": arch,
             "side_px": side,
             "batch": args.batch,

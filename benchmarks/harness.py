@@ -14,17 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from retrieval.provenance import processor
+
 LIBRARIES = ("numpy", "torch", "faiss-cpu", "pillow", "opencv-python-headless", "pyvips-binary")
-
-
-def processor() -> str:
-    """Return the name of the processor."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        model = names[0].split(":")[1].strip() if names else model
-    return model
 
 
 def versions() -> str:

@@ -21,6 +21,7 @@ import pandas as pd
 import psutil
 
 from benchmarks import harness, processes
+from retrieval import provenance
 
 FOLDER = Path(__file__).resolve().parent / "results"
 RUNS = "runs.csv"
@@ -45,7 +46,7 @@ class Run:
             "run": self.name,
             "benchmark": benchmark,
             "options": " ".join(f"{k}={_plain(v)}" for k, v in vars(options).items() if _says(v)),
-            "machine": harness.processor(),
+            "machine": provenance.processor(),
             "cores": processes.cores(),
             "memory_gb": round(psutil.virtual_memory().total / 1e9),
             "busy_cores": round(os.getloadavg()[0], 1),

@@ -38,7 +38,7 @@ from retrieval import (
     splits,
 )
 from retrieval.formats import InputError
-from retrieval.model import EmbeddingModel
+from retrieval.model import EmbeddingModel, put_on
 from retrieval.pseudo_labels import UNKNOWN
 from retrieval.self_training import Images, SelfTrainer
 
@@ -104,7 +104,7 @@ def run(
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     both = _load_images(data_dir, share, rng)
-    model = checkpoint.build_model(content, save_path).to(place)
+    model = put_on(checkpoint.build_model(content, save_path), place)
     trainer = SelfTrainer(
         model=model,
         objective=make_objective(model, both, temperature),

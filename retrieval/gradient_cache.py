@@ -10,14 +10,19 @@ With batch norm in training mode, statistics are those of each chunk, the same i
 the running statistics are updated in the second pass only: once for each chunk.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
+import numpy as np
 import torch
 from torch import nn
 
-from retrieval import data_parallel, devices
+from retrieval import data_parallel, devices, distributed
 from retrieval.model import EmbeddingModel
+
+log = logging.getLogger(__name__)
 
 # Share of the memory that the activations of one chunk may take; the rest is for the optimizer,
 # the images and everybody else.
@@ -115,3 +120,20 @@ def micro_batch_that_fits(
     del features
     per_image = sum(size for pointer, size in kept.items() if pointer not in parameters) / 2
     return max(1, int(ACTIVATION_SHARE * devices.total_memory(device) / per_image))
+
+
+def agreed_micro_batch(model: EmbeddingModel, side: int, dtype: torch.dtype) -> int:
+    """Return how many images each of all processes can embed at once, and say so.
+
+    Args:
+        model: On its device.
+        side: Of the images, in pixels.
+        dtype: Of the convolutions.
+    """
+    device = model.mean.device
+    fits = micro_batch_that_fits(model, side, partial(devices.autocast, device, dtype))
+    if device.type == "cpu":
+        fits = max(1, fits // distributed.local_size())
+    fits = int(min(distributed.gather(np.array(fits))))
+    log.info("%d images with their activations fit into memory at once", fits)
+    return fits

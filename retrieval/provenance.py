@@ -115,8 +115,12 @@ def sha256_of_rows(array: np.ndarray) -> str:
 def versions() -> dict[str, str]:
     """Return what figures depend on beside their inputs: libraries and the processor."""
     packages = {name: version(name) for name in ("numpy", "torch", "faiss-cpu")}
+    return {"python": platform.python_version(), **packages, "processor": processor()}
+
+
+def processor() -> str:
+    """Return the name of the processor."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    processor = models[0] if models else platform.processor() or platform.machine()
-    return {"python": platform.python_version(), **packages, "processor": processor}
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,6 +1,7 @@
 """Losses, recipes, optimizers, batches and what is logged of them."""
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,19 +13,9 @@ from retrieval import batches, monitor, objectives, optimization, recipes
 from retrieval.formats import InputError
 from retrieval.model import EmbeddingModel, ModelConfig
 from retrieval.training_data import TrainingData
-from retrieval.training_options import HELP, Recipe
+from retrieval.training_options import HELP, Loss, Recipe
 
-CLASS_LOSSES = (
-    "ce",
-    "norm_softmax",
-    "proxy_anchor",
-    "arcface",
-    "cosface",
-    "supcon",
-    "ms",
-    "triplet",
-    "ce+triplet",
-)
+CLASS_LOSSES = [loss for loss in get_args(Loss) if loss != "tuple"]
 
 
 def drawn_data(n_class: int = 6, per_class: int = 5) -> TrainingData:
