@@ -10,6 +10,7 @@ from PIL import Image
 from benchmarks import bench_training, emoji
 
 
+@pytest.mark.usefixtures("one_thread")  # which gives back what the benchmark sets
 def test_objectives_are_compared_at_a_budget(pipeline: Path, tmp_path: Path) -> None:
     pytest.importorskip("timm")
     argv = [f"--dpath={pipeline}", "--name=tiny", f"--output={tmp_path}", "--budget_s=0.2"]
