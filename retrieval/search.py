@@ -111,10 +111,10 @@ def _merge(
         new_ids: (n,) int64, greater than all of ``best_ids``.
     """
     k, n = best_ids.shape[1], len(new_ids)
-    row, column = np.divmod(_places_above(scores, best_scores[:, -1:]), n)
-    if not len(row):
+    flat, found = _above(scores, best_scores[:, -1:])
+    if not len(flat):
         return
-    found = scores[torch.from_numpy(row), torch.from_numpy(column)].cpu().numpy()
+    row, column = np.divmod(flat, n)
     rows, first, counts = np.unique(row, return_index=True, return_counts=True)
     # Behind the best of each row that changes, in the order of the ids: a stable sort keeps it.
     pool_scores = np.full((len(rows), k + counts.max()), -np.inf, np.float32)
@@ -126,13 +126,16 @@ def _merge(
     best_ids[rows], best_scores[rows] = _first(pool_ids, pool_scores, k)
 
 
-def _places_above(scores: torch.Tensor, last: np.ndarray) -> np.ndarray:
-    """Return the flat positions of the scores that are above ``last``, (n_query, 1) float32."""
+def _above(scores: torch.Tensor, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the flat places of the scores above ``last``, (n_query, 1) float32, and the scores."""
     if scores.is_cuda:
         is_above = scores > torch.from_numpy(last).to(scores.device)
-        return is_above.flatten().nonzero()[:, 0].cpu().numpy()
-    # numpy compares, and finds few among many, several times as fast as torch on a CPU.
-    return np.flatnonzero(scores.numpy() > last)
+        return is_above.flatten().nonzero()[:, 0].cpu().numpy(), scores[is_above].cpu().numpy()
+    # numpy compares, and finds few among many, several times as fast as torch on a CPU, and no
+    # threads of torch are left spinning beside the next product.
+    array = scores.numpy()
+    places = np.flatnonzero(array > last)
+    return places, array[np.divmod(places, array.shape[1])]
 
 
 def _first(ids: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

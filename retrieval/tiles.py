@@ -1,13 +1,14 @@
 """Inner products of queries and gallery, tile by tile, in memory that does not grow.
 
-Every product has the same shape, whatever the number of queries, the batch or the process; what
-is missing at the edges is filled up. A BLAS sums in an order that depends on the shape, so this
-is what makes the last bits of a score, and with them the ranking, the same in all of them.
+A BLAS sums in an order that depends on the shape of a product. So the shapes follow from the number
+of queries and of rows alone, never from the batch or the process, and the last bits of a score, and
+with them the ranking, are the same in all of them.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from retrieval.formats import InputError
 
 # Queries and gallery rows of a tile. On a CPU its scores stay in the cache until they are ranked.
 SHAPES = {"cpu": (1024, 4096), "cuda": (1024, 65_536)}
-LEAST_QUERIES = 16  # a few queries are not filled up to a whole tile, but to a multiple of this
+MULTIPLE = 16  # tiles have equally many queries, filled up to a multiple of this
 
 
 @dataclass(frozen=True)
@@ -29,22 +30,27 @@ class Tile:
         queries: Rows of the queries.
         ids: (n,) int64 rows of the gallery, ascending.
         first: How many searched rows of the gallery come before ``ids``.
-        factors: The embeddings of both, filled up to the shape of a tile.
-        product: Where the scores go, in the shape of a tile; the next tile takes the same place.
+        factors: The embeddings of both, queries filled up to the rows of a tile; arrays on a CPU,
+            tensors elsewhere.
+        product: Where the scores go; the next tile takes the same place.
     """
 
     queries: slice
     ids: np.ndarray
     first: int
-    factors: tuple[torch.Tensor, torch.Tensor]
+    factors: tuple[Any, Any]
     product: torch.Tensor
 
     def scores(self) -> torch.Tensor:
         """Return the (n_query, n) float32 inner products, valid until the next tile's."""
         query_rows, gallery_rows = self.factors
-        with _full_precision():
-            torch.matmul(query_rows, gallery_rows.T, out=self.product)
-        return self.product[: self.queries.stop - self.queries.start, : len(self.ids)]
+        if isinstance(query_rows, torch.Tensor):
+            with _full_precision():
+                torch.matmul(query_rows, gallery_rows.T, out=self.product)
+        else:
+            # numpy's BLAS takes a memory map as it is, and is faster than torch's on some CPUs.
+            np.matmul(query_rows, gallery_rows.T, out=self.product.numpy())
+        return self.product[: self.queries.stop - self.queries.start]
 
 
 def tiles(
@@ -68,37 +74,48 @@ def tiles(
     if batch_size < 1:
         raise InputError(f"--batch_size must be at least 1; got {batch_size}")
     device = device or torch.device("cpu")
+    is_on_cpu = device.type == "cpu"
     most_queries, n_column = SHAPES[device.type]
-    n_row = min(most_queries, _round_up(max(len(queries), 1), LEAST_QUERIES))
+    n_tile = max(1, -(-len(queries) // most_queries))
+    n_row = min(most_queries, _round_up(max(1, -(-len(queries) // n_tile)), MULTIPLE))
     step = _round_up(batch_size, n_row)
-    product = torch.empty(n_row, n_column, device=device)
-    rows = np.zeros((n_column, gallery.shape[1]), np.float32)
+    scores = torch.empty(n_row * n_column, device=device)
+    buffer = np.empty((n_column, gallery.shape[1]), np.float32)
     starts = [(q, g) for q in range(0, len(queries), step) for g in range(0, len(ids), n_column)]
     quiet = None if distributed.is_main() else True
     for start, first in tqdm(starts, desc=title, unit="block", disable=quiet, leave=False):
         if first == 0:
-            batch = _padded(queries[start : start + step], n_row).to(device)
+            batch = _padded(queries[start : start + step], n_row)
+            left: Any = batch if is_on_cpu else torch.from_numpy(batch).to(device)
         block = ids[first : first + n_column]
-        _read(gallery, block, rows[: len(block)])
-        part = torch.from_numpy(rows).to(device)
+        product = scores[: n_row * len(block)].view(n_row, len(block))
+        right: Any = _rows(gallery, block, buffer[: len(block)], is_on_cpu)
+        if not is_on_cpu:
+            right = torch.from_numpy(right).to(device)
         for row in range(start, min(start + step, len(queries)), n_row):
-            factors = batch[row - start : row - start + n_row], part
+            factors = left[row - start : row - start + n_row], right
             chosen = slice(row, min(row + n_row, len(queries)))
             yield Tile(chosen, block, first, factors, product)
 
 
-def _padded(queries: np.ndarray, multiple: int) -> torch.Tensor:
-    padded = torch.zeros(_round_up(len(queries), multiple), queries.shape[1])
-    padded[: len(queries)] = torch.from_numpy(np.array(queries, np.float32))
+def _padded(queries: np.ndarray, multiple: int) -> np.ndarray:
+    padded = np.zeros((_round_up(len(queries), multiple), queries.shape[1]), np.float32)
+    padded[: len(queries)] = queries
     return padded
 
 
-def _read(gallery: np.ndarray, ids: np.ndarray, out: np.ndarray) -> None:
-    """Copy the rows ``ids`` of the gallery; in one go where there is no gap between them."""
-    if ids[-1] - ids[0] == len(ids) - 1:
-        out[:] = gallery[ids[0] : ids[-1] + 1]
+def _rows(
+    gallery: np.ndarray, ids: np.ndarray, buffer: np.ndarray, may_be_mapped: bool
+) -> np.ndarray:
+    """Return the rows ``ids`` of the gallery: themselves where that can be, else copied."""
+    if ids[-1] - ids[0] == len(ids) - 1:  # no gap between them
+        rows = gallery[ids[0] : ids[-1] + 1]
+        if may_be_mapped and gallery.dtype == np.float32 and gallery.flags.c_contiguous:
+            return np.asarray(rows)
+        buffer[:] = rows
     else:
-        np.take(gallery, ids, axis=0, out=out, mode="clip")  # "raise" would copy once more
+        np.take(gallery, ids, axis=0, out=buffer, mode="clip")  # "raise" would copy once more
+    return buffer
 
 
 def _round_up(n: int, multiple: int) -> int:
@@ -107,7 +124,7 @@ def _round_up(n: int, multiple: int) -> int:
 
 @contextmanager
 def _full_precision() -> Iterator[None]:
-    """Multiply in float32 to the last bit: no TF32 on a GPU, no bfloat16 on a CPU."""
+    """Multiply in float32 to the last bit: no TF32."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

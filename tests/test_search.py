@@ -101,23 +101,33 @@ def test_not_a_bit_depends_on_the_batch(batch_size: int, monkeypatch: pytest.Mon
         np.testing.assert_array_equal(ours, expected)
 
 
-def test_the_precision_of_others_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[str] = []
-    matmul = torch.matmul
-
-    def spy(*args: Any, **options: Any) -> torch.Tensor:
-        seen.append(torch.get_float32_matmul_precision())
-        return matmul(*args, **options)
-
-    monkeypatch.setattr(torch, "matmul", spy)
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=[
+                pytest.mark.gpu,
+                pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+            ],
+        ),
+    ],
+)
+def test_the_precision_of_others_is_left_alone_and_not_taken(device: str) -> None:
+    rng = np.random.default_rng(2)
+    queries, gallery = (rng.standard_normal((n, 64), dtype=np.float32) for n in (40, 5000))
     before = torch.get_float32_matmul_precision()
+    found = {}
     try:
-        torch.set_float32_matmul_precision("medium")
-        search.nearest(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32), 1)
-        assert torch.get_float32_matmul_precision() == "medium"
+        for precision in ("highest", "medium"):
+            torch.set_float32_matmul_precision(precision)
+            found[precision] = both(queries, gallery, device=torch.device(device))
+            assert torch.get_float32_matmul_precision() == precision
     finally:
         torch.set_float32_matmul_precision(before)
-    assert set(seen) == {"highest"}
+    for ours, theirs in zip(*found.values(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.gpu
