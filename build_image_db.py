@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import torch
 
 from retrieval import adaptation, checkpoint, cli, devices, distributed, layout, provenance
 from retrieval.encode import embedding_blocks
 from retrieval.files import RowWriter
 from retrieval.formats import InputError
-from retrieval.model import compile_trunk, put_on
+from retrieval.model import EmbeddingModel, compile_trunk, put_on
+from retrieval.runtime import Runtime, RuntimeModel
 from retrieval.views import Tta, Views
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,7 @@ def run(
     scales: tuple[float, ...] = (1.0,),
     adapt_bn: bool = False,
     compile: bool = False,
+    runtime: Runtime = "torch",
 ) -> Path:
     """Write the embeddings of an image matrix, row by row, and return their path.
 
@@ -59,15 +62,19 @@ def run(
         adapt_bn: Normalize by the statistics of these images rather than the training images'.
             No label is used, but each embedding depends on all images of the matrix.
         compile: Compile the network first, which takes minutes; for very many images.
+        runtime: What computes: torch, or on a CPU another program, which may be faster.
     """
     if batch_size < 1:
         raise InputError(f"--batch_size must be at least 1; got {batch_size}")
     views = Views(tta, tuple(scales))
+    if runtime != "torch" and (compile or views.scales != (1.0,)):
+        raise InputError(f"--runtime={runtime} takes neither --scales nor --compile")
     matrix = layout.IMAGE_MATRIX.load(data_dir, input)
     save_path = save_path.expanduser()
     content = checkpoint.load(save_path)
     path = layout.DATABASE.at(data_dir, output)
-    with distributed.together(devices.choose(device)) as place:
+    place = devices.choose("cpu" if runtime != "torch" and device == "auto" else device)
+    with distributed.together(place) as place:
         dtype = devices.compute_dtype(place, precision)
         model = put_on(checkpoint.build_model(content, save_path, arch), place)
         if compile:
@@ -76,8 +83,11 @@ def run(
             log.info("images of %d px are scaled to %d px", matrix.shape[-1], model.config.side)
         if adapt_bn:
             adaptation.adapt_batch_norm(model, matrix, batch_size, input)
+        embedder = (
+            model if runtime == "torch" else _compiled(model, matrix.shape[-1], runtime, dtype)
+        )
         rows = np.array(distributed.own_part(len(matrix), batch_size), np.int64)
-        blocks = embedding_blocks(model, matrix, rows, batch_size, dtype, output, views)
+        blocks = embedding_blocks(embedder, matrix, rows, batch_size, dtype, output, views)
         shape = (len(matrix), model.config.dim)
         with distributed.row_writer(path, shape, layout.DATABASE.dtype) as database:
             digest = _write(database, rows, blocks, save_path)
@@ -92,6 +102,7 @@ def run(
             "images_sha256": provenance.RowsDigest.of_parts(parts).hexdigest(),
             "rows": len(matrix),
             "dim": model.config.dim,
+            "runtime": runtime,
             "precision": str(dtype).removeprefix("torch."),
             "tta": tta,
             "scales": list(views.scales),
@@ -100,6 +111,21 @@ def run(
         provenance.save(data_dir, output, record)
     log.info("%s: %d embeddings of %d dimensions", path, len(matrix), model.config.dim)
     return path
+
+
+def _compiled(
+    model: EmbeddingModel, given: int, runtime: Runtime, dtype: torch.dtype
+) -> RuntimeModel:
+    """Return the model as another program runs it, for images of ``given`` px."""
+    side = model.config.side
+    if model.mean.is_cuda:
+        raise InputError(f"--runtime={runtime} computes on the CPU; leave --device out")
+    if given != side:
+        raise InputError(
+            f"--runtime={runtime} takes images of {side} px, not {given}; make them "
+            f"with: python -m process_data.image_matrix --image_resolution={side}"
+        )
+    return RuntimeModel(model.eval(), runtime, dtype)
 
 
 def _write(
@@ -147,6 +173,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--compile",
         action=argparse.BooleanOptionalAction,
         help="compile the network first: for very many images",
+    )
+    parser.add_argument(
+        "--runtime", choices=get_args(Runtime), help="what computes; others than torch on a CPU"
     )
     return parser
 

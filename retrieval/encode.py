@@ -14,6 +14,7 @@ from tqdm import tqdm
 from retrieval import devices, distributed
 from retrieval.model import EmbeddingModel
 from retrieval.prefetch import Returning, read_ahead
+from retrieval.runtime import RuntimeModel
 from retrieval.views import Views
 
 CPU_PIECE = 8  # images that pass through the network at once on a CPU
@@ -21,7 +22,7 @@ CPU_PIECE = 8  # images that pass through the network at once on a CPU
 
 @torch.inference_mode()
 def embedding_blocks(
-    model: EmbeddingModel,
+    model: EmbeddingModel | RuntimeModel,
     matrix: np.ndarray,
     rows: np.ndarray,
     batch_size: int,
@@ -47,7 +48,8 @@ def embedding_blocks(
     device = model.mean.device
     views = views or Views()
     model.eval()
-    piece = CPU_PIECE if device.type == "cpu" else batch_size
+    is_divided = device.type == "cpu" and isinstance(model, EmbeddingModel)
+    piece = CPU_PIECE if is_divided else batch_size
     blocks = (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
     is_quiet = None if distributed.is_main() else True
     with tqdm(total=len(rows), desc=title, unit="image", disable=is_quiet, leave=False) as bar:

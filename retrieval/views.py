@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from retrieval.formats import InputError
 from retrieval.model import EmbeddingModel
+from retrieval.runtime import RuntimeModel
 
 Tta = Literal["none", "flip"]
 
@@ -44,25 +45,26 @@ class Views:
         """How many times an image is embedded."""
         return len(self.scales) * (2 if self.tta == "flip" else 1)
 
-    def embed(self, model: EmbeddingModel, images: torch.Tensor) -> torch.Tensor:
+    def embed(self, model: EmbeddingModel | RuntimeModel, images: torch.Tensor) -> torch.Tensor:
         """Embed images, (n, 3, h, w) uint8 on the model's device, to (n, dim) float32.
 
         Rows are of unit L2 norm. Each scale is one antialiased resampling of the images as given.
         """
         shown = [images, images.flip(-1)] if self.tta == "flip" else [images]
-        total = sum(at_scale(model, scale)(view) for scale in self.scales for view in shown)
+        sizes = [model if scale == 1 else at_scale(model, scale) for scale in self.scales]
+        total = sum(sized(view) for sized in sizes for view in shown)
         # One view is left as the model made it, to the last bit.
         return total if self.count == 1 else F.normalize(total)
 
 
-def at_scale(model: EmbeddingModel, scale: float) -> EmbeddingModel:
+def at_scale(model: EmbeddingModel | RuntimeModel, scale: float) -> EmbeddingModel:
     """Return the same model, sharing all weights, for images of ``scale`` times the side.
 
     Raises:
-        InputError: A transformer, which takes images of one size only.
+        InputError: A transformer, or another program: both take images of one size only.
     """
-    if scale == 1:
-        return model
+    if isinstance(model, RuntimeModel):
+        raise InputError("--runtime takes images of one size only: leave --scales out")
     patches = getattr(getattr(model.trunk, "net", None), "patch_embed", None)
     if getattr(patches, "strict_img_size", False):
         raise InputError(
