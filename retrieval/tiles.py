@@ -1,8 +1,10 @@
 """Inner products of queries and gallery, tile by tile, in memory that does not grow.
 
-Every product has the same shape, whatever the number of queries, the batch or the process; what
-is missing at the edges is filled up. A BLAS sums in an order that depends on the shape, so this
-is what makes the last bits of a score, and with them the ranking, the same in all of them.
+Every product of a search has the same shape, whatever the batch or the process; what is missing at
+the edges is filled up. A BLAS sums in an order that depends on the shape, so this is what makes the
+last bits of a score, and with them the ranking, the same in all of them. Only searches of fewer
+queries than a tile has take a shape of their own, which depends on their number, rounded up to 16:
+a query searched alone may get other last bits than among many.
 """
 
 from collections.abc import Iterator
