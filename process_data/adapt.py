@@ -1,7 +1,7 @@
 """Fine-tune a model for the surveillance images, without their labels.
 
 Reads   a checkpoint, imageset.npy, test_image.npy and the split: model_num.json, cutted_class.json,
-        valid_for_test.npy; and, only to list what was left out, test.npy
+        valid_for_test.npy; and, only to list what was left out, test.npy (or --tindex)
 Writes  a checkpoint (--output) and, with --share below 1, test_held_out.npy
 
     python -m process_data.adapt --dpath=~/ir/ --save_path=~/ir/para/model.ep0 --share=0.5
@@ -33,6 +33,7 @@ from retrieval import (
     devices,
     layout,
     objectives,
+    provenance,
     pseudo_labels,
     recipes,
     splits,
@@ -65,6 +66,7 @@ def run(
     device: str = "auto",
     precision: devices.Precision = "auto",
     seed: int = 7,
+    tindex: str | None = None,
 ) -> Path:
     """Write a checkpoint of the adapted model, and return its path.
 
@@ -91,19 +93,25 @@ def run(
         device: auto, cpu, cuda or cuda:n.
         precision: Of the convolutions; auto takes bfloat16 where the processor has it.
         seed: Of all that is drawn.
+        tindex: Index csv of the test images that ``test_image.npy`` was made from; ``test.npy``
+            is used where it is None.
     """
     options = {name: value for name, value in locals().items() if not isinstance(value, Path)}
     if not (0 < share <= 1 and 0 < confident <= 1 and lr > 0 and temperature > 0):
-        raise InputError("--share and --confident must be above 0 and at most 1, --lr above 0")
+        raise InputError(
+            "--share and --confident must be above 0 and at most 1, --lr and --temperature above 0"
+        )
     if min(rounds, steps, batch_size) < 1 or min(classes, images) < 2:
         raise InputError("--rounds, --steps and --batch_size must be at least 1, the others 2")
     save_path = save_path.expanduser()
     output = output.expanduser() if output else save_path.with_name(ADAPTED)
     content = checkpoint.load(save_path)
+    start = {"start": str(save_path), "start_sha256": provenance.sha256(save_path)}
     place = devices.choose(device)
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     both = _load_images(data_dir, share, rng)
+    held_out = _held_out(data_dir, tindex, both)
     model = put_on(checkpoint.build_model(content, save_path), place)
     trainer = SelfTrainer(
         model=model,
@@ -126,10 +134,10 @@ def run(
         model,
         epoch=content["epoch"],
         weights=content["weights"],
-        options={**content["options"], "adapted": options},
+        options={**content["options"], "adapted": options | start},
         metrics={"loss": loss},
     )
-    _save_held_out(data_dir, both.targets)
+    _save_held_out(data_dir, held_out)
     log.info("%s: adapted; encode database and queries again with it", output)
     return output
 
@@ -164,15 +172,21 @@ def _load_images(data_dir: Path, share: float, rng: np.random.Generator) -> Imag
     return Images(web, sources, labels[sources], cameras, targets)
 
 
-def _save_held_out(data_dir: Path, targets: np.ndarray) -> None:
+def _held_out(data_dir: Path, tindex: str | None, images: Images) -> np.ndarray:
+    """Return Index and Class of the test images that are not looked at, (n, 2) int64."""
+    is_listed = tindex is not None or layout.TEST_QUERIES.at(data_dir).exists()
+    n_image = len(images.cameras)
+    if len(images.targets) == n_image or not is_listed:
+        return np.empty((0, 2), np.int64)
+    queries = splits.load_test_queries(data_dir, tindex, n_image, layout.TEST_MATRIX.name)
+    is_minor = np.isin(queries[:, 1], layout.MINOR_CLASSES.load(data_dir))
+    return queries[~np.isin(queries[:, 0], images.targets) & ~is_minor]
+
+
+def _save_held_out(data_dir: Path, held_out: np.ndarray) -> None:
     """List the test images that were not looked at, for mips and nns."""
     path = layout.TEST_HELD_OUT.at(data_dir)
     path.unlink(missing_ok=True)  # that of an earlier run
-    if not layout.TEST_QUERIES.at(data_dir).exists():
-        return
-    queries = layout.TEST_QUERIES.load(data_dir)
-    is_minor = np.isin(queries[:, 1], layout.MINOR_CLASSES.load(data_dir))
-    held_out = queries[~np.isin(queries[:, 0], targets) & ~is_minor]
     if len(held_out):
         layout.TEST_HELD_OUT.save(data_dir, held_out)
         log.info("%s: %d test images that were not looked at", path, len(held_out))
@@ -195,6 +209,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--augmentation", choices=get_args(augment.Augmentation), help="of the images")
     add("--batch_size", type=int, help="images embedded, or kept with activations, at once")
     add("--seed", type=int, help="of all that is drawn")
+    add("--tindex", help="index csv of the test images, in place of test.npy")
     cli.add_compute_arguments(parser)
     return parser
 

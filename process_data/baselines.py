@@ -16,7 +16,7 @@ from typing import Any
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from retrieval import baselines, cli, devices, evaluation, layout
+from retrieval import baselines, cli, devices, evaluation, layout, tables
 from retrieval.task import load_task
 
 DESCRIPTORS: dict[str, baselines.Descriptor] = {
@@ -40,16 +40,24 @@ def run(
     task.check_k(k)
     gallery_images = layout.IMAGE_MATRIX.load(data_dir)
     query_images = gallery_images if is_valid else layout.TEST_MATRIX.load(data_dir)
+    query_file = layout.IMAGE_MATRIX if is_valid else layout.TEST_MATRIX
+    images = (layout.IMAGE_MATRIX.at(data_dir), query_file.at(data_dir))
     records = []
     for name, descriptor in DESCRIPTORS.items():
         gallery = baselines.describe(descriptor, gallery_images, name)
         queries = gallery if is_valid else baselines.describe(descriptor, query_images, name)
         described = replace(
-            task, queries=queries[task.query_index], gallery=gallery, files=task.files[2:]
+            task,
+            queries=queries[task.query_index],
+            gallery=gallery,
+            files=(*images, *task.files[2:]),
         )
         *_, measured = evaluation.search_exactly(described, k, batch_size, devices.choose("cpu"))
-        records.append(evaluation.save_metrics(data_dir, task, name, measured, {"k": k}))
-    print(evaluation.table(records))
+        options = {"k": k}
+        records.append(
+            evaluation.save_metrics(data_dir, described, name, measured, options, "baselines")
+        )
+    print(tables.table(records))
     return records
 
 

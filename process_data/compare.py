@@ -4,10 +4,12 @@ Reads   two of evaluations/*.json, and the .npy beside each
 Writes  nothing
 
     python -m process_data.compare --dpath=~/ir/ mips-test nns-test
+    python -m process_data.compare old/evaluations/mips-test.json new/evaluations/mips-test.json
 
 An evaluation is named as in evaluations/, or by the path of its .json file, of any data directory.
-Queries are matched by their Index. Intervals are those of a bootstrap over classes. Where the k of
-the two differ, the metrics @k are left out.
+Queries are matched by their Index: of the same queries, or of some that are among the others.
+Intervals are those of a bootstrap over classes. Where the k of the two differ, the metrics @k are
+left out.
 """
 
 import argparse
@@ -22,17 +24,17 @@ if not __package__:  # run as a file
 
 import pandas as pd
 
-from retrieval import cli, intervals, layout
+from retrieval import cli, intervals, layout, setting
 from retrieval.formats import InputError
 
 log = logging.getLogger(__name__)
 
 
-def run(data_dir: Path, first: str, second: str) -> pd.DataFrame:
+def run(data_dir: Path | None, first: str, second: str) -> pd.DataFrame:
     """Print and return, for each metric that both have, both means and what may be concluded.
 
     Args:
-        data_dir: The data directory.
+        data_dir: The data directory; None where both are paths.
         first: Name or path of an evaluation.
         second: Name or path of another, of the same queries.
 
@@ -42,6 +44,7 @@ def run(data_dir: Path, first: str, second: str) -> pd.DataFrame:
     """
     (record, before), (other, after) = (load(data_dir, name) for name in (first, second))
     common = before.index.intersection(after.index)
+    _check_queries(record, other, first, second, len(common))
     n_class = common.get_level_values("Class").nunique()
     if n_class < 2:
         raise InputError(
@@ -51,6 +54,9 @@ def run(data_dir: Path, first: str, second: str) -> pd.DataFrame:
     for name in ("k", "n_gallery"):
         if record[name] != other[name]:
             log.warning("%s differs: %d and %d", name, record[name], other[name])
+    if len(common) < max(len(before), len(after)):
+        n_query = f"{len(before)} and {len(after)}"
+        log.warning("only %d of %s queries are in both, and compared", len(common), n_query)
     before, after = before.loc[common], after.loc[common]
     clusters = common.get_level_values("Class").to_numpy()
     rows = []
@@ -71,11 +77,35 @@ def run(data_dir: Path, first: str, second: str) -> pd.DataFrame:
     return table
 
 
-def load(data_dir: Path, name: str) -> tuple[dict[str, Any], pd.DataFrame]:
+def _check_queries(
+    record: dict[str, Any], other: dict[str, Any], first: str, second: str, n_common: int
+) -> None:
+    """Refuse evaluations of different queries, whose Indexes may name different images."""
+    if record["queries"] != other["queries"]:
+        raise InputError(
+            f"{first} is of the {record['queries']} queries and {second} of the "
+            f"{other['queries']} queries: compare evaluations of the same"
+        )
+    hashes = {setting.query_hash(record), setting.query_hash(other)} - {None}
+    is_part = n_common == min(record["n_query"], other["n_query"])
+    if len(hashes) > 1 and not is_part:
+        raise InputError(
+            f"{first} and {second} are of different lists of queries, and none is part of the "
+            "other: evaluate both with the same --to_test"
+        )
+
+
+def load(data_dir: Path | None, name: str) -> tuple[dict[str, Any], pd.DataFrame]:
     """Return an evaluation and its queries, (Index, Class) -> a column for each metric."""
     path = Path(name).expanduser()
     if path.suffix == ".json":
         folder, record_name = path.parent, path.name
+    elif path.name != name:
+        raise InputError(
+            f"{name} is no name of evaluations/, such as mips-test, and no path of a .json file"
+        )
+    elif data_dir is None:
+        raise InputError(f"{name} is in evaluations/ of a data directory; name it: --dpath=...")
     else:
         folder = data_dir
         record_name = Path(layout.EVALUATION.name).with_name(f"{name}.json").as_posix()
@@ -93,7 +123,7 @@ def load(data_dir: Path, name: str) -> tuple[dict[str, Any], pd.DataFrame]:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = cli.stage_parser(run, __doc__)
+    parser = cli.stage_parser(run, __doc__, needs_folder=False)
     parser.add_argument("first", help="name in evaluations/, or path of a .json")
     parser.add_argument("second", help="another of the same queries")
     return parser

@@ -65,18 +65,8 @@ def _queries(data_dir: Path, tindex: str | None) -> np.ndarray | None:
     if tindex is None and not layout.TEST_QUERIES.at(data_dir).exists():
         log.info("no %s: only the validation can be evaluated", layout.TEST_QUERIES.name)
         return None
-    if tindex is None:
-        name, queries = layout.TEST_QUERIES.name, layout.TEST_QUERIES.load(data_dir)
-    else:
-        name, table = tindex, layout.TEST_INDEX.load(data_dir, tindex)
-        queries = table[["Index", "Class"]].to_numpy(np.int64)
-    embeddings = layout.TEST_DATABASE.load(data_dir)
-    if len(queries) != len(embeddings):
-        raise InputError(
-            f"{name} lists {len(queries)} images, but {layout.TEST_DATABASE.name} has "
-            f"{len(embeddings)} rows; if images were dropped, name the csv that was written then: "
-            "--tindex=tindexinfo.kept.csv"
-        )
+    n_image, name = len(layout.TEST_DATABASE.load(data_dir)), layout.TEST_DATABASE.name
+    queries = splits.load_test_queries(data_dir, tindex, n_image, name)
     provenance.check_same_model(data_dir, layout.DATABASE.name, layout.TEST_DATABASE.name)
     return queries
 

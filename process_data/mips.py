@@ -19,7 +19,7 @@ from pathlib import Path
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from retrieval import cli, devices, distributed, evaluation, layout, refine
+from retrieval import cli, devices, distributed, evaluation, layout, metrics, ranks, refine
 from retrieval.task import load_task
 
 
@@ -56,8 +56,7 @@ def run(
         qe: Expand each query with its first so many results, and search again.
         qe_alpha: Power of the similarities that weigh the neighbors in qe and dba.
         dba: Expand each image of the gallery with so many neighbors.
-        rerank_kr: Put the first so many results into the order of their reciprocal neighbors;
-            ``map`` is left out then.
+        rerank_kr: Put the first so many results into the order of their reciprocal neighbors.
         kr_k1: Neighbors that may be reciprocal.
         kr_k2: Images whose encodings are averaged.
         kr_weight: Of the plain distance beside that of the neighbors, from 0 to 1.
@@ -73,14 +72,17 @@ def run(
         if rerank_kr:
             ids, _ = find(task.queries, refinement.depth(task, k))
             ids, similarities = refinement.rerank(task, ids, place)
-            measured = evaluation.measure(task, ids, k)
+            first = ids[:, :rerank_kr]
+            hits = metrics.find_hits(first, task.query_labels, task.gallery_labels)
+            plain = evaluation.exact_ranks(task, batch_size, place)
+            measured = evaluation.measure(task, ids, k, ranks.with_reordered(plain, hits))
         else:
             ids, similarities, measured = evaluation.search_exactly(task, k, batch_size, place)
         if not distributed.is_main():
             return layout.METRICS.at(data_dir)
-    return evaluation.save(
-        data_dir, task, run_name, ids[:, :k], similarities[:, :k], measured, options
-    )
+    found = ids[:, :k], similarities[:, :k]
+    used = devices.describe(place)
+    return evaluation.save(data_dir, task, run_name, *found, measured, options, "mips", used)
 
 
 def make_parser() -> argparse.ArgumentParser:

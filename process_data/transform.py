@@ -16,6 +16,7 @@ transductive setting, which is to be reported with the figures.
 import argparse
 import hashlib
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ if not __package__:  # run as a file
 
 import numpy as np
 
-from retrieval import cli, files, layout, provenance, whitening
+from retrieval import cli, embeddings, files, layout, provenance, whitening
 from retrieval.formats import InputError
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,8 @@ def run(
     options = {name: value for name, value in locals().items() if name != "data_dir"}
     if not (0 <= power <= 1 and 0 <= shrinkage <= 1 and dim >= 0):
         raise InputError("--power and --shrinkage must be from 0 to 1, --dim at least 0")
+    if not math.isfinite(strength):
+        raise InputError(f"--strength must be a finite number; got {strength}")
     if len({database, queries, output_database, output_queries}) < 4:
         raise InputError("the files read and written must have four different names")
     names = [database]
@@ -75,6 +78,8 @@ def run(
     domains = [layout.DATABASE.load(data_dir, name) for name in names]
     if domains[0].shape[1] != domains[-1].shape[1] or not all(map(len, domains)):
         raise InputError(f"{database} and {queries} must have rows, of equal length")
+    for name, rows in zip(names, domains, strict=True):
+        embeddings.check(rows, name)
     transform = whitening.fit(
         domains,
         [0, 1] if fit == "both" else [0],

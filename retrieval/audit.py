@@ -81,6 +81,9 @@ def find(
         similarity: Correlation that their pictures must have.
         contrast: Standard deviation of the luma, in grey levels, below which an image is blank;
             blank images are alike in nothing but that, and are in no pair.
+
+    Returns:
+        The table; its ``attrs`` say of how many images pairs may be missing (``n_cut``).
     """
     marks = images.images.marks()
     is_blank = marks.contrasts < contrast
@@ -101,7 +104,9 @@ def find(
     in_database = images.table[images.table["Where"] != "test"]
     is_single = ~in_database["Class"].duplicated(keep=False)
     parts.append(_image_rows(images, in_database.index[is_single].to_numpy(), "single"))
-    return _by_seriousness(pd.concat([part for part in parts if len(part)] or parts[:1]))
+    found = _by_seriousness(pd.concat([part for part in parts if len(part)] or parts[:1]))
+    found.attrs["n_cut"] = int(is_full.sum())
+    return found
 
 
 def count(findings: pd.DataFrame) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -90,14 +91,14 @@ def load_ranking(data_dir: Path) -> Ranking:
             f"{layout.NEIGHBORS.at(data_dir)} does not fit the queries: the masks or the split "
             f"have changed since; search again: {layout.NEIGHBORS.made_by}"
         )
-    return with_images(data_dir, task, ids, similarities, options["test_matrix"])
+    return with_images(data_dir, task, ids, similarities, options)
 
 
 def search_ranking(data_dir: Path, is_valid: bool, k: int) -> Ranking:
     """Search all queries exactly, keeping ``k`` results of each; nothing is written."""
     task = load_task(data_dir, is_valid)
     ids, similarities = search.nearest(task.queries, task.gallery, k, is_allowed=task.is_allowed)
-    return with_images(data_dir, task, ids, similarities, None)
+    return with_images(data_dir, task, ids, similarities)
 
 
 def show_retrieved_query(data_dir: Path, index: int, is_valid: bool, k: int) -> Image.Image:
@@ -132,7 +133,7 @@ def show_retrieved_query(data_dir: Path, index: int, is_valid: bool, k: int) -> 
         query_labels=labels[[index]],
         is_allowed=is_allowed,
     )
-    return with_images(data_dir, alone, ids, similarities, None).sheet([0], k)
+    return with_images(data_dir, alone, ids, similarities).sheet([0], k)
 
 
 def class_overlap(data_dir: Path, is_valid: bool) -> pd.DataFrame:
@@ -158,7 +159,11 @@ def load_names(data_dir: Path) -> dict[int, str]:
 
 
 def with_images(
-    data_dir: Path, task: Task, ids: np.ndarray, similarities: np.ndarray, matrix: str | None
+    data_dir: Path,
+    task: Task,
+    ids: np.ndarray,
+    similarities: np.ndarray,
+    options: dict[str, Any] | None = None,
 ) -> Ranking:
     """Return a ranking with the images that its embeddings were made from.
 
@@ -167,12 +172,16 @@ def with_images(
         task: What was searched.
         ids: (n_query, k) int64.
         similarities: (n_query, k) float32.
-        matrix: Name of the queries' embeddings, where they are not the usual ones.
+        options: Of the search, whose ``database`` and ``test_matrix`` name the embeddings where
+            they are not the usual ones.
     """
-    gallery_images = _images_of(data_dir, layout.DATABASE.name, layout.IMAGE_MATRIX)
+    options = options or {}
+    database = options.get("database") or layout.DATABASE.name
+    gallery_images = _images_of(data_dir, database, layout.IMAGE_MATRIX)
     query_images = gallery_images
     if task.name == "test":
-        query_images = _images_of(data_dir, matrix or layout.TEST_DATABASE.name, layout.TEST_MATRIX)
+        matrix = options.get("test_matrix") or layout.TEST_DATABASE.name
+        query_images = _images_of(data_dir, matrix, layout.TEST_MATRIX)
     return Ranking(task, ids, similarities, query_images, gallery_images, load_names(data_dir))
 
 

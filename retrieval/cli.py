@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from retrieval.formats import InputError
+from retrieval.setting import BASELINES
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,9 @@ def numbers(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError(f"must be numbers, as in 1,0.5; got {text!r}") from None
 
 
-def stage_parser(run: Callable[..., object], description: str | None) -> argparse.ArgumentParser:
+def stage_parser(
+    run: Callable[..., object], description: str | None, needs_folder: bool = True
+) -> argparse.ArgumentParser:
     """Return a parser with ``--dpath``, whose defaults are those of ``run``'s signature."""
     parser = argparse.ArgumentParser(description=description, formatter_class=_HelpFormatter)
     parameters = inspect.signature(run).parameters.values()
@@ -83,7 +86,7 @@ def stage_parser(run: Callable[..., object], description: str | None) -> argpars
         "--dpath",
         dest="data_dir",
         type=data_directory,
-        required=True,
+        required=needs_folder,
         help="folder of all data files; ~ is expanded, and ir means ~/ir where ./ir is absent",
     )
     return parser
@@ -121,7 +124,7 @@ def add_refine_arguments(parser: argparse.ArgumentParser) -> None:
     add("--qe", type=int, help="expand each query with its first so many results; 0: off")
     add("--qe_alpha", type=float, help="power of the similarities that weigh the neighbors")
     add("--dba", type=int, help="expand each database image with so many neighbors; 0: off")
-    add("--rerank_kr", type=int, help="reorder so many results by their neighbors, no map; 0: off")
+    add("--rerank_kr", type=int, help="put so many results in the order of their neighbors; 0: off")
     add("--kr_k1", type=int, help="of --rerank_kr: neighbors that may be reciprocal")
     add("--kr_k2", type=int, help="of --rerank_kr: images whose encodings are averaged")
     add("--kr_weight", type=float, help="of --rerank_kr: weight of the plain distance, 0 to 1")
@@ -130,6 +133,8 @@ def add_refine_arguments(parser: argparse.ArgumentParser) -> None:
 def _plain_name(text: str) -> str:
     if not re.fullmatch(r"[\w.+-]+", text):
         raise argparse.ArgumentTypeError(f"must be letters, digits and ._+- only; got {text!r}")
+    if text in BASELINES:
+        raise argparse.ArgumentTypeError(f"{text!r} is the name of a baseline; take another")
     return text
 
 

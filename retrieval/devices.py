@@ -28,6 +28,13 @@ def choose(name: str) -> torch.device:
     return device
 
 
+def describe(device: torch.device) -> str:
+    """Return a device in words: ``cpu``, or which GPU."""
+    if device.type == "cpu":
+        return "cpu"
+    return f"{device}, {torch.cuda.get_device_name(device)}"
+
+
 def compute_dtype(device: torch.device, precision: Precision) -> torch.dtype:
     """Return the dtype of convolutions: bfloat16 where the processor has it natively."""
     if precision != "auto":

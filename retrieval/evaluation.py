@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from retrieval import intervals, layout, metrics, provenance, search
+from retrieval import intervals, layout, metrics, provenance, search, setting
 from retrieval.formats import InputError
 from retrieval.ranks import relevant_ranks as find_ranks
+from retrieval.tables import table
 from retrieval.task import Task
 
 DEFINITIONS = {
@@ -31,10 +32,9 @@ DEFINITIONS = {
     "minp": "mean of: R / rank of the last relevant image",
     "recall@k vs exact": "share of the exact first k that the approximate first k hold",
     "macro": "the mean over classes of the mean over each class's queries",
+    "transductive": "whether a query's embedding depends on other queries, if on no label",
     "intervals": "95% of the bootstrap over classes, for the mean over queries",
 }
-SHOWN = ("cmc@1", "cmc@10", "map@k", "map@R", "map")  # in tables, of all metrics
-WITH_INTERVAL = ("cmc@1", "map@R")  # of these
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,13 @@ def search_exactly(
         device=device,
         is_shared=True,
     )
-    ranks = find_ranks(
+    ranks = exact_ranks(task, batch_size, device)
+    return ids, similarities, measure(task, ids, k, ranks)
+
+
+def exact_ranks(task: Task, batch_size: int, device: torch.device) -> list[np.ndarray]:
+    """Return, of each query, the ranks of all relevant images in the exact ranking."""
+    return find_ranks(
         task.queries,
         task.query_labels,
         task.gallery,
@@ -139,7 +145,6 @@ def search_exactly(
         device=device,
         is_shared=True,
     )
-    return ids, similarities, measure(task, ids, k, ranks)
 
 
 def save(
@@ -150,19 +155,28 @@ def save(
     similarities: np.ndarray,
     measured: Measured,
     options: dict[str, Any],
+    stage: str | None = None,
+    device: str = "cpu",
 ) -> Path:
     """Write neighbors, similarities and metrics, print the latter, and return their path.
 
     Args:
         data_dir: The data directory.
         task: What was searched.
-        search_name: ``mips``, ``nns``, ...
+        search_name: ``mips``, ``nns``, or what people call it.
         ids: (n_query, k) int64.
         similarities: (n_query, k) float32.
         measured: The metrics.
         options: Of the search, as it was called.
+        stage: That searched; None takes the one that has these options.
+        device: That it searched on, in words.
     """
-    record = save_metrics(data_dir, task, search_name, measured, options)
+    if search_name in setting.BASELINES:
+        raise InputError(
+            f"--run={search_name} is the name of a baseline (process_data.baselines); take another"
+        )
+    stage = stage or setting.stage_of({"search": search_name, "options": options})
+    record = save_metrics(data_dir, task, search_name, measured, options, stage, device)
     layout.NEIGHBORS.save(data_dir, ids)
     layout.SIMILARITIES.save(data_dir, similarities)
     layout.PER_QUERY.save(data_dir, measured.per_query.to_numpy(np.float64))
@@ -176,12 +190,14 @@ def save_metrics(
     search_name: str,
     measured: Measured,
     options: dict[str, Any],
+    stage: str,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Keep the metrics of a search beside those of others, and return the whole record."""
     record = {"search": search_name, "queries": task.name, **measured.record()}
-    record["options"] = options
+    record |= {"stage": stage, "options": options, "device": device}
     record["per_query"] = list(measured.per_query.columns)
-    record["inputs"] = {path.name: provenance.sha256(path) for path in task.files}
+    record |= setting.describe(data_dir, task)
     record["versions"] = provenance.versions()
     record["definitions"] = {name: text for name, text in DEFINITIONS.items() if name in record}
     name = evaluation_name(search_name, task.name)
@@ -207,20 +223,3 @@ def evaluation_name(search_name: str, queries: str) -> str:
     'evaluations/mips-test.json'
     """
     return Path(layout.EVALUATION.name).with_name(f"{search_name}-{queries}.json").as_posix()
-
-
-def table(records: list[dict[str, Any]]) -> str:
-    """Return evaluations as a table, one line each, the main metrics with their intervals."""
-    columns = ["search", "queries", "n_query", "n_gallery", "k"]
-    rows = []
-    for record in records:
-        row = {name: record[name] for name in columns}
-        for name in SHOWN:
-            row[name] = f"{record[name]:.4f}" if name in record else "-"
-            if name in WITH_INTERVAL and name in record.get("intervals", {}):
-                low, high = record["intervals"][name]
-                row[name] += f" [{low:.3f}, {high:.3f}]"
-        if "recall@k vs exact" in record:
-            row["recall@k vs exact"] = f"{record['recall@k vs exact']:.4f}"
-        rows.append(row)
-    return pd.DataFrame(rows).fillna("-").to_string(index=False)

@@ -64,6 +64,8 @@ def neighbors_within(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the ``k`` nearest other images of some images of the gallery.
 
+    The processes of torchrun share the gallery, and must all call it alike.
+
     Args:
         gallery: (n_gallery, dim) float32, may be a memory map.
         rows: (n,) int64, whose neighbors.
@@ -76,7 +78,7 @@ def neighbors_within(
         similarities: (n, k) float32, descending, -inf with an id of -1.
     """
     ids, similarities = search.nearest(
-        gallery[rows], gallery, k + 1, is_allowed=is_allowed, device=device
+        gallery[rows], gallery, k + 1, is_allowed=is_allowed, device=device, is_shared=True
     )
     # Itself is left out by its Index: an image twice in the gallery may come first.
     is_other = ids != rows[:, None]

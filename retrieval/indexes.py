@@ -31,7 +31,8 @@ def by_index(table: pd.DataFrame, name: str) -> pd.DataFrame:
 def check_rows(index: np.ndarray, n_row: int, name: str, array_name: str) -> None:
     """Refuse Indexes that have no row in an array of ``n_row`` rows."""
     if len(index) and not 0 <= index.min() <= index.max() < n_row:
+        wrong = index.min() if index.min() < 0 else index.max()
         raise InputError(
-            f"{name} names the image {index.max()}, but {array_name} has {n_row} rows: they were "
+            f"{name} names the image {wrong}, but {array_name} has {n_row} rows: they were "
             "made from different image lists; make both again from the same csv"
         )

@@ -20,6 +20,8 @@ def find_hits(ids: np.ndarray, query_labels: np.ndarray, gallery_labels: np.ndar
     Returns:
         (n_query, depth) bool.
     """
+    if not len(gallery_labels):
+        return np.zeros(ids.shape, bool)
     return (gallery_labels[ids] == query_labels[:, None]) & (ids >= 0)
 
 
@@ -29,6 +31,8 @@ def count_relevant(query_labels: np.ndarray, gallery_labels: np.ndarray) -> np.n
     >>> count_relevant(np.array([5, 7]), np.array([7, 3, 7])).tolist()
     [0, 2]
     """
+    if not len(gallery_labels):
+        return np.zeros(len(query_labels), np.int64)
     classes, counts = np.unique(gallery_labels, return_counts=True)
     places = np.searchsorted(classes, query_labels)
     is_there = np.isin(query_labels, classes)

@@ -7,8 +7,9 @@ Embeddings of two models look alike and cannot be compared, so every ``.npy`` of
 import hashlib
 import platform
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from retrieval.formats import InputError
 from retrieval.layout import DATABASE_RECORD
 
 ROW_BLOCK = 8192
+PACKAGES = ("numpy", "torch", "faiss-cpu", "faiss-gpu")
 
 
 def record_name(name: str) -> str:
@@ -113,8 +115,14 @@ def sha256_of_rows(array: np.ndarray) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return what figures depend on beside their inputs: libraries and the processor."""
-    packages = {name: version(name) for name in ("numpy", "torch", "faiss-cpu")}
+    """Return what figures depend on beside their inputs: libraries and the processor.
+
+    What pip does not know of, such as a faiss of conda, is left out.
+    """
+    packages = {}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            packages[name] = version(name)
     return {"python": platform.python_version(), **packages, "processor": processor()}
 
 

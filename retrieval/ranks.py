@@ -63,6 +63,21 @@ def relevant_ranks(
     return [np.sort(of_query) + 1 for of_query in np.split(above, pairs.starts[1:-1])]
 
 
+def with_reordered(ranks: list[np.ndarray], hits: np.ndarray) -> list[np.ndarray]:
+    """Return the ranks of all relevant images after the first results were put into another order.
+
+    Args:
+        ranks: As of ``relevant_ranks``, before.
+        hits: (n_query, n) bool: which of the first n results are relevant, in the new order.
+
+    >>> with_reordered([np.array([1, 4, 9])], np.array([[False, True, False, True]]))
+    [array([2, 4, 9])]
+    """
+    depth = hits.shape[1]
+    pairs = zip(ranks, hits, strict=True)
+    return [np.concatenate([np.flatnonzero(row) + 1, r[r > depth]]) for r, row in pairs]
+
+
 def _relevant_pairs(
     query_labels: np.ndarray, gallery_labels: np.ndarray, is_allowed: np.ndarray | None
 ) -> _Pairs:

@@ -103,7 +103,7 @@ class Refinement:
 
 
 def finder(task: Task, batch_size: int, device: torch.device) -> Find:
-    """Return the exact search of a task's gallery."""
+    """Return the exact search of a task's gallery, which the processes of torchrun share."""
 
     def find(queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         return search.nearest(
@@ -113,6 +113,7 @@ def finder(task: Task, batch_size: int, device: torch.device) -> Find:
             is_allowed=task.is_allowed,
             batch_size=batch_size,
             device=device,
+            is_shared=True,
         )
 
     return find

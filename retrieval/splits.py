@@ -24,6 +24,30 @@ def load_labels(data_dir: Path) -> np.ndarray:
     return of_image
 
 
+def load_test_queries(
+    data_dir: Path, tindex: str | None, n_image: int, array_name: str
+) -> np.ndarray:
+    """Return Index and Class of the test images, (n_test, 2) int64.
+
+    Args:
+        data_dir: The data directory.
+        tindex: Index csv of the test images; None takes ``test.npy``.
+        n_image: Rows of the array that was made from them.
+        array_name: Its file name, for the message.
+    """
+    if tindex is None:
+        name, queries = layout.TEST_QUERIES.name, layout.TEST_QUERIES.load(data_dir)
+    else:
+        name, table = tindex, layout.TEST_INDEX.load(data_dir, tindex)
+        queries = table[["Index", "Class"]].to_numpy(np.int64)
+    if len(queries) != n_image:
+        raise InputError(
+            f"{name} lists {len(queries)} images, but {array_name} has {n_image} rows; if images "
+            "were dropped, name the csv that was written then: --tindex=tindexinfo.kept.csv"
+        )
+    return queries
+
+
 def _broken(data_dir: Path) -> InputError:
     file = layout.CLASS_IMAGES
     return InputError(

@@ -1,8 +1,9 @@
 """What is searched, and in what: the same for every search.
 
 Validation: the queries are the validation images, rows of the database themselves; the gallery is
-the database without any validation image and without minor classes. Test: the queries are the
-test images that are not of minor classes; the gallery is the database without minor classes.
+the database without any validation image, asked for or not, and without minor classes. Test: the
+queries are the test images that are not of minor classes; the gallery is the database without
+minor classes.
 Queries without a relevant image in the gallery are left out and counted.
 """
 
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval import indexes, layout, metrics, provenance, splits
+from retrieval import embeddings, indexes, layout, metrics, provenance, splits
 from retrieval.formats import InputError
 
 
@@ -84,24 +85,31 @@ def load_task(
     query_name = to_test or query_file.name
     matrix_name = test_matrix or (database if is_valid else matrix_file.name)
     chosen = np.array(query_file.load(data_dir, query_name))
-    embeddings = matrix_file.load(data_dir, matrix_name)
+    rows = matrix_file.load(data_dir, matrix_name)
     gallery = layout.DATABASE.load(data_dir, database)
     labels = splits.load_labels(data_dir)
     is_allowed = layout.GALLERY_MASK.load(data_dir)[0] == 1
-    _check_sizes(database, gallery, labels, is_allowed, embeddings)
-    indexes.check_rows(chosen[:, 0], len(embeddings), query_name, matrix_name)
+    _check_sizes(database, gallery, labels, is_allowed, rows)
+    _check_queries(chosen[:, 0], len(rows), query_name, matrix_name)
     if is_valid:
         is_allowed = is_allowed.copy()
-        is_allowed[chosen[:, 0]] = False
+        split = layout.VALID_QUERIES.load(data_dir)
+        for name, pairs in ((query_name, chosen), (layout.VALID_QUERIES.name, split)):
+            indexes.check_rows(pairs[:, 0], len(gallery), name, database)
+            is_allowed[pairs[:, 0]] = False
+    else:
+        _check_other_images(data_dir, database, matrix_name)
+    embeddings.check(gallery, database)
     if matrix_name != database:
         provenance.check_same_model(data_dir, database, matrix_name)
+        embeddings.check(rows, matrix_name)
     is_relevant = np.isin(chosen[:, 1], labels[is_allowed])
     if not is_relevant.any():
         raise InputError(f"no query of {query_name} has an image of its class in the gallery")
     index, query_labels = chosen[is_relevant].T
     return Task(
         name="valid" if is_valid else "test",
-        queries=embeddings[index],
+        queries=rows[index],
         query_index=index,
         query_labels=query_labels,
         gallery=gallery,
@@ -116,6 +124,28 @@ def load_task(
             layout.CLASS_IMAGES.at(data_dir),
         ),
     )
+
+
+def _check_queries(index: np.ndarray, n_row: int, name: str, matrix_name: str) -> None:
+    indexes.check_rows(index, n_row, name, matrix_name)
+    values, counts = np.unique(index, return_counts=True)
+    if (counts > 1).any():
+        raise InputError(
+            f"{name} lists the image {values[counts > 1][0]} more than once; each query must be "
+            "there once"
+        )
+
+
+def _check_other_images(data_dir: Path, database: str, matrix_name: str) -> None:
+    """Refuse test queries that are the gallery's own images: each would find itself."""
+    paths = [layout.DATABASE.at(data_dir, name) for name in (database, matrix_name)]
+    records = [provenance.load(data_dir, name) or {} for name in (database, matrix_name)]
+    images = [record.get("images_sha256") for record in records]
+    if paths[0].samefile(paths[1]) or (images[0] is not None and images[0] == images[1]):
+        raise InputError(
+            f"{matrix_name} holds the images of {database}, which would find themselves; take "
+            "them out of the gallery with --isValid=1, or name other queries with --test_matrix"
+        )
 
 
 def _check_sizes(

@@ -24,6 +24,7 @@ Center = Literal["none", "joint", "per_domain"]
 
 BLOCK_ROWS = 8192
 SMALLEST = 1e-10  # of the largest variance: what lies below is rounding, and is left out
+CONSTANT = 1e-12  # variance of unit vectors; what lies below is the rounding of equal ones
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,11 @@ def fit(
 def _whitening(covariance: np.ndarray, dim: int, power: float, shrinkage: float) -> np.ndarray:
     """Return W, (dim, new_dim) float64."""
     size = len(covariance)
+    if np.trace(covariance) < CONSTANT:
+        raise InputError(
+            "the embeddings do not differ from each other, so there is nothing to whiten; encode "
+            "with another checkpoint: build_image_db.py --save_path=..."
+        )
     level = np.trace(covariance) / size
     shrunk = (1 - shrinkage) * covariance + shrinkage * level * np.eye(size)
     variances, directions = np.linalg.eigh(shrunk)  # ascending

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 import build_image_db
-from process_data import adapt, mips
+from process_data import adapt, mips, transform
 from retrieval import checkpoint, layout, pseudo_labels
 from retrieval.formats import InputError
 from retrieval.pseudo_labels import UNKNOWN
+from retrieval.report import commands
 from retrieval.self_training import SelfTrainer
 from tests.test_expansion import unit
 
@@ -162,6 +163,62 @@ def test_mistakes_are_said(pipeline: Path) -> None:
         adapt.run(pipeline, start, share=0)
     with pytest.raises(InputError, match="the others 2"):
         adapt.run(pipeline, start, images=1)
+    with pytest.raises(InputError, match="--temperature above 0"):
+        adapt.run(pipeline, start, temperature=0)
     layout.TEST_MATRIX.at(pipeline).unlink()
     with pytest.raises(InputError, match=r"test_image\.npy is missing"):
         adapt.run(pipeline, start)
+
+
+def test_dropped_test_images_need_their_csv(pipeline: Path) -> None:
+    start = pipeline / "para" / "model.ep0"
+    layout.TEST_MATRIX.save(pipeline, np.array(layout.TEST_MATRIX.load(pipeline))[1:])
+    with pytest.raises(InputError, match=r"test\.npy lists .* --tindex=tindexinfo\.kept\.csv"):
+        adapt.run(pipeline, start, share=0.5, **SMALL)  # type: ignore[arg-type]
+    kept = layout.TEST_INDEX.load(pipeline)[1:]
+    kept = kept.assign(Index=range(len(kept)))
+    layout.TEST_INDEX.save(pipeline, kept, "tindexinfo.kept.csv")
+    adapt.run(pipeline, start, share=0.5, tindex="tindexinfo.kept.csv", **SMALL)  # type: ignore[arg-type]
+    held_out = layout.TEST_HELD_OUT.load(pipeline)
+    classes = kept.set_index("Index")["Class"]
+    assert held_out[:, 1].tolist() == classes[held_out[:, 0]].tolist()
+    assert len(held_out) == len(kept) - round(len(kept) / 2)
+
+
+def test_the_commands_of_an_adapted_model_are_those_that_were_run(pipeline: Path) -> None:
+    start = pipeline / "para" / "first"
+    start.write_bytes((pipeline / "para" / "model.ep0").read_bytes())
+    adapted = adapt.run(pipeline, start, pipeline / "para" / "adapted", share=0.5, **SMALL)  # type: ignore[arg-type]
+    build_image_db.run(pipeline, adapted, "test_image.npy", "tdatabase.npy", batch_size=7)
+    train, adapt_line, encode = commands.model_commands(pipeline, ["tdatabase.npy"])
+    assert train.startswith("python train.py --dpath=... ")
+    assert f"--save_path={start} --output={adapted} --share=0.5" in adapt_line
+    assert "start" not in adapt_line.replace(str(start), "")
+    assert "--batch_size=7" in encode
+    start.write_bytes(b"another")
+    assert commands.model_commands(pipeline, ["tdatabase.npy"]) == [adapt_line, encode]
+
+
+def test_an_evaluation_says_whether_it_is_transductive(pipeline: Path) -> None:
+    start = pipeline / "para" / "model.ep0"
+    files = {"to_test": None, "test_matrix": None, "database": None}
+
+    def is_transductive(**options: object) -> bool:
+        mips.run(pipeline, k=3, **files | options)  # type: ignore[arg-type]
+        return layout.METRICS.load(pipeline)["transductive"]
+
+    assert not is_transductive()
+    transform.run(pipeline)
+    moved = {"database": "database_t.npy", "test_matrix": "tdatabase_t.npy"}
+    assert not is_transductive(**moved)
+    assert is_transductive(database="database_t.npy", is_valid=True)  # fitted on the queries too
+    transform.run(pipeline, center="per_domain")
+    assert is_transductive(**moved)
+    build_image_db.run(pipeline, start, "test_image.npy", "t.npy", adapt_bn=True)
+    assert is_transductive(test_matrix="t.npy")
+    adapted = adapt.run(pipeline, start, share=0.5, **SMALL)  # type: ignore[arg-type]
+    for source, output in (("imageset.npy", "a.npy"), ("test_image.npy", "b.npy")):
+        build_image_db.run(pipeline, adapted, source, output)
+    assert is_transductive(database="a.npy", test_matrix="b.npy")
+    named = {"database": "a.npy", "test_matrix": "b.npy", "to_test": "test_held_out.npy"}
+    assert not is_transductive(**named)

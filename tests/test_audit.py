@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from process_data import audit as stage
@@ -136,3 +137,17 @@ def test_a_csv_of_other_images_is_refused(pipeline: Path) -> None:
         stage.run(pipeline)
     with pytest.raises(InputError, match="--distance must be from 0 to 64"):
         stage.run(pipeline, distance=65)
+
+
+def test_the_page_says_where_pairs_are_missing(pipeline: Path) -> None:
+    images = np.array(layout.IMAGE_MATRIX.load(pipeline))
+    images[:] = images[:1]  # more copies than are looked at
+    images = np.concatenate([images] * 2)
+    layout.IMAGE_MATRIX.save(pipeline, images)
+    table = layout.CAR_FRONT.load(pipeline)
+    layout.CAR_FRONT.save(pipeline, pd.concat([table] * 2).assign(Index=range(len(images))))
+    for file in (layout.TRAIN, layout.VALID_QUERIES, layout.TEST_MATRIX):
+        file.at(pipeline).unlink()
+    stage.run(pipeline, limit=1)
+    text = read_page(layout.AUDIT_PAGE.at(pipeline)).text
+    assert f"for {len(images)} images that so many others are alike" in text

@@ -65,7 +65,37 @@ def test_what_cannot_be_compared_is_refused(pipeline: Path) -> None:
     mips.run(pipeline, k=3)
     with pytest.raises(InputError, match=r"evaluations/nothing\.json is missing"):
         compare.run(pipeline, "mips-test", "nothing")
+    with pytest.raises(InputError, match=r"old/mips-test is no name of evaluations/"):
+        compare.run(pipeline, "mips-test", "old/mips-test")
+    with pytest.raises(InputError, match=r"name it: --dpath="):
+        compare.run(None, "mips-test", "mips-test")
+    with pytest.raises(InputError, match="is of the valid queries and mips-test of the test"):
+        compare.run(pipeline, "mips-valid", "mips-test")
     values = np.array(layout.EVALUATION_PER_QUERY.load(pipeline, "evaluations/mips-test.npy"))
     layout.EVALUATION_PER_QUERY.save(pipeline, values[1:], "evaluations/mips-test.npy")
     with pytest.raises(InputError, match="does not fit"):
         compare.run(pipeline, "mips-test", "mips-test")
+
+
+def test_two_paths_take_no_data_directory(
+    pipeline: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(layout.EVALUATION.at(pipeline))
+    assert compare.main([path, path]) == 0
+    assert "no difference shown" in capsys.readouterr().out
+
+
+def test_other_queries_are_refused_and_a_part_is_said(
+    pipeline: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    queries = np.array(layout.TEST_MASKED.load(pipeline))
+    layout.TEST_MASKED.save(pipeline, queries[:-4], "most.npy")
+    layout.TEST_MASKED.save(pipeline, queries[4:], "others.npy")
+    for name in ("most", "others"):
+        mips.run(pipeline, k=5, to_test=f"{name}.npy", run_name=name)
+    compare.run(pipeline, "mips-test", "most-test")
+    n_query = len(queries)
+    message = f"only {n_query - 4} of {n_query} and {n_query - 4} queries are in both, and compared"
+    assert message in caplog.messages
+    with pytest.raises(InputError, match="of different lists of queries"):
+        compare.run(pipeline, "others-test", "most-test")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from process_data import mips, nns
-from retrieval import expansion, layout
+from retrieval import expansion, layout, metrics
 from retrieval.formats import InputError
 from retrieval.refine import Refinement
 from retrieval.task import load_task
@@ -97,7 +97,7 @@ def test_codes_with_exact_scores_find_what_the_exact_search_finds(
     exact = np.array(layout.NEIGHBORS.load(pipeline))
     assert not np.array_equal(exact, plain)
     assert layout.METRICS.load(pipeline)["search"] == "mips-x"
-    assert ("map" in layout.METRICS.load(pipeline)) == ("rerank_kr" not in options)
+    assert {"map", "minp"} <= set(layout.METRICS.load(pipeline))
     nns.run(pipeline, 4, 5, quota=1000, rerank=1000, kr_k1=4, kr_k2=2, **options)  # type: ignore[arg-type]
     np.testing.assert_array_equal(layout.NEIGHBORS.load(pipeline), exact)
     assert layout.METRICS.load(pipeline)["recall@k vs exact"] == 1
@@ -117,6 +117,26 @@ def test_mistakes_are_said(options: dict[str, float], message: str) -> None:
         Refinement.of(OFF | options)
 
 
-def test_a_run_is_named_plainly(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit):
-        mips.main([f"--dpath={tmp_path}", "--run=../x"])
+def test_a_run_is_named_plainly_and_not_as_a_baseline(pipeline: Path) -> None:
+    for stage in (mips, nns):
+        for name in ("../x", "pixels", "histogram"):
+            with pytest.raises(SystemExit):
+                stage.main([f"--dpath={pipeline}", f"--run={name}"])
+        with pytest.raises(InputError, match="--run=pixels is the name of a baseline"):
+            stage.run(pipeline, k=3, run_name="pixels")
+    assert not (pipeline / "evaluations" / "pixels-test.json").exists()
+
+
+def test_metrics_of_the_whole_ranking_after_another_order(pipeline: Path) -> None:
+    """Of everything put into another order, they are those of that order; of less, of both."""
+    task = load_task(pipeline)
+    n_gallery = int(task.is_allowed.sum())
+    for count in (20, n_gallery + 5):
+        mips.run(pipeline, k=n_gallery, rerank_kr=count, kr_k1=10)
+        hits = metrics.find_hits(
+            layout.NEIGHBORS.load(pipeline), task.query_labels, task.gallery_labels
+        )
+        whole = [np.flatnonzero(row) + 1 for row in hits]
+        record = layout.METRICS.load(pipeline)
+        assert record["map"] == pytest.approx(metrics.average_precision(whole).mean())
+        assert record["minp"] == pytest.approx(metrics.inverse_negative_penalty(whole).mean())

@@ -83,6 +83,12 @@ def test_relevant_images_are_counted() -> None:
     np.testing.assert_array_equal(metrics.count_relevant(queries, gallery), expected)
 
 
+def test_nothing_is_relevant_in_an_empty_gallery() -> None:
+    queries, nothing = np.array([3, 4]), np.empty(0, np.int64)
+    assert metrics.count_relevant(queries, nothing).tolist() == [0, 0]
+    assert metrics.find_hits(np.full((2, 3), -1), queries, nothing).tolist() == [[False] * 3] * 2
+
+
 def test_missing_results_are_no_hits() -> None:
     ids = np.array([[1, -1], [2, 0]])
     hits = metrics.find_hits(ids, np.array([7, 7]), np.array([7, 5, 7]))

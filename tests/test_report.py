@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from process_data import baselines, mips, nns, report, transform
-from retrieval import browse, devices, layout, metrics
+from retrieval import browse, devices, layout, metrics, provenance
 from retrieval.formats import InputError
 from retrieval.report import commands, confusion, figures, page, runs, tables
+from retrieval.setting import stage_of
 from tests.pages import read_page
 
 EMBEDDINGS = ("database.npy", "tdatabase.npy")
@@ -106,7 +107,7 @@ def test_refined_and_transformed_searches_are_done_again(pipeline: Path) -> None
     assert found["other-test"].relevant_ranks is not None
     assert found["reranked-valid"].ranking is None
     assert found["codes-test"].ranking is not None and found["codes-test"].relevant_ranks is None
-    assert [commands.stage_of(found[n].record) for n in ("other-test", "codes-test")] == [
+    assert [stage_of(found[n].record) for n in ("other-test", "codes-test")] == [
         "mips",
         "nns",
     ]
@@ -194,6 +195,62 @@ def test_the_best_of_rivals_is_marked() -> None:
     made = [("a", "valid", 0.5), ("b", "valid", 0.7), ("c", "test", 0.1), ("d", "valid", None)]
     found = [runs.Run(n, {"queries": q} | ({"m": v} if v else {})) for n, q, v in made]
     assert [cell.is_best for cell in tables.cells(found, "m")] == [False, True, False, False]
+
+
+def test_only_runs_of_the_same_task_are_rivals() -> None:
+    same = {"queries": "test", "n_query": 9, "n_gallery": 50, "k": 5, "query_file": "a.npy"}
+    same["inputs"] = {"a.npy": "hash"}  # type: ignore[assignment]
+    others = [{}, {"inputs": {"a.npy": "other"}}, {"n_query": 8}, {"n_gallery": 51}, {"k": 6}]
+    found = [
+        runs.Run(str(i), same | other | {"map@k": i / 10, "map": i / 10})
+        for i, other in enumerate([{}, *others], 1)
+    ]
+    best = {name: [cell.is_best for cell in tables.cells(found, name)] for name in ("map@k", "map")}
+    assert best["map@k"] == [False, True, False, False, False, False]
+    assert best["map"] == [False] * 5 + [True]  # whatever the k
+
+
+def test_pictures_are_those_of_the_database_that_was_searched(pipeline: Path) -> None:
+    images = np.array(layout.IMAGE_MATRIX.load(pipeline))
+    layout.IMAGE_MATRIX.save(pipeline, 255 - images, "negative.npy")
+    layout.DATABASE.save(pipeline, np.array(layout.DATABASE.load(pipeline)), "d.npy")
+    record = layout.DATABASE_RECORD.load(pipeline)
+    layout.DATABASE_RECORD.save(pipeline, record | {"images": "negative.npy"}, "d.json")
+    mips.run(pipeline, k=5, database="d.npy", run_name="d")
+    # Nothing takes database.npy any more.
+    layout.DATABASE.at(pipeline).unlink()
+    found = load(pipeline, ["d-test"])["d-test"]
+    for ranking in (found.ranking, browse.load_ranking(pipeline)):
+        assert ranking is not None
+        np.testing.assert_array_equal(ranking.gallery_images, 255 - images)
+    text = read_page(report.run(pipeline, runs=["d-test"])).text
+    assert "--database=d.npy" in text
+    assert "--output=database.npy" not in text
+
+
+def test_baselines_are_of_images(pipeline: Path) -> None:
+    (record, _) = baselines.run(pipeline, k=5)
+    assert set(record["inputs"]) == {
+        "imageset.npy", "test_image.npy", "test_masked.npy", "mask2.npy", "model_num.json",
+    }  # fmt: skip
+    assert stage_of(record) == "baselines"
+    text = read_page(report.run(pipeline, runs=["pixels-test"])).text
+    assert "build_image_db" not in text
+    assert "macro" in text
+
+
+def test_files_of_one_name_in_two_folders_are_told_apart(pipeline: Path) -> None:
+    (pipeline / "other").mkdir()
+    queries = np.array(layout.TEST_MASKED.load(pipeline))
+    layout.TEST_MASKED.save(pipeline, queries[2:], "other/database.npy")
+    mips.run(pipeline, k=5, to_test="other/database.npy")
+    inputs = layout.METRICS.load(pipeline)["inputs"]
+    assert inputs["database.npy"] != inputs["other/database.npy"]
+
+
+def test_a_package_that_is_not_installed_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "PACKAGES", ("numpy", "no-such-package"))
+    assert set(provenance.versions()) == {"python", "numpy", "processor"}
 
 
 def test_every_command_parses(pipeline: Path) -> None:

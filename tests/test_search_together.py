@@ -26,11 +26,15 @@ sys.exit(mips.main(sys.argv[1:]))
 """
 
 
+REFINED = {"qe": 3, "dba": 2, "rerank_kr": 12, "kr_k1": 6}
+
+
+@pytest.mark.parametrize("options", [{}, REFINED], ids=["plain", "refined"])
 def test_two_processes_write_the_files_of_one(
-    pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, int]
 ) -> None:
     monkeypatch.setitem(tiles.SHAPES, "cpu", SMALL_TILES)
-    mips.run(pipeline, k=3)
+    mips.run(pipeline, k=3, **options)  # type: ignore[arg-type]
     names = [
         *(file.name for file in (layout.NEIGHBORS, layout.SIMILARITIES, layout.PER_QUERY)),
         *(file.name for file in (layout.METRICS, layout.EVALUATION)),
@@ -40,7 +44,8 @@ def test_two_processes_write_the_files_of_one(
         (pipeline / name).unlink()
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
-    result = torchrun.run(str(program), f"--dpath={pipeline}", "--k=3")
+    flags = [f"--{name}={value}" for name, value in options.items()]
+    result = torchrun.run(str(program), f"--dpath={pipeline}", "--k=3", *flags)
     assert result.returncode == 0, result.stderr
     assert {name: (pipeline / name).read_bytes() for name in names} == alone
-    assert result.stdout.count("map@R") == 1
+    assert result.stdout.count("n_gallery") == 1

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from process_data import baselines, mask_data, mips, summary
-from retrieval import layout, splits
+from process_data import baselines, mask_data, mips, nns, summary, transform
+from retrieval import embeddings, layout, splits
 from retrieval.formats import InputError
 from retrieval.task import load_task
 
@@ -118,3 +118,66 @@ def test_baselines_and_summary_use_the_same_task(
     assert [record["search"] for record in records[:1]] == ["mips"]
     assert {record["search"] for record in records} == {"mips", "pixels", "histogram"}
     assert "histogram" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["database.npy", "tdatabase.npy"])
+def test_embeddings_that_are_not_finite_are_refused(
+    pipeline: Path, name: str, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embeddings, "BLOCK_ROWS", 4)
+    rows = np.array(layout.DATABASE.load(pipeline, name))
+    rows[[6, 9], 2] = value
+    layout.DATABASE.save(pipeline, rows, name)
+    for stage in (mips.run, nns.run, transform.run):
+        with pytest.raises(InputError, match=f"{name}: row 6 holds values that are not finite"):
+            stage(pipeline)
+
+
+def test_embeddings_of_another_length_are_refused(pipeline: Path) -> None:
+    rows = np.array(layout.DATABASE.load(pipeline))
+    rows[5] = 0  # as of an image without any feature
+    layout.DATABASE.save(pipeline, rows)
+    mips.run(pipeline, k=3)
+    rows[7] *= 1.05
+    layout.DATABASE.save(pipeline, rows)
+    with pytest.raises(InputError, match=r"database\.npy: row 7 has not unit length"):
+        mips.run(pipeline, k=3)
+
+
+def test_a_database_is_no_set_of_test_queries(pipeline: Path) -> None:
+    build = {"to_test": "valid_for_test.npy", "test_matrix": "database.npy"}
+    with pytest.raises(InputError, match=r"would find themselves; .* --isValid=1"):
+        mips.run(pipeline, k=3, **build)  # type: ignore[arg-type]
+    mips.run(pipeline, k=3, is_valid=True, **build)  # type: ignore[arg-type]
+    # Nor is another file of the same images.
+    layout.DATABASE.save(pipeline, np.array(layout.DATABASE.load(pipeline)), "copy.npy")
+    layout.DATABASE_RECORD.save(pipeline, layout.DATABASE_RECORD.load(pipeline), "copy.json")
+    with pytest.raises(InputError, match=r"copy\.npy holds the images of database\.npy"):
+        mips.run(pipeline, k=3, to_test="valid_for_test.npy", test_matrix="copy.npy")
+
+
+def test_some_validation_queries_search_in_the_gallery_of_all(pipeline: Path) -> None:
+    queries = np.array(layout.VALID_QUERIES.load(pipeline))
+    layout.VALID_QUERIES.save(pipeline, queries[:3], "few.npy")
+    mips.run(pipeline, k=5, is_valid=True)
+    neighbors = np.array(layout.NEIGHBORS.load(pipeline))
+    n_gallery = layout.METRICS.load(pipeline)["n_gallery"]
+    mips.run(pipeline, k=5, is_valid=True, to_test="few.npy")
+    assert layout.METRICS.load(pipeline)["n_gallery"] == n_gallery
+    np.testing.assert_array_equal(layout.NEIGHBORS.load(pipeline), neighbors[:3])
+
+
+def test_a_query_that_is_listed_twice_is_refused(pipeline: Path) -> None:
+    queries = np.array(layout.TEST_MASKED.load(pipeline))
+    layout.TEST_MASKED.save(pipeline, np.concatenate([queries, queries[2:3]]))
+    with pytest.raises(InputError, match=f"lists the image {queries[2, 0]} more than once"):
+        mips.run(pipeline)
+
+
+def test_the_index_that_is_wrong_is_named(pipeline: Path) -> None:
+    queries = np.array(layout.TEST_MASKED.load(pipeline))
+    queries[1, 0] = -1
+    layout.TEST_MASKED.save(pipeline, queries)
+    with pytest.raises(InputError, match=r"names the image -1, but"):
+        mips.run(pipeline)

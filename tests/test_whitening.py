@@ -134,3 +134,12 @@ def test_mistakes_are_said(pipeline: Path) -> None:
         transform.run(pipeline, power=2)
     with pytest.raises(InputError, match="four different names"):
         transform.run(pipeline, output_database="database.npy")
+    before = sorted(path.name for path in pipeline.iterdir())
+    for strength in (np.nan, np.inf):
+        with pytest.raises(InputError, match="--strength must be a finite number"):
+            transform.run(pipeline, strength=strength)
+    database = np.array(layout.DATABASE.load(pipeline))
+    layout.DATABASE.save(pipeline, np.repeat(database[:1], len(database), axis=0))
+    with pytest.raises(InputError, match="do not differ from each other"):
+        transform.run(pipeline)
+    assert sorted(path.name for path in pipeline.iterdir()) == before

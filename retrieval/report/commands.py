@@ -7,26 +7,16 @@ from typing import Any
 
 from retrieval import checkpoint, provenance
 from retrieval.formats import InputError
+from retrieval.setting import stage_of
 
-BASELINES = ("pixels", "histogram")
 FLAG_OF = {"is_valid": "isValid", "run_name": "run"}
-
-
-def stage_of(record: dict[str, Any]) -> str:
-    """Return the stage that made an evaluation: its name is people's choice, its options are not.
-
-    >>> stage_of({"search": "my codes", "options": {"k": 20, "dimension": 32}})
-    'nns'
-    """
-    if record["search"] in BASELINES:
-        return "baselines"
-    return "nns" if "dimension" in record["options"] else "mips"
 
 
 def model_commands(data_dir: Path, embeddings: Iterable[str]) -> list[str]:
     """Return the commands that made some embeddings, from the training on, as far as known.
 
-    The training's options are those in the checkpoint, which must be where it was, unchanged.
+    The training's options are those in the checkpoint, which must be where it was, unchanged; so
+    must the one that it was adapted from.
 
     Args:
         data_dir: The data directory.
@@ -45,14 +35,15 @@ def _commands_of(data_dir: Path, name: str) -> list[str]:
         return [*_commands_of(data_dir, record["from"]), transform]
     options = {"save_path": record["checkpoint"], "input": record["images"], "output": name}
     # A switch that is off has no flag: None.
-    more = {key: record.get(key) or None for key in ("precision", "tta", "scales", "adapt_bn")}
+    named = ("batch_size", "precision", "tta", "scales", "adapt_bn")
+    more = {key: record.get(key) or None for key in named}
     encode = command("python build_image_db.py", options | more)
-    return [*_training_commands(record), encode]
-
-
-def _training_commands(record: dict[str, Any]) -> list[str]:
     path = Path(record["checkpoint"])
-    if not path.is_file() or provenance.sha256(path) != record["checkpoint_sha256"]:
+    return [*_training_commands(path, record["checkpoint_sha256"]), encode]
+
+
+def _training_commands(path: Path, sha256: str) -> list[str]:
+    if not path.is_file() or provenance.sha256(path) != sha256:
         return []
     try:
         content = checkpoint.load(path)
@@ -60,12 +51,13 @@ def _training_commands(record: dict[str, Any]) -> list[str]:
         return []
     options = dict(content["options"])
     adapted = options.pop("adapted", None)
-    lines = [command("python train.py", {"save_path": path.parent, **options})]
-    if adapted:
-        first = checkpoint.path_of(path.parent, content["epoch"])
-        start = {"save_path": first if first.is_file() else "...", "output": path}
-        lines.append(command("python -m process_data.adapt", start | adapted))
-    return lines
+    if not adapted:
+        return [command("python train.py", {"save_path": path.parent, **options})]
+    adapted = dict(adapted)
+    start, start_sha256 = adapted.pop("start", "..."), adapted.pop("start_sha256", "")
+    files = {"save_path": start, "output": path}
+    adapt = command("python -m process_data.adapt", files | adapted)
+    return [*_training_commands(Path(start), start_sha256), adapt]
 
 
 def search_command(record: dict[str, Any]) -> str:

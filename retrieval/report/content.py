@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from retrieval import layout, provenance
+from retrieval import evaluation, layout, provenance
 from retrieval.report import commands, confusion, figures, pictures, tables
 from retrieval.report.runs import Run
+from retrieval.setting import stage_of
 
 CMC_DEPTH = 100  # the last k of the cmc curve
 COMPARED = ("cmc@1", "map@R")  # the metrics whose intervals are drawn
@@ -31,11 +32,11 @@ def describe(
     records = {name: provenance.load(data_dir, name) for name in embeddings}
     return {
         "runs": runs,
-        "n_image": len(layout.DATABASE.load(data_dir)),
         "main": [name for name in tables.MAIN if name in metrics],
         "counts": tables.COUNTS,
         "cells": {name: tables.cells(runs, name) for name in metrics},
         "definitions": tables.definitions(runs),
+        "macro_definition": evaluation.DEFINITIONS["macro"],
         "has_intervals": any(run.record.get("intervals") for run in runs),
         "intervals": _intervals(runs),
         "curves": _curves([run for run in runs if run.ranking is not None]),
@@ -51,11 +52,15 @@ def describe(
 
 def _embeddings(runs: list[Run]) -> list[str]:
     """Return the names of all embeddings that the runs searched with or among."""
-    names = [layout.DATABASE.name]
+    names = []
     for run in runs:
+        if stage_of(run.record) == "baselines":  # they search in pixels
+            continue
         options = run.record["options"]
-        of_queries = None if run.record["queries"] == "valid" else layout.TEST_DATABASE.name
-        names += filter(None, (options.get("database"), options.get("test_matrix") or of_queries))
+        database = options.get("database") or layout.DATABASE.name
+        is_valid = run.record["queries"] == "valid"
+        usual = database if is_valid else layout.TEST_DATABASE.name
+        names += [database, options.get("test_matrix") or usual]
     return list(dict.fromkeys(names))
 
 
@@ -122,7 +127,9 @@ def _detail(run: Run, makes: dict[int, str], rows: int, k: int) -> dict[str, Any
 
 def _versions(run: Run) -> str:
     """Return what the run ran with, as one line; empty where it was not recorded."""
-    return ", ".join(f"{name} {text}" for name, text in run.record.get("versions", {}).items())
+    parts = [f"{name} {text}" for name, text in run.record.get("versions", {}).items()]
+    device = run.record.get("device", "cpu")
+    return ", ".join(parts + [f"on {device}"] * (device != "cpu"))
 
 
 def _grouped(texts: dict[str, str]) -> dict[str, list[str]]:

@@ -57,6 +57,7 @@ def describe(
         "counts": counts.to_dict("records"),
         "kinds": audit.KINDS,
         "n_pair": len(pairs),
+        "n_cut": found.attrs.get("n_cut", 0),
         "n_conflict": int((pairs["Conflict"] == "yes").sum()),
         "pairs": [_finding(row, images, rows, names) for row in shown],
         "ones": {

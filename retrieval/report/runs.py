@@ -12,7 +12,7 @@ from retrieval import browse, evaluation, layout, metrics, refine
 from retrieval.browse import Ranking
 from retrieval.formats import InputError
 from retrieval.ranks import relevant_ranks
-from retrieval.report.commands import stage_of
+from retrieval.setting import stage_of
 from retrieval.task import Task, load_task
 
 TASK_OPTIONS = ("is_valid", "to_test", "test_matrix", "database")
@@ -115,9 +115,8 @@ def _load(
         else:
             assert task is not None
             find = refine.finder(task, batch_size, device)
-            matrix = record["options"]["test_matrix"]
             found = find(task.queries, int(record["k"]))
-            ranking = browse.with_images(data_dir, task, *found, matrix)
+            ranking = browse.with_images(data_dir, task, *found, record["options"])
         if not _agrees(ranking, record):
             raise InputError("it does not give its metrics: other files are there now")
     except InputError as error:

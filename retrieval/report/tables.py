@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from retrieval import evaluation
+from retrieval import evaluation, setting
 from retrieval.report.confusion import first_results
 from retrieval.report.runs import Run
 
 MAIN = ("cmc@1", "cmc@10", "map@k", "map@R", "map")
-COUNTS = ("n_query", "n_query_left_out", "n_gallery", "k")
+COUNTS = ("n_query", "n_query_left_out", "n_gallery", "k", "transductive")
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,14 @@ class Cell:
     Attributes:
         value: None where the run has none.
         interval: Its 95% interval; None where there is none.
-        is_best: No other run on the same queries has a higher value.
+        is_best: No other run on the same queries and gallery has a higher value.
+        macro: The mean over classes of the mean over each class's queries; None where unknown.
     """
 
     value: float | None
     interval: tuple[float, float] | None
     is_best: bool
+    macro: float | None = None
 
 
 def metric_names(runs: list[Run]) -> list[str]:
@@ -47,19 +49,25 @@ def definitions(runs: list[Run]) -> dict[str, str]:
 
 def cells(runs: list[Run], name: str) -> list[Cell]:
     """Return one metric of all runs."""
-    best: dict[str, float] = {}
+    rivals: dict[tuple[object, ...], list[float]] = {}
     for run in runs:
-        value, queries = run.record.get(name), run.record["queries"]
-        if value is not None:
-            best[queries] = max(best.get(queries, value), value)
+        if name in run.record:
+            rivals.setdefault(_task(run, name), []).append(run.record[name])
     rows = []
     for run in runs:
-        value, rivals = run.record.get(name), [r.record["queries"] for r in runs]
+        value = run.record.get(name)
         interval = run.record.get("intervals", {}).get(name)
-        is_best = value is not None and value == best[run.record["queries"]]
-        is_best &= rivals.count(run.record["queries"]) > 1
-        rows.append(Cell(value, tuple(interval) if interval else None, is_best))
+        values = rivals.get(_task(run, name), [])
+        is_best = value is not None and len(values) > 1 and value == max(values)
+        macro = run.record.get("macro", {}).get(name)
+        rows.append(Cell(value, tuple(interval) if interval else None, is_best, macro))
     return rows
+
+
+def _task(run: Run, metric: str) -> tuple[object, ...]:
+    """Return what two runs must share for a metric of theirs to be compared."""
+    names = ("queries", "n_query", "n_gallery", *(["k"] if "@k" in metric else []))
+    return (setting.query_hash(run.record), *(run.record.get(name) for name in names))
 
 
 def classes(run: Run, makes: dict[int, str]) -> pd.DataFrame:
