@@ -72,7 +72,7 @@ class LOPQModel(OneVector):
         self.seed = as_count(seed, "seed", 0)
         self.V, self.M = as_count(V, "V"), as_count(M, "M")
         clusters = as_count(subquantizer_clusters, "subquantizer_clusters", 1, 256)
-        self.subquantizer_clusters = min(clusters, 2**bits)
+        self.subquantizer_clusters = min(clusters, 2**self.bits)
         self.pca_dim = None if pca_dim is None else as_count(pca_dim, "pca_dim")
         self.pca: PCA | None = None
         self.dim_in: int | None = None
