@@ -169,6 +169,18 @@ def test_malformed_matlab_files_are_refused(tmp_path: Path) -> None:
             LOPQModel.load_mat(tmp_path / "model")
 
 
+def test_damage_to_compressed_files_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    with path.open("wb") as file:
+        stacked = {n: np.stack(p) for n, p in zip(NAMES, old_model(), strict=True)}
+        scipy.io.savemat(file, stacked, do_compression=True)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+    with pytest.raises(LOPQError, match="not a model of the old package, or damaged"):
+        LOPQModel.load_mat(path)
+
+
 def test_a_codebook_of_one_entry_comes_back(tmp_path: Path) -> None:
     (tmp_path / "old").write_bytes(proto(old_model(K=1)))
     model = LOPQModel.load_proto(tmp_path / "old")
