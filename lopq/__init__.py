@@ -9,9 +9,9 @@
 Needs numpy, scipy, faiss and tqdm, and nothing of the project around it.
 """
 
+from lopq.codes import LOPQCode
 from lopq.errors import LOPQError
 from lopq.model import LOPQModel
-from lopq.one_vector import LOPQCode
 from lopq.pca import eigenvalue_allocation
 from lopq.probes import multisequence
 from lopq.search import LOPQSearcher

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lopq.errors import LOPQError
 from lopq.kernels import TableScan, rotate_queries, scan_decoded
 from lopq.lists import CellLists
 from lopq.model import LOPQModel
@@ -14,7 +13,6 @@ from lopq.ranking import first_by_id, unsettled
 CANDIDATES_AT_ONCE = 4_000_000  # (query, cell, rank) slots of a block, 12 bytes each
 QUERIES_AT_ONCE = 16_384
 DECODE_FROM = 4  # queries that meet in a cell, on average, from which decoding it pays
-RERANK_AT_ONCE = 4_000_000  # numbers of the database read at a time for exact scores
 
 
 class BatchSearch:
@@ -60,11 +58,12 @@ class BatchSearch:
             near = scan_decoded(self.lists, self.model.codebooks, rotated, probes.slots, self.depth)
         else:
             near = self.table_scan()(rotated, probes.slots, self.depth)
-        found = self._merged(len(queries), probes, *near)
+        distances, ids, positions, ranks = self._merged(len(queries), probes, *near)
         if decode or self.model.bits == 8:
-            distances, ids = self._settle(queries, probes, *found)
+            distances, ids = self._settle(queries, probes, distances, ids, positions)
         else:
-            distances, ids = self._unround(probes, rotated, *found)
+            pairs = probes.first_pairs(len(queries))[:, None] + ranks
+            distances, ids = self._unround(rotated, distances, ids, positions, pairs)
         return distances[:, : self.k], ids[:, : self.k]
 
     def _decode_pays(self, probes: Probes) -> bool:
@@ -97,7 +96,6 @@ class BatchSearch:
         near: np.ndarray,
         ids: np.ndarray,
         positions: np.ndarray,
-        ranks: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Order anew, by distances taken one by one, what rounding may have decided."""
         kept = near.shape[1]
@@ -113,18 +111,16 @@ class BatchSearch:
 
     def _unround(
         self,
-        probes: Probes,
         rotated: np.ndarray,
         near: np.ndarray,
         ids: np.ndarray,
         positions: np.ndarray,
-        ranks: np.ndarray,
+        pairs: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Replace the distances that 4-bit tables round by exact ones to the codes found."""
         at = np.nonzero(positions >= 0)
-        starts = np.searchsorted(probes.queries, np.arange(len(near)))  # of each query's pairs
         difference = self.model.codebooks.decode(self.lists.codes[positions[at]])
-        difference -= rotated[starts[at[0]] + ranks[at]]
+        difference -= rotated[pairs[at]]
         near[at] = np.einsum("ij,ij->i", difference, difference)
         near, ids, _ = first_by_id(near, ids, near.shape[1])
         return near, ids
@@ -162,35 +158,3 @@ class BatchSearch:
         difference = rotated[pair_of] - self.model.codebooks.decode(self.lists.codes[found])
         distances[at] = np.einsum("ij,ij->i", difference, difference)
         return distances
-
-
-def exact_order(
-    queries: np.ndarray, ids: np.ndarray, vectors: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return exact distances and ids (n_query, m), ascending by (distance, id).
-
-    Args:
-        queries: (n_query, dim_in) float32.
-        ids: (n_query, m) int64 candidates, -1 for none.
-        vectors: (n, dim_in) array or memory map; row i is the vector of id i.
-    """
-    if np.ndim(vectors) != 2 or vectors.shape[1] != queries.shape[1]:
-        raise LOPQError(f"vectors must be (n, {queries.shape[1]}); got shape {np.shape(vectors)}")
-    if ids.size and ids.max() >= len(vectors):
-        raise LOPQError(
-            f"rerank reads row i of vectors for id i, but id {ids.max()} is beyond its "
-            f"{len(vectors)} rows; number the vectors by row, or search with rerank=0"
-        )
-    distances = np.full(ids.shape, np.inf, np.float32)
-    step = max(1, RERANK_AT_ONCE // max(1, ids.shape[1] * queries.shape[1]))
-    for start in range(0, len(ids), step):
-        block = slice(start, start + step)
-        wanted, place = np.unique(ids[block], return_inverse=True)  # ascending: fewer seeks
-        rows = np.asarray(vectors[np.maximum(wanted, 0)], np.float32)[
-            place.reshape(ids[block].shape)
-        ]
-        rows -= queries[block, None, :]
-        distances[block] = np.einsum("ijk,ijk->ij", rows, rows)
-    distances[ids < 0] = np.inf
-    near, near_ids, _ = first_by_id(distances, ids, ids.shape[1])
-    return near, near_ids

@@ -30,6 +30,10 @@ class Codebooks:
         padded = np.concatenate([self.centroids, padding], axis=1)
         faiss.copy_array_to_vector(padded.ravel(), self.pq.centroids)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle the arrays: faiss's object can be neither."""
+        return Codebooks, (self.centroids, self.bits)
+
     @property
     def code_bytes(self) -> int:
         """Bytes of one packed code."""

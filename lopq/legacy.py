@@ -11,40 +11,61 @@ clusters, so all sizes are taken from the shapes.
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.io
-from scipy.io.matlab import MatReadError
 
 from lopq.errors import LOPQError
 from lopq.parameters import Parameters
 
+MAT_AXES = {"Cs": 3, "Rs": 4, "mus": 3, "subs": 4}
+SIZES = {2: "V", 3: "M"}
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types of the encoding
 
 
-def read_proto(path: str | Path) -> Parameters:
-    """Return the parameters in a ``.lopq`` file."""
+def read_proto(path: str | Path) -> tuple[Parameters, dict[str, Any]]:
+    """Return the parameters in a ``.lopq`` file, None for what it lacks.
+
+    With them come V and M where no shape gives them.
+    """
     path = Path(path)
+    sizes: dict[str, int] = {}
+    matrices: dict[int, list[np.ndarray]] = {5: [], 6: [], 7: [], 8: []}
     try:
-        matrices: dict[int, list[np.ndarray]] = {5: [], 6: [], 7: [], 8: []}
         for field, value in _fields(path.read_bytes()):
             if field in matrices and isinstance(value, bytes):
                 matrices[field].append(_matrix(value))
+            elif field in SIZES and isinstance(value, int):
+                sizes[SIZES[field]] = value
+        Cs, Rs, mus, subs = (_halves(group) for group in matrices.values())
     except OSError as error:
         raise LOPQError(f"cannot read {path}: {error.strerror}") from error
     except (IndexError, ValueError) as error:
         raise LOPQError(f"{path} is not a model of the old package, or damaged") from error
-    Cs, Rs, mus, subs = matrices.values()
-    V, halves = len(Rs) // 2, len(subs) // 2
-    complete = len(Cs) == 2 and V > 0 and halves > 0 and len(Rs) == len(mus) == 2 * V
-    if not complete or 2 * halves != len(subs):
-        raise LOPQError(f"{path} is not a model of the old package, or lacks some of its parts")
-    return (
-        Cs,
-        [np.stack(Rs[:V]), np.stack(Rs[V:])],
-        [np.stack(mus[:V]), np.stack(mus[V:])],
-        [np.stack(subs[:halves]), np.stack(subs[halves:])],
-    )
+    if not any(matrices.values()):
+        raise LOPQError(f"{path} is not a model of the old package, or lacks all of its parts")
+    Cs = None if Cs is None else [C[0] for C in Cs]
+    if subs is not None:
+        sizes.pop("M", None)
+    if any(part is not None for part in (Cs, Rs, mus)):
+        sizes.pop("V", None)
+    return (Cs, Rs, _filled(mus), subs), sizes
+
+
+def _halves(arrays: list[np.ndarray]) -> list[np.ndarray] | None:
+    """Return the arrays of each of two splits, stacked; None where there are none."""
+    if len(arrays) % 2:
+        raise ValueError("a part of one split only")
+    half = len(arrays) // 2
+    return [np.stack(arrays[:half]), np.stack(arrays[half:])] if half else None
+
+
+def _filled(mus: list[np.ndarray] | None) -> list[np.ndarray] | None:
+    """Return the means with 0 for those of empty cells, which the old package left NaN."""
+    if mus is None:
+        return None
+    return [np.where(np.isnan(mu).all(axis=-1, keepdims=True), 0, mu) for mu in mus]
 
 
 def _matrix(message: bytes) -> np.ndarray:
@@ -108,13 +129,18 @@ def read_mat(path: str | Path) -> Parameters:
     path = Path(path)
     try:
         content = scipy.io.loadmat(path)
-        Cs, Rs, mus, subs = (np.asarray(content[n]) for n in ("Cs", "Rs", "mus", "subs"))
+        Cs, Rs, mus, subs = (_of_two(content[name], axes) for name, axes in MAT_AXES.items())
     except OSError as error:
         raise LOPQError(f"cannot read {path}: {error}") from error
-    except (KeyError, TypeError, ValueError, NotImplementedError, MatReadError) as error:
+    except Exception as error:  # scipy meets damage with errors of a dozen types
         raise LOPQError(f"{path} is not a model of the old package, or damaged") from error
+    return Cs, Rs, _filled(mus), subs
+
+
+def _of_two(value: object, axes: int) -> list[np.ndarray]:
+    """Return the arrays of two splits in a MATLAB array that should have so many axes."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu" or array.ndim > axes or len(array) != 2:
+        raise ValueError(f"{array.dtype} of shape {array.shape}")
     # scipy drops nothing, but MATLAB itself drops trailing axes of length 1.
-    shapes = [(2, *Cs.shape[1:3]), (2, *Rs.shape[1:4]), (2, *mus.shape[1:3]), (2, *subs.shape[1:4])]
-    restored = (a.reshape(s) for a, s in zip((Cs, Rs, mus, subs), shapes, strict=True))
-    Cs, Rs, mus, subs = restored
-    return list(Cs), list(Rs), list(mus), list(subs)
+    return list(array.reshape(array.shape + (1,) * (axes - array.ndim)))

@@ -41,6 +41,19 @@ class CellLists:
         offsets = np.append(starts, len(cells)).astype(np.int64)
         return cls(filled.astype(np.int64), offsets, codes[order], ids[order])
 
+    def check(self, n_cell: int, code_bytes: int) -> None:
+        """Refuse lists that do not fit together: what reads them does not look."""
+        cells, offsets = self.cells, self.offsets
+        shapes = [a.shape for a in (cells, offsets, self.codes, self.ids)]
+        n = len(self.ids)
+        if shapes != [(len(cells),), (len(cells) + 1,), (n, code_bytes), (n,)]:
+            raise LOPQError(f"cells, offsets, codes and ids do not fit together: {shapes}")
+        if offsets[0] != 0 or offsets[-1] != n or (np.diff(offsets) <= 0).any():
+            raise LOPQError(f"offsets do not rise from 0 to {n}")
+        within = n == 0 or (cells[0] >= 0 and cells[-1] < n_cell)
+        if not within or (np.diff(cells) <= 0).any():
+            raise LOPQError(f"cells do not rise from 0 to {n_cell - 1}")
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -53,13 +66,16 @@ class CellLists:
         """Return (n,) the cell of each code."""
         return np.repeat(self.cells, self.sizes)
 
-    def add(self, cells: np.ndarray, codes: np.ndarray, ids: np.ndarray) -> "CellLists":
-        """Return lists with more codes; their ids must be new."""
+    def check_new(self, ids: np.ndarray) -> None:
+        """Refuse ids that are there already."""
         taken = np.isin(ids, self.ids)
         if taken.any():
             raise LOPQError(
                 f"{taken.sum()} of the ids are in the index already, e.g. {ids[taken][0]}"
             )
+
+    def add(self, cells: np.ndarray, codes: np.ndarray, ids: np.ndarray) -> "CellLists":
+        """Return lists with more codes; their ids must be new (see `check_new`)."""
         return CellLists.sort(
             np.concatenate([self.cell_of_each(), cells]),
             np.concatenate([self.codes, codes]),

@@ -6,14 +6,19 @@ import numpy as np
 
 from lopq import legacy, storage
 from lopq.codebooks import Codebooks
-from lopq.errors import LOPQError, as_count, as_vectors, row_blocks
-from lopq.one_vector import LOPQCode, OneVector
-from lopq.parameters import Given, Parameters, split_parameters
+from lopq.codes import LOPQCode
+from lopq.errors import (
+    LOPQError,
+    as_count,
+    as_vectors,
+    check_axes,
+    row_blocks,
+)
+from lopq.one_vector import OneVector
+from lopq.parameters import Given, Parameters, check_dims, split_parameters
 from lopq.pca import PCA, fit_pca
+from lopq.sampling import training_rows
 from lopq.split import ROTATIONS, Split, Training, fit_split
-
-TRAIN_SIZE = 100_000  # vectors that `fit` trains on by default,
-TRAIN_SIZE_PER_CELL = 256  # or so many for each cell, where that is more
 
 
 class LOPQModel(OneVector):
@@ -25,7 +30,7 @@ class LOPQModel(OneVector):
     Args:
         V: Cells of each split.
         M: Subspaces; a code takes M * bits / 8 bytes, rounded up.
-        subquantizer_clusters: Entries of each codebook, 2 to 256; at most 16 with ``bits=4``.
+        subquantizer_clusters: Entries of each codebook, 1 to 256; at most 16 with ``bits=4``.
         parameters: (Cs, Rs, mus, subs), each a sequence with one array for each split, or None
             for what `fit` has to find: C (V, dim), R (V, dim, dim), mu (V, dim) and
             subs (M / n_split, subquantizer_clusters, dim_sub). Shapes override V, M and
@@ -63,11 +68,11 @@ class LOPQModel(OneVector):
             if value not in choices:
                 expected = ", ".join(map(repr, choices))
                 raise LOPQError(f"{name} must be one of {expected}; got {value!r}")
-        self.rotation, self.bits, self.renorm = rotation, bits, renorm
+        self.rotation, self.bits, self.renorm = str(rotation), int(bits), bool(renorm)
         self.seed = as_count(seed, "seed", 0)
         self.V, self.M = as_count(V, "V"), as_count(M, "M")
-        clusters = as_count(subquantizer_clusters, "subquantizer_clusters", 2, 256)
-        self.subquantizer_clusters = min(clusters, 2**bits)
+        clusters = as_count(subquantizer_clusters, "subquantizer_clusters", 1, 256)
+        self.subquantizer_clusters = min(clusters, 2**self.bits)
         self.pca_dim = None if pca_dim is None else as_count(pca_dim, "pca_dim")
         self.pca: PCA | None = None
         self.dim_in: int | None = None
@@ -173,11 +178,18 @@ class LOPQModel(OneVector):
             seed=self.seed,
             progress=verbose,
         )
-        rows = self._sample(data, subquantizer_sample_ratio, train_size)
+        check_axes(data, "data")
+        if 0 in np.shape(data):
+            raise LOPQError(f"data must be (n, dim), not empty; got shape {np.shape(data)}")
+        ratio = subquantizer_sample_ratio
+        chosen = training_rows(len(data), self.V, self.seed, train_size, ratio)
+        rows = as_vectors(data if chosen is None else np.asarray(data)[chosen], "data")
         pca = None
         if self.pca_dim is not None and rows.shape[1] > self.pca_dim:
             pca = fit_pca(rows, self.pca_dim, self.num_coarse_splits, self.renorm)
-        halves = np.split(self._reduced(rows, pca), self.num_coarse_splits, axis=1)
+        reduced = self._reduced(rows, pca)
+        check_dims(self._given, rows.shape[1], reduced.shape[1])
+        halves = np.split(reduced, self.num_coarse_splits, axis=1)
         shape = (self.V, self.M // self.num_coarse_splits, self.subquantizer_clusters)
         splits = tuple(
             fit_split(np.ascontiguousarray(half), *shape, training, *arrays)
@@ -186,30 +198,10 @@ class LOPQModel(OneVector):
         self.pca, self.dim_in = pca, rows.shape[1]
         self.adopt(splits)
 
-    def _sample(self, data: np.ndarray, ratio: float, train_size: int | None) -> np.ndarray:
-        """Return the training vectors, in the order of ``data``."""
-        if not 0 < ratio <= 1:
-            raise LOPQError(f"subquantizer_sample_ratio must be above 0, up to 1; got {ratio}")
-        if np.ndim(data) != 2 or 0 in np.shape(data):
-            raise LOPQError(f"data must be (n, dim), not empty; got shape {np.shape(data)}")
-        size = len(data)
-        if train_size == -1:
-            size = min(size, max(TRAIN_SIZE, TRAIN_SIZE_PER_CELL * self.V))
-        elif train_size is not None:
-            size = min(size, as_count(train_size, "train_size"))
-        size = max(1, int(ratio * size))
-        if size == len(data):
-            return as_vectors(data, "data")
-        chosen = np.random.default_rng(self.seed).choice(len(data), size, replace=False)
-        chosen.sort()
-        return as_vectors(np.asarray(data)[chosen], "data")
-
     def _reduced(self, rows: np.ndarray, pca: PCA | None) -> np.ndarray:
         """Reduce checked rows, and pad them with zero columns to a multiple of M."""
         reduced = rows if pca is None else pca.apply(rows)
         missing = -reduced.shape[1] % self.M
-        if missing and self._given[0] != Given() and self._given[0].C is not None:
-            raise LOPQError(f"with given cells, M={self.M} must divide {reduced.shape[1]} dims")
         return np.pad(reduced, ((0, 0), (0, missing))) if missing else reduced
 
     def to_model_space(self, data: np.ndarray) -> np.ndarray:
@@ -225,8 +217,7 @@ class LOPQModel(OneVector):
 
     def encode(self, data: np.ndarray) -> LOPQCode:
         """Return the codes of (n, dim_in) vectors: coarse (n, n_split), fine (n, M)."""
-        if np.ndim(data) != 2:
-            raise LOPQError(f"data must have 2 axes, (n, dim); got shape {np.shape(data)}")
+        check_axes(data, "data")
         coarse = np.empty((len(data), self.num_coarse_splits), np.int64)
         fine = np.empty((len(data), self.M), np.uint8)
         for rows in row_blocks(len(data)):
@@ -252,33 +243,6 @@ class LOPQModel(OneVector):
         columns = zip(self.splits, parts, coarse.T, strict=True)
         return np.concatenate([s.restore(part, cells) for s, part, cells in columns], axis=1)
 
-    def checked_codes(self, codes: LOPQCode) -> tuple[np.ndarray, np.ndarray]:
-        """Return coarse (n, n_split) int64 and fine (n, M) uint8 of codes that fit the model."""
-        self.fitted_splits()
-        coarse, fine = (np.atleast_2d(np.asarray(part)) for part in codes)
-        if coarse.shape[1:] != (self.num_coarse_splits,) or fine.shape != (len(coarse), self.M):
-            raise LOPQError(
-                f"codes must be coarse (n, {self.num_coarse_splits}) and fine (n, {self.M}); "
-                f"got {coarse.shape} and {fine.shape}"
-            )
-        for part, end in ((coarse, self.V), (fine, self.subquantizer_clusters)):
-            if part.size and (part.dtype.kind not in "iu" or part.min() < 0 or part.max() >= end):
-                raise LOPQError(f"codes must be whole numbers from 0 to {end - 1}")
-        return coarse.astype(np.int64), fine.astype(np.uint8)
-
-    def pack_codes(self, codes: LOPQCode) -> tuple[np.ndarray, np.ndarray]:
-        """Return (n,) cell numbers and (n, code_bytes) packed fine codes."""
-        coarse, fine = self.checked_codes(codes)
-        return self.cell_numbers(coarse), self.codebooks.pack(fine)
-
-    def cell_numbers(self, coarse: np.ndarray) -> np.ndarray:
-        """Return (n,) int64 the number of the cell for coarse codes (n, n_split)."""
-        return np.ravel_multi_index(tuple(coarse.T), (self.V,) * self.num_coarse_splits)
-
-    def coarse_codes(self, cells: np.ndarray) -> np.ndarray:
-        """Return (n, n_split) int64 coarse codes of cell numbers; inverts `cell_numbers`."""
-        return np.stack(np.unravel_index(cells, (self.V,) * self.num_coarse_splits), axis=1)
-
     def save(self, path: str | Path) -> None:
         """Write the model to one file (`lopq.storage`), whole or not at all."""
         storage.write(path, "model", *storage.describe_model(self))
@@ -286,12 +250,15 @@ class LOPQModel(OneVector):
     @classmethod
     def load(cls, path: str | Path) -> "LOPQModel":
         """Read what `save` wrote."""
-        return storage.restore_model(*storage.read(path, "model"))
+        content = storage.read(path, "model")
+        with storage.naming(path):
+            return storage.restore_model(*content)
 
     @classmethod
     def load_proto(cls, path: str | Path) -> "LOPQModel":
         """Read a model of the old package from its protobuf file (``.lopq``)."""
-        return cls(parameters=legacy.read_proto(path))
+        parameters, sizes = legacy.read_proto(path)
+        return cls(parameters=parameters, **sizes)
 
     @classmethod
     def load_mat(cls, path: str | Path) -> "LOPQModel":

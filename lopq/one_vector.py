@@ -1,46 +1,31 @@
 """The old package's interface of the model: one vector at a time, tuples of int."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lopq.codes import CodeForms, LOPQCode
+from lopq.errors import LOPQError, as_array, as_count
 from lopq.kernels import rotate_queries
 
-if TYPE_CHECKING:
-    from lopq.codebooks import Codebooks
-    from lopq.split import Split
+
+def as_row(x: np.ndarray) -> np.ndarray:
+    """Return one vector as (1, dim)."""
+    row = as_array(x, "x")
+    if row.ndim != 1:
+        raise LOPQError(f"x must be one vector, (dim,); got shape {row.shape}")
+    return row[None]
 
 
-class LOPQCode(NamedTuple):
-    """Codes of one vector (tuples of int), or of n vectors (arrays).
-
-    Attributes:
-        coarse: The cell in each split; (n, n_split) int64.
-        fine: The codebook entry in each subspace; (n, M) uint8.
-    """
-
-    coarse: Any
-    fine: Any
-
-
-class OneVector:
+class OneVector(CodeForms):
     """What the old package's model offers beside fitting, with its names and meanings."""
-
-    V: int
-    M: int
-    num_coarse_splits: int
 
     if TYPE_CHECKING:
 
-        @property
-        def codebooks(self) -> Codebooks: ...
-        def fitted_splits(self) -> tuple[Split, ...]: ...
         def encode(self, data: np.ndarray) -> LOPQCode: ...
         def decode(self, codes: LOPQCode) -> np.ndarray: ...
         def to_model_space(self, data: np.ndarray) -> np.ndarray: ...
         def from_model_space(self, rows: np.ndarray) -> np.ndarray: ...
-        def cell_numbers(self, coarse: np.ndarray) -> np.ndarray: ...
-        def coarse_codes(self, cells: np.ndarray) -> np.ndarray: ...
 
     @property
     def num_fine_splits(self) -> int:
@@ -69,12 +54,15 @@ class OneVector:
 
     def get_split_parameters(self, split: int) -> tuple[np.ndarray, ...]:
         """Return C, R, mu and codebooks of one split."""
-        s = self.fitted_splits()[split]
+        s = self.fitted_splits()[self._split_number(split)]
         return s.C, s.R, s.mu, s.subs
+
+    def _split_number(self, split: int) -> int:
+        return as_count(split, "the split", 0, self.num_coarse_splits - 1)
 
     def predict(self, x: np.ndarray) -> LOPQCode:
         """Return the codes of one vector (dim_in,) as tuples of int."""
-        codes = self.encode(np.asarray(x)[None])
+        codes = self.encode(as_row(x))
         return LOPQCode(tuple(codes.coarse[0].tolist()), tuple(codes.fine[0].tolist()))
 
     def predict_coarse(self, x: np.ndarray) -> tuple[int, ...]:
@@ -93,11 +81,12 @@ class OneVector:
         self, x: np.ndarray, coarse_codes: tuple[int, ...], coarse_split: int | None = None
     ) -> np.ndarray:
         """Return R_c (x - C_c - mu_c), of one split or of all in a row."""
-        row = self.to_model_space(np.asarray(x)[None])
-        cell = np.array([coarse_codes], np.int64)
+        row = self.to_model_space(as_row(x))
+        cell = self.checked_coarse([coarse_codes])
         projected = rotate_queries(self.fitted_splits(), row, np.zeros(1, np.int64), cell)[0]
-        parts = np.split(projected, self.num_coarse_splits)
-        return projected if coarse_split is None else parts[coarse_split]
+        if coarse_split is None:
+            return projected
+        return np.split(projected, self.num_coarse_splits)[self._split_number(coarse_split)]
 
     def reconstruct(self, codes: LOPQCode) -> np.ndarray:
         """Return the vector (dim_in,) that a code stands for, or (n, dim_in) for n codes.
@@ -119,8 +108,9 @@ class OneVector:
 
     def get_cell_id_for_coarse_codes(self, coarse_codes: tuple[int, ...]) -> int:
         """Return the number of a cell: c0 * V + c1 with two splits."""
-        return int(self.cell_numbers(np.array([coarse_codes], np.int64))[0])
+        return int(self.cell_numbers(self.checked_coarse([coarse_codes]))[0])
 
     def get_coarse_codes_for_cell_id(self, cell_id: int) -> tuple[int, ...]:
         """Return the cell in each split; the inverse of `get_cell_id_for_coarse_codes`."""
-        return tuple(self.coarse_codes(np.array([cell_id], np.int64))[0].tolist())
+        number = as_count(cell_id, "a cell's number", 0, self.V**self.num_coarse_splits - 1)
+        return tuple(self.coarse_codes(np.array([number]))[0].tolist())

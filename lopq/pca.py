@@ -57,10 +57,11 @@ def eigenvalue_allocation(num_buckets: int, eigenvalues: np.ndarray) -> np.ndarr
     has room (Ge et al., Optimized product quantization, CVPR 2013, section 3.2.3). Only ratios
     count, and eigenvalues below 1e-10 of the largest count as that much.
 
-    The old package adds plain logarithms. Where eigenvalues are below 1 these are negative, the
-    fullest bucket has the smallest sum and goes on to fill up, and the codes lose most of their
-    accuracy. It also fails on eigenvalues of zero, and on a number of dimensions that the
-    buckets do not divide; here the first buckets then take one more.
+    The scale matters: plain logarithms of eigenvalues below 1 are negative, the fullest bucket has
+    the smallest sum and goes on to fill up, and the codes lose most of their accuracy. The old
+    package divides by the smallest eigenvalue that is not zero, and so gives the same
+    permutation. It fails where all are zero, and on a number of dimensions that the buckets do
+    not divide; here the first buckets then take one more.
 
     Returns:
         (dim,) int64 permutation: the dimensions of bucket 0, then those of bucket 1, ...

@@ -68,6 +68,10 @@ class Probes:
         """The most cells that one query visits."""
         return int(self.ranks.max()) + 1 if len(self.ranks) else 0
 
+    def first_pairs(self, n_query: int) -> np.ndarray:
+        """Return (n_query,) the first pair of each query."""
+        return np.searchsorted(self.queries, np.arange(n_query))
+
 
 def choose_probes(
     queries: np.ndarray, Cs: Sequence[np.ndarray], lists: CellLists, quota: int

@@ -1,18 +1,22 @@
 """The searcher: a database of codes, searched in batches."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from lopq import storage
-from lopq.batch import BatchSearch, exact_order
-from lopq.errors import LOPQError, as_count, as_ids, as_vectors, row_blocks
+from lopq.batch import BatchSearch
+from lopq.codes import LOPQCode, stacked
+from lopq.errors import LARGEST_ID, LOPQError, as_count, as_ids, as_vectors, check_axes, row_blocks
 from lopq.kernels import TableScan
 from lopq.lists import CellLists
-from lopq.model import LOPQCode, LOPQModel
+from lopq.model import LOPQModel
+from lopq.probes import multisequence as multisequence  # here too, as in the old package
+from lopq.rerank import exact_order
 from lopq.single import SingleSearch
 
 
@@ -33,11 +37,18 @@ class LOPQSearcher(SingleSearch):
         self._scan: tuple[CellLists, TableScan] | None = None
         self._lock = threading.Lock()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what cannot be copied: the lock, and the index that is made again."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("_scan", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _scan=None, _lock=threading.Lock())
+
     def __len__(self) -> int:
         return len(self.lists)
 
     def add_data(
-        self, data: np.ndarray, ids: Sequence[int] | np.ndarray | None = None, num_procs: int = 1
+        self, data: np.ndarray, ids: Iterable[int] | np.ndarray | None = None, num_procs: int = 1
     ) -> None:
         """Encode vectors and add them.
 
@@ -47,8 +58,7 @@ class LOPQSearcher(SingleSearch):
                 from the largest there. (The old package began at 0 in each call.)
             num_procs: Without effect: threads are those of ``faiss.omp_set_num_threads``.
         """
-        if np.ndim(data) != 2:
-            raise LOPQError(f"data must have 2 axes, (n, dim); got shape {np.shape(data)}")
+        check_axes(data, "data")
         new_ids = self._new_ids(ids, len(data))
         cells = np.empty(len(data), np.int64)
         codes = np.empty((len(data), self.lists.codes.shape[1]), np.uint8)
@@ -60,28 +70,28 @@ class LOPQSearcher(SingleSearch):
 
     def add_codes(
         self,
-        codes: LOPQCode | Sequence[LOPQCode],
-        ids: Sequence[int] | np.ndarray | None = None,
+        codes: LOPQCode | Iterable[LOPQCode],
+        ids: Iterable[int] | np.ndarray | None = None,
     ) -> None:
-        """Add what `LOPQModel.encode` returned, or a sequence of what `predict` returned."""
+        """Add what `LOPQModel.encode` returned, or an iterable of what `predict` returned."""
         if not isinstance(codes, LOPQCode):
-            coarse, fine = zip(*codes, strict=True) if len(codes) else ((), ())
-            codes = LOPQCode(
-                np.array(coarse, np.int64).reshape(-1, self.model.num_coarse_splits),
-                np.array(fine, np.int64).reshape(-1, self.model.M),
-            )
+            codes = stacked(codes, self.model.num_coarse_splits, self.model.M)
         cells, packed = self.model.pack_codes(codes)
         self.lists = self.lists.add(cells, packed, self._new_ids(ids, len(cells)))
 
-    def remove(self, ids: Sequence[int] | np.ndarray) -> None:
+    def remove(self, ids: Iterable[int] | np.ndarray) -> None:
         """Remove codes by id; all must be there."""
-        self.lists = self.lists.remove(as_ids(np.asarray(ids), len(ids)))
+        self.lists = self.lists.remove(as_ids(ids))
 
-    def _new_ids(self, ids: Sequence[int] | np.ndarray | None, n: int) -> np.ndarray:
+    def _new_ids(self, ids: Iterable[int] | np.ndarray | None, n: int) -> np.ndarray:
         if ids is not None:
-            return as_ids(np.asarray(ids), n)
+            new_ids = as_ids(ids, n)
+            self.lists.check_new(new_ids)
+            return new_ids
         first = int(self.lists.ids.max()) + 1 if len(self.lists) else 0
-        return np.arange(first, first + n)
+        if first + n - 1 > LARGEST_ID:
+            raise LOPQError(f"ids would go on from {first}, beyond 2**63 - 1; give ids=")
+        return np.arange(first, first + n, dtype=np.int64) if n else np.zeros(0, np.int64)
 
     def search_batch(
         self,
@@ -99,8 +109,10 @@ class LOPQSearcher(SingleSearch):
             k: Neighbors wanted; where fewer are found, ids end in -1 and scores in -inf.
             quota: Candidates for each query: its nearest cells are scanned whole until they
                 hold so many, and at least k and rerank; None scans all.
-            rerank: Score the first ``rerank`` again, from their ``vectors``.
-            vectors: (n, dim_in) array or memory map; row i is the vector of id i.
+            rerank: Score the first ``rerank`` again, and at least k, from their ``vectors``;
+                0 scores none again.
+            vectors: (n, dim_in) array or memory map; row i is the vector of id i. Not read
+                where ``rerank`` is 0.
             kernel: "decode" or "scan" (see `lopq.kernels`); "auto" takes what suits the batch.
 
         Returns:
@@ -153,9 +165,12 @@ class LOPQSearcher(SingleSearch):
 
         Args:
             path: The file.
-            verify: Compare the checksums of all that is read, the codes too.
+            verify: Compare the checksums of codes and ids as well, which reads them all.
         """
         header, arrays = storage.read(path, "searcher", verify)
-        searcher = cls(storage.restore_model(header, arrays))
-        searcher.lists = CellLists(*(arrays[name] for name in storage.LISTS))
+        with storage.naming(path):
+            searcher = cls(storage.restore_model(header, arrays))
+            searcher.lists = CellLists(*(arrays[name] for name in storage.LISTS))
+            n_cell = searcher.model.V**searcher.model.num_coarse_splits
+            searcher.lists.check(n_cell, searcher.model.codebooks.code_bytes)
         return searcher

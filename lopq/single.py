@@ -5,9 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lopq.codes import LOPQCode
 from lopq.errors import as_count
 from lopq.lists import CellLists
-from lopq.model import LOPQCode, LOPQModel
+from lopq.model import LOPQModel
+from lopq.one_vector import as_row
 from lopq.probes import multisequence
 
 
@@ -64,7 +66,7 @@ class SingleSearch:
         return self._collect(self._row(x), as_count(quota, "quota"))
 
     def _row(self, x: np.ndarray) -> np.ndarray:
-        return self.model.to_model_space(np.asarray(x)[None])[0]
+        return self.model.to_model_space(as_row(x))[0]
 
     def _collect(self, row: np.ndarray, quota: int) -> tuple[list[Result], int]:
         lists, results, visited = self.lists, list[Result](), 0
@@ -79,12 +81,11 @@ class SingleSearch:
         self, x: np.ndarray, items: Iterable[Result]
     ) -> list[tuple[float, Result]]:
         """Return (squared distance, item) for each item, from the tables of its cell."""
-        row, tables = np.asarray(x), dict[tuple[int, ...], list[np.ndarray]]()
-        distances = []
+        tables, distances = dict[tuple[int, ...], list[np.ndarray]](), []
         for item in items:
             cell = tuple(item.code.coarse)
             if cell not in tables:
-                tables[cell] = self.model.get_subquantizer_distances(row, cell)
+                tables[cell] = self.model.get_subquantizer_distances(x, cell)
             terms = zip(tables[cell], item.code.fine, strict=True)
             distances.append((float(sum(table[code] for table, code in terms)), item))
         return distances

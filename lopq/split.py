@@ -5,6 +5,7 @@ pairs of cells form an inverted multi-index (`split="multi"`; Babenko, Lempitsky
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import faiss
 import numpy as np
@@ -61,6 +62,15 @@ class Split:
         """Dimensions of the split."""
         return int(self.C.shape[1])
 
+    def packed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[float]]:
+        """Return C, R, mu, subs and errors; R (1, dim, dim) where all cells share one."""
+        shared = self.R.strides[0] == 0
+        return self.C, self.R[:1] if shared else self.R, self.mu, self.subs, self.errors
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle a shared rotation once, not for each cell."""
+        return unpacked_split, self.packed()
+
     def nearest_cell(self, rows: np.ndarray) -> np.ndarray:
         """Return (n,) int64 the cell of each row: that of the nearest centroid."""
         return assign(rows, self.C)
@@ -80,6 +90,13 @@ class Split:
         rows = np.empty_like(projected)
         rows[order] = rotate(projected[order], offsets, self.R.transpose(0, 2, 1))
         return rows + self.C[cells] + self.mu[cells]
+
+
+def unpacked_split(
+    C: np.ndarray, R: np.ndarray, mu: np.ndarray, subs: np.ndarray, errors: list[float]
+) -> Split:
+    """Return the split that `Split.packed` took apart."""
+    return Split(C, shared_rotation(R[0], len(C)) if len(R) < len(C) else R, mu, subs, errors)
 
 
 def assign(rows: np.ndarray, C: np.ndarray) -> np.ndarray:

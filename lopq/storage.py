@@ -20,6 +20,8 @@ import json
 import math
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +30,7 @@ import numpy as np
 from lopq.atomic import whole_file
 from lopq.errors import LOPQError
 from lopq.pca import PCA
-from lopq.split import Split, shared_rotation
+from lopq.split import unpacked_split
 
 if TYPE_CHECKING:
     from lopq.model import LOPQModel
@@ -38,6 +40,7 @@ VERSION = 1
 ALIGNMENT = 64
 PREFIX = struct.Struct("<8sIII")
 LISTS = ("cells", "offsets", "codes", "ids")
+LARGE = ("codes", "ids")  # grow with the database: the rest is compared with its CRC at each load
 OPTIONS = ("V", "M", "subquantizer_clusters", "rotation", "bits", "pca_dim", "renorm", "seed")
 DTYPES = ("<f4", "<i8", "|u1")
 
@@ -59,11 +62,14 @@ def write(
     header = {"kind": kind, "model": model, "arrays": entries}
     _place(header, contiguous)
     text = json.dumps(header).encode()
-    with whole_file(Path(path)) as file:
-        file.write(PREFIX.pack(MAGIC, VERSION, len(text), zlib.crc32(text)) + text)
-        for name, array in contiguous.items():
-            file.write(b"\0" * (entries[name]["offset"] - file.tell()))
-            file.write(as_bytes(array))
+    try:
+        with whole_file(Path(path)) as file:
+            file.write(PREFIX.pack(MAGIC, VERSION, len(text), zlib.crc32(text)) + text)
+            for name, array in contiguous.items():
+                file.write(b"\0" * (entries[name]["offset"] - file.tell()))
+                file.write(as_bytes(array))
+    except OSError as error:
+        raise LOPQError(f"cannot write {path}: {error.strerror}") from error
 
 
 def as_bytes(array: np.ndarray) -> memoryview:
@@ -94,7 +100,7 @@ def read(
     if header["kind"] != kind:
         raise LOPQError(f"{path} holds a {header['kind']}, not a {kind}")
     arrays = {
-        name: _map_array(path, name, entry, size, verify)
+        name: _map_array(path, name, entry, size, verify or name not in LARGE)
         for name, entry in header["arrays"].items()
     }
     return header["model"], arrays
@@ -126,13 +132,21 @@ def _map_array(path: Path, name: str, entry: dict[str, Any], size: int, verify: 
     return array
 
 
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Turn what is wrong with the content of a file into an error that names it."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise LOPQError(f"{path} is damaged: {error}") from error
+
+
 def describe_model(model: "LOPQModel") -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return what `restore_model` needs: options and sizes, and the arrays."""
     arrays = {}
     for i, split in enumerate(model.fitted_splits()):
-        shared = split.R.strides[0] == 0
-        arrays[f"C{i}"], arrays[f"mu{i}"], arrays[f"subs{i}"] = split.C, split.mu, split.subs
-        arrays[f"R{i}"] = split.R[:1] if shared else split.R
+        C, R, mu, subs, _ = split.packed()
+        arrays.update({f"C{i}": C, f"mu{i}": mu, f"subs{i}": subs, f"R{i}": R})
     if model.pca is not None:
         arrays["pca_mean"], arrays["pca_components"] = model.pca.mean, model.pca.components
     options = {name: getattr(model, name) for name in OPTIONS}
@@ -156,7 +170,6 @@ def restore_model(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> "LOP
     splits = []
     for i, split_errors in enumerate(errors):
         C, R, mu, subs = (np.array(arrays[f"{name}{i}"]) for name in ("C", "R", "mu", "subs"))
-        rotations = shared_rotation(R[0], len(C)) if len(R) < len(C) else R
-        splits.append(Split(C, rotations, mu, subs, split_errors))
+        splits.append(unpacked_split(C, R, mu, subs, split_errors))
     model.adopt(tuple(splits))
     return model

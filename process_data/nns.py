@@ -21,6 +21,8 @@ if not __package__:  # run as a file
 import numpy as np
 
 from lopq import LOPQError, LOPQModel, LOPQSearcher
+from lopq.sampling import training_rows
+from lopq.storage import VERSION
 from retrieval import cli, evaluation, layout, provenance, refine, search
 from retrieval.formats import InputError
 from retrieval.task import Task, load_task
@@ -60,7 +62,8 @@ def run(
     """Rank the gallery for every query by codes, print the metrics, return the path of mAP.json.
 
     The index is fitted on the database without the validation images, holds all of it, and is
-    used again as long as the database and the options of the index stay the same.
+    used again as long as the database, the validation images and the options of the index stay
+    the same.
 
     Args:
         data_dir: The data directory.
@@ -153,16 +156,23 @@ def recall_of_exact(task: Task, ids: np.ndarray) -> float:
 def _fitted(data_dir: Path, task: Task, **options: Any) -> LOPQSearcher:
     """Return the index of the whole database, fitted now or at an earlier run."""
     path = layout.LOPQ_INDEX.at(data_dir)
-    valid = layout.VALID_QUERIES.load(data_dir)[:, 0]
-    wanted = {"database_sha256": provenance.sha256_of_rows(task.gallery), "options": options}
+    valid = np.unique(layout.VALID_QUERIES.load(data_dir)[:, 0])  # who they are, in one order
+    wanted = {
+        "database_sha256": provenance.sha256_of_rows(task.gallery),
+        "valid_sha256": provenance.sha256_of_rows(valid),  # left out of the training
+        "format": VERSION,
+        "options": options,
+    }
     if path.exists() and layout.LOPQ_RECORD.at(data_dir).exists():
         if layout.LOPQ_RECORD.load(data_dir) == wanted:
             log.info("%s is of this database and these options", path)
             return LOPQSearcher.load(path)
-        log.info("%s is of another database or other options: fitting again", path)
+        log.info("%s is of other images, options or of another format: fitting again", path)
     started = time.perf_counter()
     model = LOPQModel(**options)
-    model.fit(task.gallery[np.setdiff1d(np.arange(len(task.gallery)), valid)])
+    rows = np.setdiff1d(np.arange(len(task.gallery)), valid)
+    sample = training_rows(len(rows), model.V, model.seed)  # of the numbers: the rows are in a file
+    model.fit(task.gallery[rows if sample is None else rows[sample]], train_size=None)
     fitted = time.perf_counter()
     searcher = LOPQSearcher(model)
     searcher.add_data(task.gallery)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lopq import LOPQModel, LOPQSearcher
 from process_data import mips, nns
 from retrieval import layout
 from retrieval.formats import InputError
@@ -59,6 +60,52 @@ def test_the_index_is_used_again_until_something_changes(
     database = np.array(layout.DATABASE.load(pipeline))
     layout.DATABASE.save(pipeline, database[:, ::-1].copy())
     assert fits()
+
+
+def test_other_validation_images_and_another_format_need_another_fit(
+    pipeline: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+
+    def fits() -> bool:
+        caplog.clear()
+        nns.run(pipeline, dimension=4, k=3)
+        return any("fitted" in message for message in caplog.messages)
+
+    assert fits()
+    valid = np.array(layout.VALID_QUERIES.load(pipeline))
+    layout.VALID_QUERIES.save(pipeline, valid[::-1].copy())
+    assert not fits()  # the same images
+    layout.VALID_QUERIES.save(pipeline, valid[1:].copy())
+    assert fits()
+    assert not fits()
+    monkeypatch.setattr(nns, "VERSION", 0)
+    assert fits()
+
+
+@pytest.mark.parametrize("size", [7, 10**6])
+def test_training_reads_only_the_sample(
+    size: int, pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lopq.sampling.TRAIN_SIZE", size)
+    monkeypatch.setattr("lopq.sampling.TRAIN_SIZE_PER_CELL", 1)
+    read, fit = [], LOPQModel.fit
+
+    def recorded(model: LOPQModel, data: np.ndarray, **options: int) -> None:
+        read.append(len(data))
+        fit(model, data, **options)
+
+    monkeypatch.setattr(LOPQModel, "fit", recorded)
+    nns.run(pipeline, dimension=4, k=3)
+    database = np.array(layout.DATABASE.load(pipeline))
+    left = np.delete(database, layout.VALID_QUERIES.load(pipeline)[:, 0], axis=0)
+    assert read == [min(size, len(left))]
+    expected = LOPQModel(V=1, M=4, rotation="pca", seed=7)
+    fit(expected, left)  # samples itself
+    found = LOPQSearcher.load(layout.LOPQ_INDEX.at(pipeline)).model
+    for mine, its in zip(expected.encode(database), found.encode(database), strict=True):
+        np.testing.assert_array_equal(mine, its)
+    np.testing.assert_array_equal(expected.Rs[0], found.Rs[0])
 
 
 def test_mistakes_are_said(pipeline: Path) -> None:

@@ -1,3 +1,6 @@
+import itertools
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -78,6 +81,32 @@ def test_allocation_balances_products_at_any_scale(scale: float) -> None:
     products = np.log2(values[buckets]).sum(axis=1)
     contiguous = np.log2(values.reshape(4, 4)).sum(axis=1)
     assert np.ptp(products) < 0.15 * np.ptp(contiguous)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-8])
+@pytest.mark.parametrize("seed", range(5))
+def test_allocation_is_that_of_the_old_package(seed: int, scale: float) -> None:
+    values = np.random.default_rng(seed).exponential(size=24) * scale
+    logs = np.log2(values / values.min())  # it too divides by the smallest first
+    buckets: list[list[int]] = [[], [], [], []]
+    for i in np.argsort(-values).tolist():
+        open_ones = [bucket for bucket in buckets if len(bucket) < 6]
+        min(open_ones, key=lambda bucket: sum(logs[bucket])).append(i)
+    assert eigenvalue_allocation(4, values).tolist() == list(itertools.chain(*buckets))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_allocation_is_near_the_best_of_all(seed: int) -> None:
+    values = np.random.default_rng(seed).exponential(size=8) * 0.1
+    logs = np.log2(values)
+
+    def spread(first: Sequence[int]) -> float:
+        return abs(2 * logs[list(first)].sum() - logs.sum())
+
+    spreads = sorted(spread(half) for half in itertools.combinations(range(8), 4))
+    chosen = spread(eigenvalue_allocation(2, values)[:4].tolist())
+    assert chosen <= np.median(spreads)
+    assert chosen - spreads[0] < 0.5 * (spreads[-1] - spreads[0])
 
 
 def test_neighbors_leave_the_cell_itself_out() -> None:

@@ -1,13 +1,14 @@
+import copy
 import json
+import pickle
 import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.io
 
-from lopq import LOPQError, LOPQModel, LOPQSearcher
+from lopq import LOPQError, LOPQModel, LOPQSearcher, storage
 from lopq.atomic import whole_file
 
 
@@ -95,83 +96,109 @@ def test_an_interrupted_save_leaves_the_old_file(tmp_path: Path) -> None:
     assert [p.read_text() for p in tmp_path.iterdir()] == ["old"]
 
 
-# -- the old package's files
+def test_a_link_stays_a_link_and_permissions_are_the_usual(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "file")
+    for content in (b"first", b"second"):
+        with whole_file(tmp_path / "link") as file:
+            file.write(content)
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "far" / "file").read_bytes() == content
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "far" / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert len(list(tmp_path.rglob("*"))) == 4
 
 
-def varint(number: int) -> bytes:
-    low, rest = number & 0x7F, number >> 7
-    return bytes([low | 0x80]) + varint(rest) if rest else bytes([low])
+def test_saving_leaves_the_umask_alone(
+    searcher: LOPQSearcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(mask: int) -> int:  # it belongs to all threads of the process
+        raise AssertionError("the umask was changed")
+
+    monkeypatch.setattr("os.umask", refuse)
+    searcher.save(tmp_path / "index")
 
 
-def field(number: int, payload: bytes) -> bytes:
-    return varint(number << 3 | 2) + varint(len(payload)) + payload
+def test_where_nothing_can_be_written_is_said(searcher: LOPQSearcher, tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "absent" / "index", Path("/")):
+        for saved in (searcher, searcher.model):
+            with pytest.raises(LOPQError, match="cannot write"):
+                saved.save(path)
+    assert list(tmp_path.iterdir()) == []
 
 
-def matrix(array: np.ndarray, with_shape: bool = True) -> bytes:
-    values = field(1, array.astype("<f4").tobytes())
-    shape = b"".join(varint(2 << 3) + varint(n) for n in array.shape)
-    return values + (shape if with_shape else b"")
+def rewritten(path: Path, **changed: np.ndarray) -> None:
+    """Save the file again with other arrays, and the checksums of those."""
+    model, arrays = storage.read(path, "searcher")
+    storage.write(path, "searcher", model, {**arrays, **changed})
 
 
-def old_model(V: int = 3, M: int = 4, K: int = 10, dim: int = 6) -> tuple[list[np.ndarray], ...]:
-    rng = np.random.default_rng(0)
-    Cs = [rng.normal(size=(V, dim)).astype("f4") for _ in range(2)]
-    Rs = [np.linalg.qr(rng.normal(size=(V, dim, dim)))[0].astype("f4") for _ in range(2)]
-    mus = [rng.normal(size=(V, dim)).astype("f4") for _ in range(2)]
-    subs = [rng.normal(size=(M // 2, K, 2 * dim // M)).astype("f4") for _ in range(2)]
-    return Cs, Rs, mus, subs
+def test_arrays_that_do_not_fit_together_are_refused(
+    searcher: LOPQSearcher, tmp_path: Path
+) -> None:
+    path, lists = tmp_path / "index", searcher.lists
+    n, last = len(lists), int(lists.cells[-1])
+    past = np.append(lists.cells[:-1], searcher.model.V**searcher.model.num_coarse_splits)
+    changes = [
+        {"offsets": lists.offsets + 1},
+        {"offsets": np.append(lists.offsets[:-1], n + 1)},
+        {"offsets": np.append(lists.offsets[1:-1], [n, n])},
+        {"offsets": lists.offsets[:-1]},
+        {"offsets": np.append([0], lists.offsets[:0:-1])},
+        {"ids": lists.ids[:-1]},
+        {"codes": lists.codes[:-1]},
+        {"codes": lists.codes[:, :-1]},
+        {"cells": lists.cells[::-1]},
+        {"cells": past},
+        {"cells": np.append(-1, lists.cells[1:]), "offsets": lists.offsets},
+        {"cells": np.full_like(lists.cells, last)},
+    ]
+    for changed in changes:
+        searcher.save(path)
+        rewritten(path, **changed)
+        with pytest.raises(LOPQError, match="is damaged"):
+            LOPQSearcher.load(path, verify=False)
 
 
-def proto(parameters: tuple[list[np.ndarray], ...]) -> bytes:
-    Cs, Rs, mus, subs = parameters
-    # The header's num_subquantizers is wrong on purpose, as in known files.
-    header = b"".join(varint(i << 3) + varint(n) for i, n in ((1, 12), (2, 3), (3, 4), (4, 256)))
-    body = [field(5, matrix(C)) for C in Cs]
-    body += [field(6, matrix(R)) for half in Rs for R in half]
-    body += [field(7, matrix(mu, with_shape=False)) for half in mus for mu in half]
-    body += [field(8, matrix(sub)) for half in subs for sub in half]
-    return header + b"".join(body)
-
-
-@pytest.mark.parametrize("kind", ["proto", "mat"])
-@pytest.mark.parametrize("sizes", [{}, {"V": 1, "M": 2}])
-def test_old_models_are_read(kind: str, sizes: dict[str, int], tmp_path: Path) -> None:
-    parameters = old_model(**sizes)
-    path = tmp_path / "model"
-    if kind == "proto":
-        path.write_bytes(proto(parameters))
-        model = LOPQModel.load_proto(path)
-    else:
-        names = ("Cs", "Rs", "mus", "subs")
-        stacked = {n: np.stack(p) for n, p in zip(names, parameters, strict=True)}
-        with path.open("wb") as file:
-            scipy.io.savemat(file, {**stacked, "V": len(parameters[0][0]), "M": 4})
-        model = LOPQModel.load_mat(path)
-    got = (model.Cs, model.Rs, model.mus, model.subquantizers)
-    for given, loaded in zip(parameters, got, strict=True):
-        np.testing.assert_array_equal(np.stack(given), np.stack(loaded))
-    x = np.random.default_rng(1).normal(size=12)
-    code = model.predict(x)
-    restored = []
-    for s in range(2):
-        C, R, mu, subs = (p[s] for p in parameters)
-        c, n = code.coarse[s], len(subs)
-        decoded = subs[np.arange(n), code.fine[s * n : (s + 1) * n]].ravel()
-        restored.append(R[c].T @ decoded + C[c] + mu[c])
-    np.testing.assert_allclose(model.reconstruct(code), np.concatenate(restored), atol=1e-5)
-    searcher = LOPQSearcher(model)
-    searcher.add_data(np.random.default_rng(2).normal(size=(50, 12)))
-    results, _ = searcher.search(x, quota=50)
-    assert len(results) == 50
-
-
-def test_foreign_files_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "model"
-    whole = proto(old_model())
-    for content in (b"", b"hello world", whole[:-3], whole[: len(whole) // 2], whole + b"\x07"):
+def test_all_but_codes_and_ids_is_verified_always(searcher: LOPQSearcher, tmp_path: Path) -> None:
+    path = tmp_path / "index"
+    searcher.save(path)
+    content = bytearray(path.read_bytes())
+    length = struct.unpack_from("<8sIII", content)[2]
+    entries = json.loads(content[20 : 20 + length])["arrays"]
+    for name, entry in entries.items():
+        content[entry["offset"]] ^= 1
         path.write_bytes(content)
-        for load in (LOPQModel.load_proto, LOPQModel.load_mat):
-            with pytest.raises(LOPQError, match=r"not a model of the old package|cannot read"):
-                load(path)
-    with pytest.raises(LOPQError, match="cannot read"):
-        LOPQModel.load_proto(tmp_path / "absent")
+        if name in ("codes", "ids"):
+            LOPQSearcher.load(path, verify=False)
+        else:
+            with pytest.raises(LOPQError, match=f"its {name} changed"):
+                LOPQSearcher.load(path, verify=False)
+        content[entry["offset"]] ^= 1
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_copies_search_alike(
+    copied, searcher: LOPQSearcher, queries: np.ndarray, tmp_path: Path
+) -> None:
+    searcher.search_batch(queries, 5, kernel="scan")  # makes what is not copied
+    twin = copied(searcher)
+    for kernel in ("decode", "scan"):
+        expected = searcher.search_batch(queries, 5, quota=100, kernel=kernel)
+        found = twin.search_batch(queries, 5, quota=100, kernel=kernel)
+        for mine, its in zip(expected, found, strict=True):
+            np.testing.assert_array_equal(mine, its)
+    twin.remove([0])
+    assert len(twin) == len(searcher) - 1
+    searcher.save(tmp_path / "index")
+    mapped = copied(LOPQSearcher.load(tmp_path / "index"))
+    assert mapped.search(queries[0]) == searcher.search(queries[0])
+
+
+def test_a_copy_keeps_one_shared_rotation(data: np.ndarray) -> None:
+    model = LOPQModel(V=4, M=4, subquantizer_clusters=8, rotation="none")
+    assert pickle.loads(pickle.dumps(model)).V == 4  # not fitted
+    model.fit(data)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert twin.nbytes == model.nbytes
+        assert twin.predict(data[0]) == model.predict(data[0])

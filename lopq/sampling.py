@@ -1,0 +1,29 @@
+"""Which vectors to train on."""
+
+import numpy as np
+
+from lopq.errors import LOPQError, as_count
+
+TRAIN_SIZE = 100_000  # vectors that are trained on by default,
+TRAIN_SIZE_PER_CELL = 256  # or so many for each cell, where that is more
+
+
+def training_rows(
+    n: int, V: int, seed: int, train_size: int | None = -1, ratio: float = 1.0
+) -> np.ndarray | None:
+    """Return the rows, ascending, that `LOPQModel.fit` takes of ``n``; None for all of them.
+
+    >>> training_rows(5, V=2, seed=0, train_size=2).shape
+    (2,)
+    """
+    if not 0 < ratio <= 1:
+        raise LOPQError(f"subquantizer_sample_ratio must be above 0, up to 1; got {ratio}")
+    size = n
+    if train_size == -1:
+        size = min(n, max(TRAIN_SIZE, TRAIN_SIZE_PER_CELL * V))
+    elif train_size is not None:
+        size = min(n, as_count(train_size, "train_size"))
+    size = min(n, max(1, int(ratio * size)))
+    if size == n:
+        return None
+    return np.sort(np.random.default_rng(seed).choice(n, size, replace=False))

@@ -1,0 +1,129 @@
+"""The database from one state to the next: adding, removing, loading, and searching meanwhile."""
+
+import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lopq import LOPQModel, LOPQSearcher
+from lopq.search import multisequence
+
+
+def filled(model: LOPQModel, data: np.ndarray, ids: np.ndarray | None = None) -> LOPQSearcher:
+    searcher = LOPQSearcher(model)
+    searcher.add_data(data, ids)
+    return searcher
+
+
+def assert_search_alike(one: LOPQSearcher, other: LOPQSearcher, queries: np.ndarray) -> None:
+    for quota, kernel in itertools.product((1, 100, None), ("decode", "scan")):
+        found = [s.search_batch(queries, 9, quota=quota, kernel=kernel) for s in (one, other)]
+        for mine, its in zip(*found, strict=True):
+            np.testing.assert_array_equal(mine, its)
+    for query in queries[:5]:
+        assert one.search(query, 50, with_dists=True) == other.search(query, 50, with_dists=True)
+
+
+def test_adding_after_loading_equals_an_index_built_at_once(
+    searcher: LOPQSearcher, data: np.ndarray, queries: np.ndarray, tmp_path: Path
+) -> None:
+    filled(searcher.model, data[:900]).save(tmp_path / "index")
+    grown = LOPQSearcher.load(tmp_path / "index")
+    grown.search_batch(queries, 3, kernel="scan")  # on tables of the smaller state
+    grown.add_data(data[900:])
+    assert_search_alike(grown, searcher, queries)
+
+
+def test_removing_after_loading(
+    searcher: LOPQSearcher, data: np.ndarray, queries: np.ndarray, tmp_path: Path
+) -> None:
+    searcher.save(tmp_path / "index")
+    shrunk = LOPQSearcher.load(tmp_path / "index")
+    left = np.arange(0, len(data), 3)
+    shrunk.remove(np.setdiff1d(np.arange(len(data)), left))
+    assert_search_alike(shrunk, filled(searcher.model, data[left], left), queries)
+    shrunk.remove(left)
+    assert (shrunk.search_batch(queries, 3)[1] == -1).all()
+    assert len(LOPQSearcher.load(tmp_path / "index")) == len(data)  # the file stays as it was
+
+
+@pytest.mark.parametrize("quota", [1, 8, 25, 40, 1000])
+def test_empty_cells_count_as_visited(
+    searcher: LOPQSearcher, data: np.ndarray, queries: np.ndarray, quota: int
+) -> None:
+    model = searcher.model
+    few = data[model.encode(data).coarse[:, 0] % 2 == 0][:40]
+    sparse = filled(model, few)
+    held = [tuple(coarse) for coarse in model.encode(few).coarse.tolist()]
+    cells = list(itertools.product(range(model.V), repeat=model.num_coarse_splits))
+    assert len(set(held)) < len(cells)  # some are empty
+    for query in queries:
+        parts = np.split(query, model.num_coarse_splits)
+        away = [
+            sum(((C[c] - p) ** 2).sum() for C, c, p in zip(model.Cs, cell, parts, strict=True))
+            for cell in cells
+        ]
+        visited = count = 0
+        for at in np.argsort(away):
+            if count >= quota:
+                break
+            count += held.count(cells[at])
+            visited += 1
+        results, n_cell = sparse.get_result_quota(query, quota)
+        assert (len(results), n_cell) == (count, visited)
+        assert sparse.search(query, quota)[1] == visited
+
+
+def test_equal_distances_of_one_query_keep_the_order_of_adding(
+    searcher: LOPQSearcher, data: np.ndarray
+) -> None:
+    ids = np.array([9, 3, 700, 1, 500])
+    other = LOPQSearcher(searcher.model)
+    other.add_data(data[5:30], np.arange(100, 125))
+    for part in (ids[:2], ids[2:]):
+        other.add_data(np.repeat(data[:1], len(part), axis=0), part)
+    results, _ = other.search(data[0], quota=10**6, with_dists=True)
+    same = [r.id for r in results if r.id in ids]
+    assert len({r.dist for r in results if r.id in ids}) == 1
+    assert same == ids.tolist()
+    assert [r.dist for r in results] == sorted(r.dist for r in results)
+
+
+def test_a_search_beside_changes_sees_one_state_of_the_database(
+    searcher: LOPQSearcher, data: np.ndarray, queries: np.ndarray
+) -> None:
+    sizes = range(300, 1501, 150)
+    options = [{"kernel": kernel, "quota": q} for kernel in ("decode", "scan") for q in (40, None)]
+    states = [filled(searcher.model, data[:n]) for n in sizes]
+    possible = [
+        {s.search_batch(queries, 5, **option)[1].tobytes() for s in states} for option in options
+    ]
+    changing, enough = filled(searcher.model, data[: sizes[0]]), threading.Event()
+
+    def change() -> None:
+        while not enough.is_set():
+            for first in sizes[:-1]:
+                changing.add_data(data[first : first + 150])
+            for first in sizes[-2::-1]:
+                changing.remove(range(first, first + 150))
+
+    with ThreadPoolExecutor(5) as pool:
+        job, found = pool.submit(change), []
+        try:
+            for _ in range(15):
+                jobs = [pool.submit(changing.search_batch, queries, 5, **o) for o in options]
+                found.append([j.result()[1].tobytes() for j in jobs])
+        finally:
+            enough.set()
+        job.result()
+    for results in found:
+        for result, allowed in zip(results, possible, strict=True):
+            assert result in allowed
+
+
+def test_the_old_names_are_where_they_were() -> None:
+    C = np.array([[0.0], [2.0]])
+    assert [cell for _, cell in multisequence(np.array([1.5]), (C,))] == [(1,), (0,)]
