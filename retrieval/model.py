@@ -60,6 +60,7 @@ class EmbeddingModel(nn.Module):
         self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
         self.has_frozen_norms = False
+        self.has_frozen_trunk = False
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Embed images.
@@ -91,10 +92,15 @@ class EmbeddingModel(nn.Module):
             norm.requires_grad_(False)
         self.train(self.training)
 
+    def freeze_trunk(self, is_frozen: bool) -> None:
+        """Keep the statistics of the trunk's batch norms for some time, or no longer."""
+        self.has_frozen_trunk = is_frozen
+        self.train(self.training)
+
     def train(self, mode: bool = True) -> "EmbeddingModel":
         """Switch to training or evaluation mode; frozen norms stay in evaluation mode."""
         super().train(mode)
-        if self.has_frozen_norms:
+        if self.has_frozen_norms or self.has_frozen_trunk:
             for norm in self._trunk_norms():
                 norm.eval()
         return self

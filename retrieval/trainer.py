@@ -132,7 +132,9 @@ class Trainer:
         Returns:
             The loss, the mean positive and the mean negative similarity, (3,) float32.
         """
-        optimization.set_rates(self.optimizer, self.recipe, done)
+        is_waiting = optimization.set_rates(self.optimizer, self.recipe, done)
+        if is_waiting != self.model.has_frozen_trunk:
+            self.model.freeze_trunk(is_waiting)
         similarities: list[torch.Tensor] = []
 
         def loss_of(filled: torch.Tensor) -> torch.Tensor:

@@ -25,6 +25,7 @@ def test_a_run_with_proxies_average_and_cosine_continues_exactly(
 ) -> None:
     pytest.importorskip("timm")
     options = {**SMALL, "recipe": "proxy_anchor", "ema": 0.9, "schedule": "cosine", "epoch": 3}
+    options |= {"frozen_epochs": 1}
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train_small(pipeline, whole, holdout_classes=2, **options)
     parts.mkdir()
