@@ -133,6 +133,10 @@ def resolve(
 
     >>> resolve("ce", {"lr": 0.1, "dim": None}).lr
     0.1
+
+    Another loss than the recipe's does not take over its scale and margin, whose units differ:
+
+    >>> resolve("proxy_anchor", {"loss": "arcface"}).margin
     """
     if name not in (None, *RECIPES):
         raise InputError(f"--recipe must be one of {', '.join(RECIPES)}; got {name}")
@@ -140,6 +144,8 @@ def resolve(
     if name is None and before is not None:
         recipe = replace(recipe, **{key: before[key] for key in recipe.options() if key in before})
     known = {key: given[key] for key in recipe.options() if given.get(key) is not None}
+    if known.get("loss", recipe.loss) != recipe.loss:
+        recipe = replace(recipe, logit_scale=None, margin=None)
     recipe = replace(recipe, **known)
     recipe.check()
     return recipe

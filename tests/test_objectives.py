@@ -96,6 +96,14 @@ def test_every_recipe_resolves_and_every_option_has_a_flag_and_overrides() -> No
     assert recipes.resolve(given["recipe"], given) == replace(recipes.RECIPES["ce"], lr=0.2)
 
 
+def test_another_loss_does_not_inherit_scale_and_margin() -> None:
+    found = recipes.resolve("vit", {"loss": "cosface"})
+    assert (found.logit_scale, found.margin) == (None, None)
+    found = recipes.resolve("vit", {"loss": "cosface", "margin": 0.3})
+    assert (found.logit_scale, found.margin) == (None, 0.3)
+    assert recipes.resolve("vit", {"loss": "arcface"}) == recipes.RECIPES["vit"]
+
+
 def test_a_continued_run_keeps_its_options() -> None:
     before = recipes.resolve("ce", {"lr": 0.2}).options()
     assert recipes.resolve(None, {}, before).options() == before
