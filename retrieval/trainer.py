@@ -179,11 +179,16 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "objective": self.objective.state_dict(),
             "raw": raw,
+            "frozen_norms": self.model.has_frozen_norms,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up a ``state``; ``model`` has the weights of ``result`` already."""
+        groups = [dict(group) for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, own in zip(self.optimizer.param_groups, groups, strict=True):
+            # Options of now; ``lr`` follows from them with the next step.
+            group.update({key: own[key] for key in own if key not in ("params", "lr")})
         self.objective.load_state_dict(state["objective"])
         if self.average is not None and state["raw"] is not None:
             self.average.steps = state["raw"]["steps"]
