@@ -18,6 +18,8 @@ WINDOW = 200  # steps in a row before a collapse is called one
 NO_GAP = 0.002  # between the mean similarities of positives and negatives
 ALL_ALIKE = 0.98  # mean similarity of negatives
 
+REMEDY = "try a smaller --lr, a larger --temperature, or --precision=float32"
+
 Row = tuple[float, float, float]  # loss, positive and negative similarity of a step
 
 
@@ -34,17 +36,16 @@ class Monitor:
     rows: list[Row] = field(default_factory=list)
     has_warned: bool = False
 
-    def note(self, loss: float, positive: float, negative: float) -> None:
-        """Take in a step: its loss, and what ``mean_similarities`` returned.
+    def note(self, loss: float, positive: float, negative: float, norm: float = 0.0) -> None:
+        """Take in a step: its loss, what ``mean_similarities`` returned, its gradients' norm.
 
         Raises:
-            InputError: The loss is not finite.
+            InputError: The loss or the norm is not finite.
         """
-        if not np.isfinite(loss):
-            raise InputError(
-                f"the loss is {loss} at step {len(self.rows) + 1} of epoch {self.epoch}; try a "
-                "smaller --lr, a larger --temperature, or --precision=float32"
-            )
+        for name, value in (("loss", loss), ("norm of the gradients", norm)):
+            if not np.isfinite(value):
+                where = f"step {len(self.rows) + 1} of epoch {self.epoch}"
+                raise InputError(f"the {name} is {value} at {where}; {REMEDY}")
         self.rows.append((loss, positive, negative))
         if not self.has_warned and len(self.rows) >= WINDOW:
             self._warn_of_collapse()
@@ -106,9 +107,9 @@ class Progress:
         """Show the figures of the last step too."""
         if self.waiting is None:
             return
-        loss, positive, negative = self.waiting.wait().tolist()
+        figures = self.waiting.wait().tolist()
         self.waiting = None
-        self.monitor.note(loss, positive, negative)
+        self.monitor.note(*figures)
         self.bar.update()
         if len(self.monitor.rows) % self.show_batch == 0:
             means = self.monitor.means(self.show_batch)

@@ -118,7 +118,12 @@ class SelfTrainer:
             self.batch_size,
             partial(devices.autocast, place, self.dtype),
         )
-        if not torch.isfinite(loss):
-            raise InputError(f"the loss is {loss.item()}; try a smaller --lr")
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if not (loss.isfinite() and norm.isfinite()):
+            raise InputError(
+                f"the loss is {loss.item()} and the norm of the gradients {norm.item()}; try a "
+                "smaller --lr"
+            )
         self.optimizer.step()
         return loss.item()

@@ -13,11 +13,13 @@ from retrieval import (
     devices,
     distributed,
     gradient_cache,
+    monitor,
     objectives,
     optimization,
 )
 from retrieval.batches import ClassBatches, Source, TupleBatches
 from retrieval.feeding import StepInput, seed_torch, step_inputs
+from retrieval.formats import InputError
 from retrieval.model import EmbeddingModel
 from retrieval.monitor import Monitor, Progress, Row, mean_similarities
 from retrieval.objectives import Objective
@@ -99,7 +101,7 @@ class Trainer:
             keeper: Asked after each step whether it is time for a checkpoint.
 
         Raises:
-            InputError: The loss is no longer finite.
+            InputError: The loss, a gradient or a weight is no longer finite.
         """
         self.model.train()
         self.objective.train()
@@ -109,7 +111,9 @@ class Trainer:
                 shown.take(self.step(given, epoch + step / count))
                 if keeper is not None and keeper.is_due():
                     shown.catch_up()
+                    self.check_weights()
                     keeper.keep(epoch, shown.monitor.rows)
+        self.check_weights()
         return shown.monitor.means()
 
     def inputs(self, images: np.ndarray, epoch: int, first: int = 0) -> Iterator[StepInput]:
@@ -130,7 +134,8 @@ class Trainer:
             done: Epochs behind us, for the learning rates.
 
         Returns:
-            The loss, the mean positive and the mean negative similarity, (3,) float32.
+            The loss, the mean positive and the mean negative similarity, and the norm of the
+            gradients before they are clipped, (4,) float32.
         """
         is_waiting = optimization.set_rates(self.optimizer, self.recipe, done)
         if is_waiting != self.model.has_frozen_trunk:
@@ -155,12 +160,21 @@ class Trainer:
         data_parallel.sum_gradients(self.model)
         data_parallel.share_gradients(self.objective)
         data_parallel.average_statistics(self.model)
+        gradients = [p.grad for p in self._parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
         if self.recipe.clip:
-            torch.nn.utils.clip_grad_norm_(self._parameters(), self.recipe.clip)
+            torch.nn.utils.clip_grads_with_norm_(self._parameters(), self.recipe.clip, norm)
         self.optimizer.step()
         if self.average is not None:
             self.average.follow(self.model)
-        return Returning(torch.cat([loss.float().reshape(1), similarities[0]]))
+        figures = [loss.float().reshape(1), similarities[0], norm.float().reshape(1)]
+        return Returning(torch.cat(figures))
+
+    def check_weights(self) -> None:
+        """Refuse weights that are not finite, which no checkpoint is to hold."""
+        for module in {self.model, self.result, self.objective}:
+            if not all(value.isfinite().all() for value in module.state_dict().values()):
+                raise InputError(f"the weights are no longer finite; {monitor.REMEDY}")
 
     def _parameters(self) -> list[torch.Tensor]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]

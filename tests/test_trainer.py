@@ -9,7 +9,9 @@ import torch
 
 from retrieval import trainer
 from retrieval.feeding import StepInput
+from retrieval.formats import InputError
 from retrieval.model import EmbeddingModel, ModelConfig
+from retrieval.monitor import Monitor
 from retrieval.training_options import Recipe
 from tests.test_objectives import drawn_data
 
@@ -73,3 +75,35 @@ def test_norms_that_stay_frozen_are_not_released_with_the_trunk() -> None:
     assert torch.equal(after["bn1.running_mean"], before["bn1.running_mean"])
     assert torch.equal(after["bn1.weight"], before["bn1.weight"])
     assert not torch.equal(after["conv1.weight"], before["conv1.weight"])
+
+
+class NoSlope(torch.autograd.Function):
+    """The value as it is, with a gradient that is not finite."""
+
+    @staticmethod
+    def forward(ctx: Any, value: torch.Tensor) -> torch.Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return gradient * torch.nan
+
+
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_gradients_that_are_not_finite_stop_training(
+    clip: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = make(replace(RECIPE, clip=clip))
+    loss, positive, negative, norm = session.step(given(), 0.0).wait()
+    squares = [p.grad.square().sum() for p in session._parameters() if p.grad is not None]
+    if not clip:
+        assert norm == pytest.approx(float(torch.stack(squares).sum().sqrt()), rel=1e-4)
+    session.check_weights()
+    whole = session.objective.forward
+    monkeypatch.setattr(session.objective, "forward", lambda *args: NoSlope.apply(whole(*args)))
+    figures = session.step(given(), 0.0).wait().tolist()
+    assert np.isfinite(figures[0])
+    with pytest.raises(InputError, match="norm of the gradients is nan at step 1 of epoch 3"):
+        Monitor(3).note(*figures)
+    with pytest.raises(InputError, match="weights are no longer finite"):
+        session.check_weights()
