@@ -75,6 +75,10 @@ class EmbeddingModel(nn.Module):
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Return what is normalized to embeddings: (n, dim) float32."""
+        return self.neck(self.before_neck(images))
+
+    def before_neck(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the features that the neck takes, (n, dim) float32: those of a whole step."""
         pixels = images.float() / 255
         if pixels.shape[-1] != self.config.side:
             side = (self.config.side, self.config.side)
@@ -83,7 +87,7 @@ class EmbeddingModel(nn.Module):
         features = self.trunk(pixels.contiguous(memory_format=torch.channels_last))
         with torch.autocast(features.device.type, enabled=False):
             pooled = self.pool(features) if features.ndim == 4 else features.float()
-            return self.neck(self.projection(pooled))
+            return self.projection(pooled)
 
     def freeze_norms(self) -> None:
         """Keep the batch norms of the trunk as they are: their statistics, scale and shift."""

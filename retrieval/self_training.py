@@ -106,15 +106,12 @@ class SelfTrainer:
         positions = next(batches)
         place = self.model.mean.device
         images = torch.from_numpy(self.images.load(positions)).to(place)
+        known = torch.from_numpy(labels[positions]).to(place)
         self.optimizer.zero_grad(set_to_none=True)
         loss = gradient_cache.accumulate_gradients(
             self.model,
             augment.apply(self.augmentation, images),
-            partial(
-                self.objective,
-                labels=torch.from_numpy(labels[positions]).to(place),
-                local_tuples=None,
-            ),
+            lambda features: self.objective(self.model.neck(features), known, None),
             self.batch_size,
             partial(devices.autocast, place, self.dtype),
         )

@@ -143,7 +143,7 @@ class Trainer:
         similarities: list[torch.Tensor] = []
 
         def loss_of(filled: torch.Tensor) -> torch.Tensor:
-            features = filled[: given.n]
+            features = self.model.neck(filled[: given.n])
             similarities.append(mean_similarities(features, given.labels))
             return self.objective(features, given.labels, given.tuples)
 

@@ -107,3 +107,38 @@ def test_gradients_that_are_not_finite_stop_training(
         Monitor(3).note(*figures)
     with pytest.raises(InputError, match="weights are no longer finite"):
         session.check_weights()
+
+
+@pytest.mark.parametrize("neck", ["after", "before"])
+@pytest.mark.parametrize("loss", ["ce", "ce+triplet"])
+@pytest.mark.parametrize("micro_batch", [1, 3, 7])
+def test_a_divided_step_with_a_neck_is_the_whole(loss: Any, neck: Any, micro_batch: int) -> None:
+    found = []
+    for size in (100, micro_batch):
+        session = make(replace(RECIPE, loss=loss, neck=neck), size)
+        session.model.freeze_norms()  # those of the trunk take chunks as they are
+        figures = session.step(given(8, n_filled=9), 0.0).wait()
+        modules = {"model": session.model, "objective": session.objective}
+        gradients = {
+            f"{name}.{key}": p.grad
+            for name, module in modules.items()
+            for key, p in module.named_parameters()
+            if p.grad is not None
+        }
+        found.append((figures, gradients, dict(session.model.neck.named_buffers())))
+    (figures, whole, statistics), (divided_figures, divided, divided_statistics) = found
+    np.testing.assert_allclose(divided_figures, figures, rtol=1e-4, atol=1e-6)
+    assert divided.keys() == whole.keys()
+    largest = max(float(gradient.abs().max()) for gradient in whole.values())
+    for key, gradient in whole.items():
+        torch.testing.assert_close(divided[key], gradient, rtol=1e-3, atol=1e-4 * largest)
+    for key, value in statistics.items():
+        torch.testing.assert_close(divided_statistics[key], value)
+
+
+def test_a_chunk_of_one_image_is_not_left_over() -> None:
+    session = make(replace(RECIPE, neck="after"), micro_batch=8)
+    sizes: list[int] = []
+    session.model.trunk.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    assert np.isfinite(session.step(given(9), 0.0).wait()).all()
+    assert sizes == [5, 4] * 2
