@@ -177,12 +177,32 @@ def test_an_epoch_of_classes_has_each_image_once(sampler: str) -> None:
     for step, batch in enumerate(epoch):
         np.testing.assert_array_equal(batch.labels * 10, data.labels[batch.rows])
         np.testing.assert_array_equal(source.epoch(2)[step].rows, batch.rows)
-        if sampler == "pk":  # 5 images a class: groups of 4 and of 1
-            assert len(batch.rows) <= 8
-            assert np.bincount(batch.labels).max() in (1, 4, 5)
+        assert batch.n_filled == len(batch.rows) == 7  # 35 images, in steps of at most 8
     others = np.concatenate([batch.rows for batch in source.epoch(3)])
     assert not np.array_equal(rows, others)
     assert sum(len(b.rows) for b in batches.ClassBatches(data, 8, 10, 3).epoch(0)) == 10
+
+
+@pytest.mark.parametrize(("group", "batch_size"), [(3, 8), (4, 4), (5, 6), (2, 64)])
+def test_steps_of_groups_keep_to_the_size_and_hold_pairs(group: int, batch_size: int) -> None:
+    data = drawn_data(9, 8)
+    for number in range(4):
+        epoch = list(batches.ClassBatches(data, batch_size, 0, 3, "pk", group).epoch(number))
+        sizes = [len(batch.rows) for batch in epoch]
+        assert len(sizes) == -(-len(data.rows) // batch_size)
+        assert max(sizes) <= batch_size
+        assert max(sizes) - min(sizes) <= 1
+        assert {batch.n_filled for batch in epoch} == {max(sizes)}
+        rows = np.concatenate([batch.rows for batch in epoch])
+        np.testing.assert_array_equal(np.sort(rows), data.rows)
+        if batch_size > group:
+            assert all(np.bincount(batch.labels).max() > 1 for batch in epoch)
+
+
+def test_steps_of_tuples_are_filled_up_a_little() -> None:
+    for batch in batches.TupleBatches(drawn_data(), 3, 0, 3).epoch(0):
+        assert 0 <= batch.n_filled - len(batch.rows) < 16
+        assert batch.n_filled % 16 == 0
 
 
 def test_an_epoch_of_tuples_has_each_once_and_alternates() -> None:
