@@ -30,10 +30,12 @@ class Monitor:
     Attributes:
         epoch: Its number, for messages.
         rows: Loss, positive and negative similarity of each step so far.
+        before: The same of the last steps of the epochs before, as epochs may be short.
     """
 
     epoch: int
     rows: list[Row] = field(default_factory=list)
+    before: list[Row] = field(default_factory=list)
     has_warned: bool = False
 
     def note(self, loss: float, positive: float, negative: float, norm: float = 0.0) -> None:
@@ -47,23 +49,23 @@ class Monitor:
                 where = f"step {len(self.rows) + 1} of epoch {self.epoch}"
                 raise InputError(f"the {name} is {value} at {where}; {REMEDY}")
         self.rows.append((loss, positive, negative))
-        if not self.has_warned and len(self.rows) >= WINDOW:
+        if not self.has_warned and len(self.before) + len(self.rows) >= WINDOW:
             self._warn_of_collapse()
+
+    @property
+    def window(self) -> list[Row]:
+        """The last steps, over several epochs where this one has fewer."""
+        return [*self.before, *self.rows][-WINDOW:] if len(self.rows) < WINDOW else self.rows[-WINDOW:]
 
     def means(self, last: int = 0) -> dict[str, float]:
         """Return the mean loss, positive and negative similarity of the last steps (0: all).
 
         Steps without a pair of one class do not count for the positives; nan where none has one.
         """
-        table = np.array(self.rows[-last:], np.float64)
-        is_there = ~np.isnan(table)
-        totals = np.where(is_there, table, 0).sum(axis=0)
-        counts = is_there.sum(axis=0)
-        means = [float(t / n) if n else float("nan") for t, n in zip(totals, counts, strict=True)]
-        return dict(zip(("loss", "positive", "negative"), means, strict=True))
+        return _means(self.rows[-last:])
 
     def _warn_of_collapse(self) -> None:
-        means = self.means(WINDOW)
+        means = _means(self.window)
         gap = means["positive"] - means["negative"]
         if means["negative"] > ALL_ALIKE or gap < NO_GAP:
             self.has_warned = True
@@ -77,6 +79,15 @@ class Monitor:
             )
 
 
+def _means(rows: list[Row]) -> dict[str, float]:
+    table = np.array(rows, np.float64)
+    is_there = ~np.isnan(table)
+    totals = np.where(is_there, table, 0).sum(axis=0)
+    counts = is_there.sum(axis=0)
+    means = [float(t / n) if n else float("nan") for t, n in zip(totals, counts, strict=True)]
+    return dict(zip(("loss", "positive", "negative"), means, strict=True))
+
+
 class Progress:
     """Shows the figures of an epoch.
 
@@ -84,7 +95,7 @@ class Progress:
     """
 
     def __init__(self, monitor: Monitor, count: int, show_batch: int) -> None:
-        self.monitor, self.show_batch = monitor, show_batch
+        self.monitor, self.show_batch, self.count = monitor, show_batch, count
         self.waiting: Returning | None = None
         title, is_quiet = f"epoch {monitor.epoch}", None if distributed.is_main() else True
         self.bar = tqdm(total=count, desc=title, unit="step", disable=is_quiet)
@@ -112,8 +123,16 @@ class Progress:
         self.monitor.note(*figures)
         self.bar.update()
         if len(self.monitor.rows) % self.show_batch == 0:
-            means = self.monitor.means(self.show_batch)
+            self._show(self.monitor.means(self.show_batch))
+
+    def _show(self, means: dict[str, float]) -> None:
+        """Show some means beside the bar, or in a line where no terminal shows a bar."""
+        if not self.bar.disable:
             self.bar.set_postfix({name: f"{value:.4f}" for name, value in means.items()})
+            return
+        text = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
+        step = len(self.monitor.rows)
+        log.info("epoch %d, step %d of %d: %s", self.monitor.epoch, step, self.count, text)
 
 
 def mean_similarities(features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -68,6 +68,7 @@ class Trainer:
     seed: int
     optimizer: torch.optim.Optimizer = field(init=False)
     average: MovingAverage | None = field(init=False)
+    recent: list[Row] = field(init=False, default_factory=list)  # of the epochs before
 
     def __post_init__(self) -> None:
         self.optimizer = optimization.make_optimizer(self.recipe, self.model, self.objective)
@@ -106,7 +107,7 @@ class Trainer:
         self.model.train()
         self.objective.train()
         count = len(self.source.epoch(epoch))
-        with Progress(Monitor(epoch, list(done)), count, show_batch) as shown:
+        with Progress(Monitor(epoch, list(done), self.recent), count, show_batch) as shown:
             for step, given in enumerate(self.inputs(images, epoch, len(done)), len(done)):
                 shown.take(self.step(given, epoch + step / count))
                 if keeper is not None and keeper.is_due():
@@ -114,6 +115,7 @@ class Trainer:
                     self.check_weights()
                     keeper.keep(epoch, shown.monitor.rows)
         self.check_weights()
+        self.recent = shown.monitor.window
         return shown.monitor.means()
 
     def inputs(self, images: np.ndarray, epoch: int, first: int = 0) -> Iterator[StepInput]:

@@ -12,6 +12,7 @@ import train
 from retrieval import batches, monitor, objectives, optimization, recipes
 from retrieval.formats import InputError
 from retrieval.model import EmbeddingModel, ModelConfig
+from retrieval.prefetch import Returning
 from retrieval.training_data import TrainingData
 from retrieval.training_options import HELP, Loss, Recipe
 
@@ -242,6 +243,18 @@ def test_held_out_classes_are_never_seen(amount: float) -> None:
             data.hold_out(bad, 0)
 
 
+def test_means_are_logged_where_no_terminal_shows_a_bar(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    with monitor.Progress(monitor.Monitor(1), 4, show_batch=2) as shown:
+        shown.bar.disable = True
+        for loss in (1.0, 2.0, 3.0, 5.0):
+            shown.take(Returning(torch.tensor([loss, 0.5, 0.25, 1.0])))
+    assert [record.message for record in caplog.records] == [
+        "epoch 1, step 2 of 4: loss 1.5000, positive 0.5000, negative 0.2500",
+        "epoch 1, step 4 of 4: loss 4.0000, positive 0.5000, negative 0.2500",
+    ]
+
+
 def test_similarities_and_guards(caplog: pytest.LogCaptureFixture) -> None:
     labels = torch.tensor([0, 0, 1])
     features = torch.tensor([[3.0, 0.0], [0.6, 0.8], [0.0, 2.0]])
@@ -259,6 +272,14 @@ def test_similarities_and_guards(caplog: pytest.LogCaptureFixture) -> None:
             "The embeddings have collapsed"
         ]
         caplog.clear()
+    before: list[monitor.Row] = []
+    for epoch in range(3):  # epochs too short for the window
+        short = monitor.Monitor(epoch, before=before)
+        for _ in range(monitor.WINDOW // 2 - 10):
+            short.note(1.0, 0.99, 0.985)
+        before = short.window
+    assert [record.message[:29] for record in caplog.records] == ["The embeddings have collapsed"]
+    assert short.means()["positive"] == pytest.approx(0.99)
     positive, _ = monitor.mean_similarities(features[1:], labels[1:]).tolist()
     alone = monitor.Monitor(0)
     alone.note(1.0, positive, 0.4)
