@@ -185,8 +185,8 @@ def _train(
     show_batch: int,
 ) -> Path:
     """Train all epochs that are left, and return the path of the last checkpoint."""
-    if run_log is not None and run_log.is_best:
-        checkpoint.keep_best(checkpoint.path_of(keeper.save_path, first_epoch - 1))
+    if run_log is not None:
+        keeping.restore_best(keeper.save_path, first_epoch, run_log.best_epoch)
     if not rows:
         keeping.forget_last(keeper.save_path)
     recipe = session.recipe
