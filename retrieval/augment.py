@@ -14,8 +14,11 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as V
 
 from retrieval import camera
+from retrieval.formats import InputError
 
 Augmentation = Literal["none", "camera", "light", "crop", "strong", "surveillance"]
+
+SMALLEST_PX = 4  # a quarter of the side is a pixel, and a blur reaches 2 pixels far
 
 
 @dataclass(frozen=True)
@@ -141,4 +144,9 @@ AUGMENTATIONS: dict[Augmentation, Augment | None] = {
 def apply(kind: Augmentation, images: torch.Tensor) -> torch.Tensor:
     """Change each of (n, 3, side, side) uint8 images at random."""
     augment = AUGMENTATIONS[kind]
+    if augment is not None and min(images.shape[-2:]) < SMALLEST_PX:
+        raise InputError(
+            f"--augmentation={kind} takes images of at least {SMALLEST_PX} px; use "
+            "--augmentation=none, or make imageset.npy with a larger --image_resolution"
+        )
     return images if augment is None else augment(images)

@@ -82,6 +82,8 @@ class Recipe:
         for name in ("label_smoothing", "warmup", "ema", "momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"--{name} must be at least 0 and below 1")
+        if self.logit_scale is not None and self.logit_scale <= 0:
+            raise InputError(f"--logit_scale must be above 0; got {self.logit_scale}")
         positive = ("lr_shrink", "head_lr", "proxy_lr")
         if min(getattr(self, name) for name in positive) <= 0 or (self.dim or 1) < 1:
             raise InputError(

@@ -117,6 +117,7 @@ def test_a_continued_run_keeps_its_options() -> None:
     [
         ({"loss": "no"}, "--loss must be one of tuple, ce"),
         ({"neck": "before"}, "needs --loss=ce"),
+        ({"logit_scale": 0.0, "loss": "norm_softmax"}, "--logit_scale must be above 0"),
         ({"warmup": 1.0}, "--warmup must be at least 0 and below 1"),
         ({"sampler": "pk", "images_per_class": 65}, "at most --batch_size"),
     ],

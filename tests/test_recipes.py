@@ -12,7 +12,7 @@ import torch
 
 import train
 from retrieval import camera, checkpoint, continuing
-from retrieval.augment import AUGMENTATIONS, Augment
+from retrieval.augment import AUGMENTATIONS, Augment, apply
 from retrieval.formats import InputError
 from retrieval.recipes import RECIPES
 from retrieval.run_log import RunLog
@@ -147,6 +147,14 @@ def test_a_tilt_shows_no_border_and_hue_keeps_grey() -> None:
     third = torch.tensor([[[[0.9]], [[0.3]], [[0.1]]]])
     turned = torch.cat([Augment(hue=0.3)._turn_hue(third) for _ in range(50)])
     torch.testing.assert_close(turned.mean(1), torch.full((50, 1, 1), 1.3 / 3))
+
+
+@pytest.mark.parametrize("kind", [kind for kind, change in AUGMENTATIONS.items() if change])
+def test_the_smallest_images_that_are_augmented(kind: Any) -> None:
+    for side in (4, 5):
+        assert apply(kind, torch.zeros(9, 3, side, side, dtype=torch.uint8)).shape[-1] == side
+    with pytest.raises(InputError, match=f"--augmentation={kind} takes images of at least 4 px"):
+        apply(kind, torch.zeros(2, 3, 3, 3, dtype=torch.uint8))
 
 
 @pytest.mark.parametrize("kind", ["crop", "surveillance"])
