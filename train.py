@@ -155,6 +155,8 @@ def run(
             model.freeze_norms()
         put_on(model, place)
         dtype = devices.compute_dtype(place, options["precision"])
+        # Steps of classes have one size, for which the fastest convolutions are worth a search.
+        torch.backends.cudnn.benchmark = place.type == "cuda" and chosen.loss != "tuple"
         session = trainer.make(
             chosen,
             data,

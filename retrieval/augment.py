@@ -83,9 +83,12 @@ class Augment:
         theta[:, 0, 0], theta[:, 1, 1] = width * mirrored, height
         theta[:, 0, 2] = (1 - width) * torch.empty(n).uniform_(-1, 1)
         theta[:, 1, 2] = (1 - height) * torch.empty(n).uniform_(-1, 1)
-        grid = F.affine_grid(theta.to(pixels.device), list(pixels.shape), align_corners=False)
+        grid = F.affine_grid(
+            camera.sent(theta, pixels.device), list(pixels.shape), align_corners=False
+        )
         if self.tilt:
-            slope = torch.empty(n, 1, 1, 2).uniform_(-self.tilt, self.tilt).to(pixels.device) / 2
+            slope = torch.empty(n, 1, 1, 2).uniform_(-self.tilt, self.tilt) / 2
+            slope = camera.sent(slope, pixels.device)
             depth = 1 + (slope * grid).sum(dim=-1, keepdim=True)
             # Scaled so that the corners stay inside.
             grid = grid / depth * (1 - slope.abs().sum(dim=-1, keepdim=True))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from retrieval import augment, distributed
+from retrieval import augment, camera, distributed
 from retrieval.batches import Batch
 from retrieval.prefetch import read_ahead
 
@@ -117,8 +117,8 @@ def _prepare(
         n_filled=n_filled,
         part=part,
         images=augmented[part.start - first : part.stop - first],
-        labels=torch.from_numpy(batch.labels).to(device),
-        tuples=None if tuples is None else torch.from_numpy(tuples).to(device),
+        labels=camera.sent(torch.from_numpy(batch.labels), device),
+        tuples=None if tuples is None else camera.sent(torch.from_numpy(tuples), device),
     )
 
 
