@@ -139,7 +139,7 @@ def test_going_on_does_not_need_the_file_of_the_best_epoch(pipeline: Path, tmp_p
     train_small(pipeline, tmp_path, **options)
     before = (tmp_path / checkpoint.BEST).stat().st_mtime_ns
     best = best_epoch(tmp_path)
-    os.rename(tmp_path / "model.ep1", tmp_path / keeping.LAST)  # as after a step of a third epoch
+    (tmp_path / "model.ep1").rename(tmp_path / keeping.LAST)  # as after a step of a third epoch
     content = checkpoint.load(tmp_path / keeping.LAST)
     torch.save({**content, "epoch": 2, "rows": []}, tmp_path / keeping.LAST)
     for epoch in (0, 1):

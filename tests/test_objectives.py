@@ -127,6 +127,26 @@ def test_options_that_make_no_sense(options: dict[str, object], message: str) ->
         recipes.resolve("original", options)
 
 
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"negatives": "batch", "temperature": 0.2, "loss": "ce"}, "--negatives, --temperature"),
+        ({"sampler": "pk", "images_per_class": 2}, "--sampler, --images_per_class"),
+        ({"label_smoothing": 0.2, "momentum": 0.9}, "--label_smoothing, --momentum"),
+        ({"lr_shrink": 0.5, "schedule": "cosine"}, "--lr_shrink"),
+        ({"images_per_class": 2, "loss": "ms"}, "--images_per_class"),
+        ({"lr_shrink": 0.5, "temperature": 0.2, "negatives": "batch"}, ""),
+        ({"loss": "ce+triplet", "margin": 0.2, "label_smoothing": 0.2, "sampler": "pk"}, ""),
+    ],
+)
+def test_options_without_effect_are_named_once(
+    options: dict[str, object], named: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipes.resolve("original", options)
+    found = [record.message.split(":")[0] for record in caplog.records]
+    assert found == ([named] if named else [])
+
+
 def test_learning_rates_over_time() -> None:
     cosine = Recipe("", schedule="cosine", warmup=0.2, epoch=10)
     found = [optimization.lr_factor(cosine, done) for done in (0, 1, 2, 6, 10)]
