@@ -27,6 +27,7 @@ import torch
 from retrieval import (
     checkpoint,
     cli,
+    continuing,
     devices,
     distributed,
     gradient_cache,
@@ -46,18 +47,6 @@ from retrieval.validation import validate, validate_on_new_classes
 
 log = logging.getLogger(__name__)
 
-# Options that may differ between a run and its continuation without a word.
-FREE_OPTIONS = (
-    "start_epoch",
-    "resume",
-    "save_every",
-    "show_batch",
-    "device",
-    "compile",
-    "weights",
-    "tensorboard",
-)
-
 
 def run(
     data_dir: Path,
@@ -66,17 +55,17 @@ def run(
     start_epoch: int = -1,
     resume: keeping.Resume = "none",
     save_every: float = 0,
-    scale: float = 1.0,
+    scale: float | None = None,
     weights: str = "auto",
     recipe: str | None = None,
-    holdout_classes: float = 0,
-    max_tuples: int = 0,
-    micro_batch: int = 0,
+    holdout_classes: float | None = None,
+    max_tuples: int | None = None,
+    micro_batch: int | None = None,
     tensorboard: bool = False,
     device: str = "auto",
-    precision: devices.Precision = "auto",
+    precision: devices.Precision | None = None,
     compile: bool = False,
-    seed: int = 7,
+    seed: int | None = None,
     arch: str | None = None,
     pool: str | None = None,
     dim: int | None = None,
@@ -110,8 +99,9 @@ def run(
     """Train, write a checkpoint after each epoch, and return the path of the last one.
 
     A run that is stopped and continued (``start_epoch``, ``resume``) ends with the same weights as
-    one that never stopped. Options that are left out are then those of the checkpoint. With
-    ``ema``, what is validated and kept is the moving average of the weights.
+    one that never stopped. Options that are left out are then those of the checkpoint, and some
+    cannot differ from it: ``continuing.RULES``. With ``ema``, what is validated and kept is the
+    moving average of the weights.
 
     Args:
         data_dir: The data directory.
@@ -133,7 +123,8 @@ def run(
         compile: Compile the trunk first, which takes minutes.
         seed: Of the first weights, the order, the augmentation and the held-out classes.
 
-    All others are those of ``training_options.Recipe``; None takes the recipe's value.
+    All others are those of ``training_options.Recipe``; None takes the recipe's value, and
+    ``continuing.DEFAULTS`` for those that no recipe has.
     """
     options = {name: value for name, value in locals().items() if not isinstance(value, Path)}
     save_path = save_path.expanduser()
@@ -143,32 +134,38 @@ def run(
         before = content and content["options"]
         chosen = recipes.resolve(recipe, options, before)
         options |= {"recipe": recipe or (before or {}).get("recipe", recipes.DEFAULT)}
-        options |= chosen.options()
+        options |= chosen.options() | continuing.settle(options, before)
         _check_options(options)
+        if content is not None and path is not None:
+            continuing.check(content, path, options)
         first_epoch, rows = keeping.progress(content)
         if first_epoch >= chosen.epoch:
             return keeping.nothing_left(path, chosen.epoch, resume)
         data = TrainingData.load(data_dir)
-        if holdout_classes:
-            data = data.hold_out(holdout_classes, seed)
-        torch.manual_seed(seed)
+        if options["holdout_classes"]:
+            data = data.hold_out(options["holdout_classes"], options["seed"])
+        torch.manual_seed(options["seed"])
         if content is None or path is None:
-            model, origin = _first_model(chosen, weights, round(data.images.shape[-1] * scale))
+            side = round(data.images.shape[-1] * options["scale"])
+            model, origin = _first_model(chosen, weights, side)
         else:
-            model, origin = checkpoint.build_model(content, path, arch), content["weights"]
-            _warn_of_changes(content["options"], options)
-        _freeze(model, chosen, origin, is_asked=bool(frozen_bn))
+            model, origin = checkpoint.build_model(content, path, chosen.arch), content["weights"]
+        is_frozen = content and content.get("frozen_norms")  # as it was when the run began
+        if _freezes(chosen, origin, bool(frozen_bn)) if is_frozen is None else is_frozen:
+            model.freeze_norms()
         put_on(model, place)
-        dtype = devices.compute_dtype(place, precision)
+        dtype = devices.compute_dtype(place, options["precision"])
+        # Steps of classes have one size, for which the fastest convolutions are worth a search.
+        torch.backends.cudnn.benchmark = place.type == "cuda" and chosen.loss != "tuple"
         session = trainer.make(
             chosen,
             data,
             model,
-            micro_batch=micro_batch
+            micro_batch=options["micro_batch"]
             or gradient_cache.agreed_micro_batch(model, data.images.shape[-1], dtype),
             dtype=dtype,
-            seed=seed,
-            max_tuples=max_tuples,
+            seed=options["seed"],
+            max_tuples=options["max_tuples"],
         )
         if compile:
             compile_trunk(model)
@@ -190,8 +187,8 @@ def _train(
     show_batch: int,
 ) -> Path:
     """Train all epochs that are left, and return the path of the last checkpoint."""
-    if run_log is not None and run_log.is_best:
-        checkpoint.keep_best(checkpoint.path_of(keeper.save_path, first_epoch - 1))
+    if run_log is not None:
+        keeping.restore_best(keeper.save_path, first_epoch, run_log.best_epoch)
     if not rows:
         keeping.forget_last(keeper.save_path)
     recipe = session.recipe
@@ -220,14 +217,12 @@ def _first_model(
     return model, first_weights.initialize(model, first)
 
 
-def _freeze(
-    model: EmbeddingModel, recipe: training_options.Recipe, origin: str, is_asked: bool
-) -> None:
-    """Freeze the batch norms, unless they have learned nothing yet and nobody insists."""
-    if recipe.frozen_bn and origin.startswith(first_weights.RANDOM) and not is_asked:
+def _freezes(recipe: training_options.Recipe, origin: str, is_asked: bool) -> bool:
+    """Return whether batch norms are frozen: not before they learned, unless one insists."""
+    is_random = origin.startswith(first_weights.RANDOM) and not is_asked
+    if recipe.frozen_bn and is_random:
         log.warning("The batch norms are trained, as the first weights are random.")
-    elif recipe.frozen_bn:
-        model.freeze_norms()
+    return recipe.frozen_bn and not is_random
 
 
 def _check_options(options: dict[str, Any]) -> None:
@@ -238,13 +233,6 @@ def _check_options(options: dict[str, Any]) -> None:
         if options[name] < 0:
             raise InputError(f"--{name} must be at least 0; got {options[name]}")
     trunks.check(options["arch"])
-
-
-def _warn_of_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
-    for name, value in now.items():
-        is_free = name in FREE_OPTIONS or (name == "epoch" and now["schedule"] == "shrink")
-        if not is_free and before.get(name) != value:
-            log.warning("--%s was %s and is %s now", name, before.get(name), value)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -259,18 +247,18 @@ def make_parser() -> argparse.ArgumentParser:
         help="auto: continue from the newest checkpoint",
     )
     add("--save_every", type=float, help="minutes between checkpoints in an epoch; 0: none")
-    add("--scale", type=float, help="images are scaled by it before the trunk")
+    add("--scale", type=float, help="images are scaled by it before the trunk (1)")
     add("--weights", help="first weights: auto, imagenet, none or the path of a state dict")
     add("--recipe", choices=recipes.RECIPES, help="what is set together; left out: original")
     add(
         "--holdout_classes",
         type=float,
-        help="not trained on, to choose model.best: share < 1, or number",
+        help="not trained on, to choose model.best: share < 1, or number (0)",
     )
-    add("--max_tuples", type=int, help="tuples or images of an epoch, at random; 0: all")
-    add("--micro_batch", type=int, help="images kept with activations; 0: by the memory")
+    add("--max_tuples", type=int, help="tuples or images of an epoch, at random; 0: all (0)")
+    add("--micro_batch", type=int, help="images kept with activations; 0: by the memory (0)")
     add("--tensorboard", action=argparse.BooleanOptionalAction, help="write metrics for it")
-    add("--seed", type=int, help="of all that is drawn at random")
+    add("--seed", type=int, help="of all that is drawn at random (7)")
     cli.add_compute_arguments(parser)
     add(
         "--compile",

@@ -14,8 +14,11 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as V
 
 from retrieval import camera
+from retrieval.formats import InputError
 
 Augmentation = Literal["none", "camera", "light", "crop", "strong", "surveillance"]
+
+SMALLEST_PX = 4  # a quarter of the side is a pixel, and a blur reaches 2 pixels far
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,12 @@ class Augment:
         theta[:, 0, 0], theta[:, 1, 1] = width * mirrored, height
         theta[:, 0, 2] = (1 - width) * torch.empty(n).uniform_(-1, 1)
         theta[:, 1, 2] = (1 - height) * torch.empty(n).uniform_(-1, 1)
-        grid = F.affine_grid(theta.to(pixels.device), list(pixels.shape), align_corners=False)
+        grid = F.affine_grid(
+            camera.sent(theta, pixels.device), list(pixels.shape), align_corners=False
+        )
         if self.tilt:
-            slope = torch.empty(n, 1, 1, 2).uniform_(-self.tilt, self.tilt).to(pixels.device) / 2
+            slope = torch.empty(n, 1, 1, 2).uniform_(-self.tilt, self.tilt) / 2
+            slope = camera.sent(slope, pixels.device)
             depth = 1 + (slope * grid).sum(dim=-1, keepdim=True)
             # Scaled so that the corners stay inside.
             grid = grid / depth * (1 - slope.abs().sum(dim=-1, keepdim=True))
@@ -141,4 +147,9 @@ AUGMENTATIONS: dict[Augmentation, Augment | None] = {
 def apply(kind: Augmentation, images: torch.Tensor) -> torch.Tensor:
     """Change each of (n, 3, side, side) uint8 images at random."""
     augment = AUGMENTATIONS[kind]
+    if augment is not None and min(images.shape[-2:]) < SMALLEST_PX:
+        raise InputError(
+            f"--augmentation={kind} takes images of at least {SMALLEST_PX} px; use "
+            "--augmentation=none, or make imageset.npy with a larger --image_resolution"
+        )
     return images if augment is None else augment(images)

@@ -15,6 +15,7 @@ from retrieval.training_options import Sampler
 
 # The last entry of a seed: what is drawn with it. Never 0, which numpy would not tell from nothing.
 ORDER, NEGATIVES = 1, 2
+TUPLE_STEP = 16  # steps of tuples are filled up to multiples of it: few sizes, for little work
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,15 @@ class Batch:
         tuples: (n_tuple, 2 + neg_count) int64 places in ``rows``: anchor, positive, negatives;
             None where the loss takes classes.
         count: Tuples, or images where there are none.
+        n_filled: Images that the step is filled up to with repeats of its own, as every new size
+            may be compiled and tuned for anew; below ``len(rows)`` it is not filled.
     """
 
     rows: np.ndarray
     labels: np.ndarray
     tuples: np.ndarray | None
     count: int
+    n_filled: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,9 @@ class TupleBatches:
             chosen = np.sort(order[step * self.batch_size : (step + 1) * self.batch_size])
             images = self._known(np.array(tuples[chosen]), [self.seed, number, step, NEGATIVES])
             rows, places = np.unique(images, return_inverse=True)
-            return Batch(rows, self.data.numbers(rows), places.reshape(images.shape), len(images))
+            n_filled = -(-len(rows) // TUPLE_STEP) * TUPLE_STEP
+            local = places.reshape(images.shape)
+            return Batch(rows, self.data.numbers(rows), local, len(images), n_filled)
 
         return Steps(-(-len(order) // self.batch_size), make)
 
@@ -114,11 +120,14 @@ class TupleBatches:
 
 
 class ClassBatches:
-    """All training images, each once in an epoch, in steps of nearly equal size.
+    """All training images, each once in an epoch, in steps of equal size but for one image.
 
     With the sampler ``random`` in any order; with ``pk`` in groups of up to ``images_per_class``
     of one class (Hermans et al., In Defense of the Triplet Loss, arXiv:1703.07737), where here a
-    class's last group may be smaller, and a class may be drawn twice in a step.
+    class's last group may be smaller, and a class may be drawn twice in a step. Steps are counted
+    in images, so that none is larger than ``batch_size``: the first and the last group of a step
+    may go on in the step before or after it. A step without two images of one class, which
+    teaches losses over pairs nothing, takes classes of hardly more than one image.
     """
 
     unit = "image"
@@ -139,14 +148,14 @@ class ClassBatches:
     def epoch(self, number: int) -> Steps:
         rng = np.random.default_rng([self.seed, number, ORDER])
         groups = class_groups(self.data.rows, self.data.labels[self.data.rows], self.group, rng)
-        ends = np.cumsum([len(group) for group in groups])
-        n_group = int(np.searchsorted(ends, min(self.most or ends[-1], ends[-1]))) + 1
-        count = max(1, -(-n_group * self.group // self.batch_size))
-        edges = np.linspace(0, n_group, count + 1).round().astype(int)
+        order = np.concatenate(groups)[: self.most or None]
+        count = -(-len(order) // self.batch_size)
+        edges = np.linspace(0, len(order), count + 1).round().astype(int)
+        n_filled = -(-len(order) // count)
 
         def make(step: int) -> Batch:
-            rows = np.sort(np.concatenate(groups[edges[step] : edges[step + 1]]))
-            return Batch(rows, self.data.numbers(rows), None, len(rows))
+            rows = np.sort(order[edges[step] : edges[step + 1]])
+            return Batch(rows, self.data.numbers(rows), None, len(rows), n_filled)
 
         return Steps(count, make)
 

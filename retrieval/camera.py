@@ -22,7 +22,14 @@ JPEG_TABLE = (
 
 def uniform(pixels: torch.Tensor, low: float, high: float, channels: int = 1) -> torch.Tensor:
     """Draw numbers for each image, (n, channels, 1, 1), with the generator of the CPU."""
-    return torch.empty(len(pixels), channels, 1, 1).uniform_(low, high).to(pixels.device)
+    return sent(torch.empty(len(pixels), channels, 1, 1).uniform_(low, high), pixels.device)
+
+
+def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a tensor of the CPU on a device; a GPU gets it without anybody waiting for it."""
+    if device.type == "cpu":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def chosen(pixels: torch.Tensor, share: float) -> torch.Tensor:
@@ -63,9 +70,9 @@ def compression(pixels: torch.Tensor) -> torch.Tensor:
     padded = F.pad(pixels, (0, -width % 8, 0, -height % 8), mode="replicate")
     n, channels, rows, columns = padded.shape
     blocks = padded.reshape(n, channels, rows // 8, 8, columns // 8, 8)
-    basis = _cosines().to(pixels.device)
+    basis = sent(_cosines(), pixels.device)
     coarseness = uniform(pixels, 1, 5)[..., None, None]
-    table = torch.tensor(JPEG_TABLE, dtype=torch.float32, device=pixels.device) / 255
+    table = sent(torch.tensor(JPEG_TABLE, dtype=torch.float32) / 255, pixels.device)
     step = table[:, None, :] * coarseness
     frequencies = torch.einsum("fi,ncrikj,gj->ncrfkg", basis, blocks, basis)
     rounded = (frequencies / step).round() * step

@@ -15,6 +15,7 @@ from retrieval.model import EmbeddingModel, ModelConfig
 
 FORMAT = "car retrieval checkpoint"
 VERSION = 2
+BEST = "model.best"
 # Version 1 had one pooling, no neck, and the state of another trainer: it can be encoded with.
 READABLE = (1, VERSION)
 KEYS = {"format", "version", "epoch", "model", "weights", "state_dict", "options", "metrics"}
@@ -93,8 +94,10 @@ def keep_best(path: Path) -> Path:
 
     A hard link, or a copy where the file system has none: the epoch may be deleted.
     """
-    best = path.with_name("model.best")
+    best = path.with_name(BEST)
     with files.whole(best) as part:
+        # What a killed process left may be a link to another epoch, which a copy would overwrite.
+        part.unlink(missing_ok=True)
         try:
             os.link(path, part)
         except OSError:

@@ -6,6 +6,7 @@ Without torchrun there is one process, and everything here does nothing.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,12 +101,22 @@ def barrier() -> None:
             dist.all_reduce(torch.zeros(1))  # over gloo, whatever else there is
 
 
+# What gloo says, in a plain RuntimeError, when the other side is gone.
+_CONNECTION = re.compile("gloo|connection|peer", re.IGNORECASE)
+
+
 @contextmanager
 def exchange() -> Iterator[None]:
-    """Say in one line that another process is gone; every exchange with others is in here."""
+    """Say in one line that another process is gone; every exchange with others is in here.
+
+    Errors of this process, such as memory that does not suffice, are left as they are.
+    """
     try:
         yield
     except RuntimeError as error:
+        is_own = isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)
+        if is_own or not (isinstance(error, dist.DistError) or _CONNECTION.search(str(error))):
+            raise
         raise InputError(
             f"process {rank()} of {size()} stops: another one ended before its work was done; "
             "see its message, and run the command again"

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from retrieval import augment, distributed
+from retrieval import augment, camera, distributed
 from retrieval.batches import Batch
 from retrieval.prefetch import read_ahead
 
-PIECE = 32  # images that are augmented together; a step is filled up to a multiple of it
+PIECE = 32  # images that are augmented together; the last piece of a step may be smaller
 AUGMENTATION = 3  # an entry of a seed, as in batches.py
 
 
@@ -26,7 +26,7 @@ class StepInput:
 
     Attributes:
         n: Images of the step.
-        n_filled: With the repeats that fill it up: every new number would be compiled for anew.
+        n_filled: With the repeats that fill it up.
         part: This process's images among these.
         images: (len(part), 3, side, side) uint8, augmented.
         labels: (n,) int64 classes of all images of the step.
@@ -84,27 +84,28 @@ def _on_its_own_stream(inputs: Iterator[StepInput], device: torch.device) -> Ite
         yield prepared
 
 
-def _filled(n: int) -> int:
-    return -(-n // PIECE) * PIECE
+def _n_filled(batch: Batch) -> int:
+    return max(len(batch.rows), batch.n_filled)
 
 
-def _pieces(part: range) -> range:
-    """Return the images of all pieces that ``part`` has a share in."""
-    return range(part.start // PIECE * PIECE, _filled(part.stop) if len(part) else part.start)
+def _pieces(part: range, n: int) -> range:
+    """Return the images, of n, of all pieces that ``part`` has a share in."""
+    start = part.start // PIECE * PIECE
+    return range(start, min(n, -(-part.stop // PIECE) * PIECE) if len(part) else start)
 
 
 def _rows_to_read(batch: Batch) -> np.ndarray:
-    n = _filled(len(batch.rows))
-    pieces = _pieces(distributed.own_part(n))
+    n = _n_filled(batch)
+    pieces = _pieces(distributed.own_part(n), n)
     return np.resize(batch.rows, n)[pieces.start : pieces.stop]
 
 
 def _prepare(
     batch: Batch, images: torch.Tensor, augmentation: augment.Augmentation, seed: list[int]
 ) -> StepInput:
-    n_filled = _filled(len(batch.rows))
+    n_filled = _n_filled(batch)
     part = distributed.own_part(n_filled)
-    first = _pieces(part).start
+    first = _pieces(part, n_filled).start
     changed = []
     for number, piece in enumerate(images.split(PIECE), first // PIECE):
         seed_torch([*seed, AUGMENTATION, number])
@@ -116,8 +117,8 @@ def _prepare(
         n_filled=n_filled,
         part=part,
         images=augmented[part.start - first : part.stop - first],
-        labels=torch.from_numpy(batch.labels).to(device),
-        tuples=None if tuples is None else torch.from_numpy(tuples).to(device),
+        labels=camera.sent(torch.from_numpy(batch.labels), device),
+        tuples=None if tuples is None else camera.sent(torch.from_numpy(tuples), device),
     )
 
 

@@ -74,6 +74,27 @@ def forget_last(save_path: Path) -> None:
         (save_path / LAST).unlink(missing_ok=True)
 
 
+def restore_best(save_path: Path, first_epoch: int, best: int | None) -> None:
+    """Let ``model.best`` be of the epochs that are kept, not of those that are trained again.
+
+    Args:
+        save_path: Folder of the checkpoints.
+        first_epoch: The epoch that training goes on with.
+        best: The best epoch before it, if any is known.
+    """
+    if best is not None and checkpoint.path_of(save_path, best).is_file():
+        checkpoint.keep_best(checkpoint.path_of(save_path, best))
+        return
+    path = save_path / checkpoint.BEST
+    try:
+        kept = checkpoint.load(path)["epoch"] if path.exists() else -1
+    except InputError:
+        kept = first_epoch  # damaged
+    if kept >= first_epoch:
+        path.unlink()
+        log.warning("%s was of an epoch that is trained again, and is removed", path)
+
+
 def to_continue(save_path: Path, start_epoch: int, resume: Resume) -> Path | None:
     """Return the checkpoint that is asked for, the same in all processes."""
     if start_epoch >= 0:

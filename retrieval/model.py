@@ -60,6 +60,7 @@ class EmbeddingModel(nn.Module):
         self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
         self.has_frozen_norms = False
+        self.has_frozen_trunk = False
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Embed images.
@@ -74,6 +75,10 @@ class EmbeddingModel(nn.Module):
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Return what is normalized to embeddings: (n, dim) float32."""
+        return self.neck(self.before_neck(images))
+
+    def before_neck(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the features that the neck takes, (n, dim) float32: those of a whole step."""
         pixels = images.float() / 255
         if pixels.shape[-1] != self.config.side:
             side = (self.config.side, self.config.side)
@@ -82,7 +87,7 @@ class EmbeddingModel(nn.Module):
         features = self.trunk(pixels.contiguous(memory_format=torch.channels_last))
         with torch.autocast(features.device.type, enabled=False):
             pooled = self.pool(features) if features.ndim == 4 else features.float()
-            return self.neck(self.projection(pooled))
+            return self.projection(pooled)
 
     def freeze_norms(self) -> None:
         """Keep the batch norms of the trunk as they are: their statistics, scale and shift."""
@@ -91,10 +96,15 @@ class EmbeddingModel(nn.Module):
             norm.requires_grad_(False)
         self.train(self.training)
 
+    def freeze_trunk(self, is_frozen: bool) -> None:
+        """Keep the statistics of the trunk's batch norms for some time, or no longer."""
+        self.has_frozen_trunk = is_frozen
+        self.train(self.training)
+
     def train(self, mode: bool = True) -> "EmbeddingModel":
         """Switch to training or evaluation mode; frozen norms stay in evaluation mode."""
         super().train(mode)
-        if self.has_frozen_norms:
+        if self.has_frozen_norms or self.has_frozen_trunk:
             for norm in self._trunk_norms():
                 norm.eval()
         return self

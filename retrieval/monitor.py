@@ -18,6 +18,8 @@ WINDOW = 200  # steps in a row before a collapse is called one
 NO_GAP = 0.002  # between the mean similarities of positives and negatives
 ALL_ALIKE = 0.98  # mean similarity of negatives
 
+REMEDY = "try a smaller --lr, a larger --temperature, or --precision=float32"
+
 Row = tuple[float, float, float]  # loss, positive and negative similarity of a step
 
 
@@ -28,41 +30,44 @@ class Monitor:
     Attributes:
         epoch: Its number, for messages.
         rows: Loss, positive and negative similarity of each step so far.
+        before: The same of the last steps of the epochs before, as epochs may be short.
     """
 
     epoch: int
     rows: list[Row] = field(default_factory=list)
+    before: list[Row] = field(default_factory=list)
     has_warned: bool = False
 
-    def note(self, loss: float, positive: float, negative: float) -> None:
-        """Take in a step: its loss, and what ``mean_similarities`` returned.
+    def note(self, loss: float, positive: float, negative: float, norm: float = 0.0) -> None:
+        """Take in a step: its loss, what ``mean_similarities`` returned, its gradients' norm.
 
         Raises:
-            InputError: The loss is not finite.
+            InputError: The loss or the norm is not finite.
         """
-        if not np.isfinite(loss):
-            raise InputError(
-                f"the loss is {loss} at step {len(self.rows) + 1} of epoch {self.epoch}; try a "
-                "smaller --lr, a larger --temperature, or --precision=float32"
-            )
+        for name, value in (("loss", loss), ("norm of the gradients", norm)):
+            if not np.isfinite(value):
+                where = f"step {len(self.rows) + 1} of epoch {self.epoch}"
+                raise InputError(f"the {name} is {value} at {where}; {REMEDY}")
         self.rows.append((loss, positive, negative))
-        if not self.has_warned and len(self.rows) >= WINDOW:
+        if not self.has_warned and len(self.before) + len(self.rows) >= WINDOW:
             self._warn_of_collapse()
+
+    @property
+    def window(self) -> list[Row]:
+        """The last steps, over several epochs where this one has fewer."""
+        return (
+            [*self.before, *self.rows][-WINDOW:] if len(self.rows) < WINDOW else self.rows[-WINDOW:]
+        )
 
     def means(self, last: int = 0) -> dict[str, float]:
         """Return the mean loss, positive and negative similarity of the last steps (0: all).
 
         Steps without a pair of one class do not count for the positives; nan where none has one.
         """
-        table = np.array(self.rows[-last:], np.float64)
-        is_there = ~np.isnan(table)
-        totals = np.where(is_there, table, 0).sum(axis=0)
-        counts = is_there.sum(axis=0)
-        means = [float(t / n) if n else float("nan") for t, n in zip(totals, counts, strict=True)]
-        return dict(zip(("loss", "positive", "negative"), means, strict=True))
+        return _means(self.rows[-last:])
 
     def _warn_of_collapse(self) -> None:
-        means = self.means(WINDOW)
+        means = _means(self.window)
         gap = means["positive"] - means["negative"]
         if means["negative"] > ALL_ALIKE or gap < NO_GAP:
             self.has_warned = True
@@ -76,6 +81,15 @@ class Monitor:
             )
 
 
+def _means(rows: list[Row]) -> dict[str, float]:
+    table = np.array(rows, np.float64)
+    is_there = ~np.isnan(table)
+    totals = np.where(is_there, table, 0).sum(axis=0)
+    counts = is_there.sum(axis=0)
+    means = [float(t / n) if n else float("nan") for t, n in zip(totals, counts, strict=True)]
+    return dict(zip(("loss", "positive", "negative"), means, strict=True))
+
+
 class Progress:
     """Shows the figures of an epoch.
 
@@ -83,7 +97,7 @@ class Progress:
     """
 
     def __init__(self, monitor: Monitor, count: int, show_batch: int) -> None:
-        self.monitor, self.show_batch = monitor, show_batch
+        self.monitor, self.show_batch, self.count = monitor, show_batch, count
         self.waiting: Returning | None = None
         title, is_quiet = f"epoch {monitor.epoch}", None if distributed.is_main() else True
         self.bar = tqdm(total=count, desc=title, unit="step", disable=is_quiet)
@@ -106,13 +120,21 @@ class Progress:
         """Show the figures of the last step too."""
         if self.waiting is None:
             return
-        loss, positive, negative = self.waiting.wait().tolist()
+        figures = self.waiting.wait().tolist()
         self.waiting = None
-        self.monitor.note(loss, positive, negative)
+        self.monitor.note(*figures)
         self.bar.update()
         if len(self.monitor.rows) % self.show_batch == 0:
-            means = self.monitor.means(self.show_batch)
+            self._show(self.monitor.means(self.show_batch))
+
+    def _show(self, means: dict[str, float]) -> None:
+        """Show some means beside the bar, or in a line where no terminal shows a bar."""
+        if not self.bar.disable:
             self.bar.set_postfix({name: f"{value:.4f}" for name, value in means.items()})
+            return
+        text = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
+        step = len(self.monitor.rows)
+        log.info("epoch %d, step %d of %d: %s", self.monitor.epoch, step, self.count, text)
 
 
 def mean_similarities(features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

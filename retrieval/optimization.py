@@ -68,12 +68,20 @@ def lr_factor(recipe: Recipe, done: float) -> float:
     return factor
 
 
-def set_rates(optimizer: torch.optim.Optimizer, recipe: Recipe, done: float) -> None:
-    """Set the learning rates for what is ``done``, in epochs."""
+def set_rates(optimizer: torch.optim.Optimizer, recipe: Recipe, done: float) -> bool:
+    """Set the learning rates for what is ``done``, in epochs; return whether the trunk waits.
+
+    What waits has no gradients, so that neither the optimizer's moments nor the norm of the
+    gradients know of it, and no backward pass goes through it.
+    """
     factor = lr_factor(recipe, done)
+    is_waiting = int(done) < recipe.frozen_epochs
     for group in optimizer.param_groups:
-        is_frozen = group["waits"] and int(done) < recipe.frozen_epochs
+        is_frozen = group["waits"] and is_waiting
         group["lr"] = 0.0 if is_frozen else group["base_lr"] * factor
+        for parameter in group["params"]:
+            parameter.requires_grad_(not is_frozen)
+    return is_waiting
 
 
 class MovingAverage:

@@ -5,12 +5,15 @@ source does not say is as in ``original``. Where sources clip gradients by value
 norm, and weights of one dimension (biases, scales) never decay.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from retrieval.formats import InputError
-from retrieval.training_options import Recipe
+from retrieval.training_options import Recipe, idle
+
+log = logging.getLogger(__name__)
 
 ORIGINAL = Recipe(source="the project's first command, and a temperature")
 _CROSS_ENTROPY = Recipe(
@@ -31,7 +34,8 @@ _CROSS_ENTROPY = Recipe(
     augmentation="crop",
 )
 _PROXY_ANCHOR = Recipe(
-    source="Kim et al., Proxy Anchor Loss, CVPR 2020, arXiv:2003.13911, and its code for Cars196",
+    source="Kim et al., Proxy Anchor Loss, CVPR 2020, arXiv:2003.13911, and its code for Cars196; "
+    "here crops of 0.16 to 1 of the area and color jitter, where its code has 0.08 to 1 and none",
     pool="avgmax",
     dim=512,
     frozen_bn=True,
@@ -58,7 +62,8 @@ RECIPES: dict[str, Recipe] = {
     "dml_ce": replace(
         _CROSS_ENTROPY,
         source="Boudiaf et al., A Unifying Mutual Information View of Metric Learning, ECCV 2020, "
-        "arXiv:2003.08983, and its code (dml_cross_entropy), without its dropout",
+        "arXiv:2003.08983, and its code (dml_cross_entropy); here without its dropout, and with a "
+        "warm-up of 5% of the training where it has 100 iterations",
         pool="avg",
         label_smoothing=0.1,
         clip=0.0,
@@ -84,7 +89,8 @@ RECIPES: dict[str, Recipe] = {
     ),
     "vit": Recipe(
         source="UNICOM's fine-tuning (An et al., ICLR 2023, arXiv:2304.05884): a margin of 0.25 "
-        "rad, scale 32, on a DINO ViT-S/16 as in hyp_metric",
+        "rad, scale 32, on a DINO ViT-S/16 as in hyp_metric; here without RandAugment and random "
+        "erasing",
         arch="timm/vit_small_patch16_224.dino",
         dim=384,
         loss="arcface",
@@ -103,7 +109,8 @@ RECIPES: dict[str, Recipe] = {
     ),
     "reid": Recipe(
         source="He et al., FastReID, arXiv:2006.02631, vehicles: cross entropy and batch-hard "
-        "triplets, P x K = 4 x 16; without random erasing, which hurts on other cameras",
+        "triplets, P x K = 4 x 16; here AdamW where it has Adam, and no random erasing, which "
+        "hurts on other cameras",
         dim=512,
         neck="after",
         loss="ce+triplet",
@@ -133,6 +140,10 @@ def resolve(
 
     >>> resolve("ce", {"lr": 0.1, "dim": None}).lr
     0.1
+
+    Another loss than the recipe's does not take over its scale and margin, whose units differ:
+
+    >>> resolve("proxy_anchor", {"loss": "arcface"}).margin
     """
     if name not in (None, *RECIPES):
         raise InputError(f"--recipe must be one of {', '.join(RECIPES)}; got {name}")
@@ -140,6 +151,11 @@ def resolve(
     if name is None and before is not None:
         recipe = replace(recipe, **{key: before[key] for key in recipe.options() if key in before})
     known = {key: given[key] for key in recipe.options() if given.get(key) is not None}
+    if known.get("loss", recipe.loss) != recipe.loss:
+        recipe = replace(recipe, logit_scale=None, margin=None)
     recipe = replace(recipe, **known)
     recipe.check()
+    if without_effect := idle(recipe, known):
+        flags = ", ".join(f"--{name}" for name in without_effect)
+        log.warning("%s: without effect on --loss=%s and the other options", flags, recipe.loss)
     return recipe

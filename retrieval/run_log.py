@@ -42,11 +42,16 @@ class RunLog:
             self.board.flush()
 
     @property
+    def best_epoch(self) -> int | None:
+        """The first epoch that none is better than on held-out classes; None without any."""
+        known = [row for row in self.rows if SELECTION in row]
+        best = max(known, key=lambda row: row[SELECTION], default=None)
+        return None if best is None else int(best["epoch"])
+
+    @property
     def is_best(self) -> bool:
         """Whether the last epoch is the best one on held-out classes."""
-        *before, last = [row.get(SELECTION) for row in self.rows] or [None]
-        known = [value for value in before if value is not None]
-        return last is not None and all(last > value for value in known)
+        return bool(self.rows) and self.best_epoch == self.rows[-1]["epoch"]
 
 
 def _is_missing(value: object) -> bool:

@@ -106,19 +106,21 @@ class SelfTrainer:
         positions = next(batches)
         place = self.model.mean.device
         images = torch.from_numpy(self.images.load(positions)).to(place)
+        known = torch.from_numpy(labels[positions]).to(place)
         self.optimizer.zero_grad(set_to_none=True)
         loss = gradient_cache.accumulate_gradients(
             self.model,
             augment.apply(self.augmentation, images),
-            partial(
-                self.objective,
-                labels=torch.from_numpy(labels[positions]).to(place),
-                local_tuples=None,
-            ),
+            lambda features: self.objective(self.model.neck(features), known, None),
             self.batch_size,
             partial(devices.autocast, place, self.dtype),
         )
-        if not torch.isfinite(loss):
-            raise InputError(f"the loss is {loss.item()}; try a smaller --lr")
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if not (loss.isfinite() and norm.isfinite()):
+            raise InputError(
+                f"the loss is {loss.item()} and the norm of the gradients {norm.item()}; try a "
+                "smaller --lr"
+            )
         self.optimizer.step()
         return loss.item()

@@ -13,11 +13,13 @@ from retrieval import (
     devices,
     distributed,
     gradient_cache,
+    monitor,
     objectives,
     optimization,
 )
 from retrieval.batches import ClassBatches, Source, TupleBatches
 from retrieval.feeding import StepInput, seed_torch, step_inputs
+from retrieval.formats import InputError
 from retrieval.model import EmbeddingModel
 from retrieval.monitor import Monitor, Progress, Row, mean_similarities
 from retrieval.objectives import Objective
@@ -66,6 +68,7 @@ class Trainer:
     seed: int
     optimizer: torch.optim.Optimizer = field(init=False)
     average: MovingAverage | None = field(init=False)
+    recent: list[Row] = field(init=False, default_factory=list)  # of the epochs before
 
     def __post_init__(self) -> None:
         self.optimizer = optimization.make_optimizer(self.recipe, self.model, self.objective)
@@ -99,17 +102,20 @@ class Trainer:
             keeper: Asked after each step whether it is time for a checkpoint.
 
         Raises:
-            InputError: The loss is no longer finite.
+            InputError: The loss, a gradient or a weight is no longer finite.
         """
         self.model.train()
         self.objective.train()
         count = len(self.source.epoch(epoch))
-        with Progress(Monitor(epoch, list(done)), count, show_batch) as shown:
+        with Progress(Monitor(epoch, list(done), self.recent), count, show_batch) as shown:
             for step, given in enumerate(self.inputs(images, epoch, len(done)), len(done)):
                 shown.take(self.step(given, epoch + step / count))
                 if keeper is not None and keeper.is_due():
                     shown.catch_up()
+                    self.check_weights()
                     keeper.keep(epoch, shown.monitor.rows)
+        self.check_weights()
+        self.recent = shown.monitor.window
         return shown.monitor.means()
 
     def inputs(self, images: np.ndarray, epoch: int, first: int = 0) -> Iterator[StepInput]:
@@ -130,13 +136,16 @@ class Trainer:
             done: Epochs behind us, for the learning rates.
 
         Returns:
-            The loss, the mean positive and the mean negative similarity, (3,) float32.
+            The loss, the mean positive and the mean negative similarity, and the norm of the
+            gradients before they are clipped, (4,) float32.
         """
-        optimization.set_rates(self.optimizer, self.recipe, done)
+        is_waiting = optimization.set_rates(self.optimizer, self.recipe, done)
+        if is_waiting != self.model.has_frozen_trunk:
+            self.model.freeze_trunk(is_waiting)
         similarities: list[torch.Tensor] = []
 
         def loss_of(filled: torch.Tensor) -> torch.Tensor:
-            features = filled[: given.n]
+            features = self.model.neck(filled[: given.n])
             similarities.append(mean_similarities(features, given.labels))
             return self.objective(features, given.labels, given.tuples)
 
@@ -153,12 +162,21 @@ class Trainer:
         data_parallel.sum_gradients(self.model)
         data_parallel.share_gradients(self.objective)
         data_parallel.average_statistics(self.model)
+        gradients = [p.grad for p in self._parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
         if self.recipe.clip:
-            torch.nn.utils.clip_grad_norm_(self._parameters(), self.recipe.clip)
+            torch.nn.utils.clip_grads_with_norm_(self._parameters(), self.recipe.clip, norm)
         self.optimizer.step()
         if self.average is not None:
             self.average.follow(self.model)
-        return Returning(torch.cat([loss.float().reshape(1), similarities[0]]))
+        figures = [loss.float().reshape(1), similarities[0], norm.float().reshape(1)]
+        return Returning(torch.cat(figures))
+
+    def check_weights(self) -> None:
+        """Refuse weights that are not finite, which no checkpoint is to hold."""
+        for module in {self.model, self.result, self.objective}:
+            if not all(value.isfinite().all() for value in module.state_dict().values()):
+                raise InputError(f"the weights are no longer finite; {monitor.REMEDY}")
 
     def _parameters(self) -> list[torch.Tensor]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -177,11 +195,16 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "objective": self.objective.state_dict(),
             "raw": raw,
+            "frozen_norms": self.model.has_frozen_norms,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up a ``state``; ``model`` has the weights of ``result`` already."""
+        groups = [dict(group) for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, own in zip(self.optimizer.param_groups, groups, strict=True):
+            # Options of now; ``lr`` follows from them with the next step.
+            group.update({key: own[key] for key in own if key not in ("params", "lr")})
         self.objective.load_state_dict(state["objective"])
         if self.average is not None and state["raw"] is not None:
             self.average.steps = state["raw"]["steps"]

@@ -1,6 +1,7 @@
 """The options of training that belong together, and their flags."""
 
 import argparse
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from types import NoneType
 from typing import Any, Literal, get_args, get_type_hints
@@ -82,6 +83,8 @@ class Recipe:
         for name in ("label_smoothing", "warmup", "ema", "momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"--{name} must be at least 0 and below 1")
+        if self.logit_scale is not None and self.logit_scale <= 0:
+            raise InputError(f"--logit_scale must be above 0; got {self.logit_scale}")
         positive = ("lr_shrink", "head_lr", "proxy_lr")
         if min(getattr(self, name) for name in positive) <= 0 or (self.dim or 1) < 1:
             raise InputError(
@@ -126,6 +129,30 @@ HELP = {
     "ema": "validate and keep a moving average of the weights, such as 0.999; 0 is none",
     "augmentation": "random changes of the training images",
 }
+
+
+def idle(recipe: Recipe, given: Iterable[str]) -> list[str]:
+    """Return those of the given options that do nothing beside the recipe's others.
+
+    >>> idle(Recipe("", loss="ce"), ["lr", "temperature", "momentum"])
+    ['temperature', 'momentum']
+    """
+    losses = set(recipe.loss.split("+"))
+    scaled = {"norm_softmax", "proxy_anchor", "arcface", "cosface"}
+    does_something = {
+        "negatives": "tuple" in losses,
+        "temperature": losses & {"tuple", "supcon"},
+        "logit_scale": losses & scaled,
+        "margin": losses & {"proxy_anchor", "arcface", "cosface", "triplet"},
+        "label_smoothing": "ce" in losses,
+        "sampler": "tuple" not in losses,
+        "images_per_class": "tuple" not in losses and recipe.sampler == "pk",
+        "proxy_lr": losses & {"ce", *scaled},
+        "momentum": recipe.optimizer == "sgd",
+        "lr_shrink": recipe.schedule == "shrink",
+        "shrink_every": recipe.schedule == "shrink",
+    }
+    return [name for name in given if not does_something.get(name, True)]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,9 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from retrieval import checkpoint, keeping
 from retrieval.formats import InputError
+from retrieval.model import EmbeddingModel, ModelConfig
 from tests.conftest import train_small
 from tests.test_train import assert_equal, parts_of
 from tests.torchrun import ENVIRONMENT, ROOT
@@ -100,3 +102,59 @@ def test_a_new_run_forgets_what_an_old_one_left_within_an_epoch(
     (tmp_path / keeping.LAST).write_bytes(b"of another run")
     train_small(pipeline, tmp_path, epoch=1)
     assert not (tmp_path / keeping.LAST).exists()
+
+
+def write_epochs(folder: Path, count: int) -> None:
+    """Write checkpoints that hold nothing but what they are."""
+    model = EmbeddingModel(ModelConfig("resnet18", 4, 32))
+    for epoch in range(count):
+        path = checkpoint.path_of(folder, epoch)
+        checkpoint.save(path, model, epoch=epoch, weights="none", options={}, metrics={})
+
+
+def best_epoch(folder: Path) -> int:
+    return int(checkpoint.load(folder / checkpoint.BEST)["epoch"])
+
+
+def test_the_best_epoch_is_one_of_those_that_are_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_epochs(tmp_path, 3)
+    checkpoint.keep_best(tmp_path / "model.ep2")
+    keeping.restore_best(tmp_path, 2, 0)  # back to after epoch 1
+    assert best_epoch(tmp_path) == 0
+    (tmp_path / "model.ep0").unlink()
+    keeping.restore_best(tmp_path, 2, 0)  # its file was deleted, but not what was linked
+    assert best_epoch(tmp_path) == 0
+    assert not caplog.records
+    checkpoint.keep_best(tmp_path / "model.ep2")
+    keeping.restore_best(tmp_path, 2, None)
+    assert not (tmp_path / checkpoint.BEST).exists()
+    assert "is removed" in caplog.text
+    keeping.restore_best(tmp_path, 2, 0)  # neither is there
+
+
+def test_going_on_does_not_need_the_file_of_the_best_epoch(pipeline: Path, tmp_path: Path) -> None:
+    options = {**OPTIONS, "arch": "resnet18", "holdout_classes": 2, "max_tuples": 4, "ema": 0}
+    train_small(pipeline, tmp_path, **options)
+    before = (tmp_path / checkpoint.BEST).stat().st_mtime_ns
+    best = best_epoch(tmp_path)
+    (tmp_path / "model.ep1").rename(tmp_path / keeping.LAST)  # as after a step of a third epoch
+    content = checkpoint.load(tmp_path / keeping.LAST)
+    torch.save({**content, "epoch": 2, "rows": []}, tmp_path / keeping.LAST)
+    for epoch in (0, 1):
+        (tmp_path / f"model.ep{epoch}").unlink(missing_ok=True)
+    train_small(pipeline, tmp_path, **{**options, "epoch": 3, "resume": "auto"})
+    assert best_epoch(tmp_path) in (best, 2)
+    assert best_epoch(tmp_path) == 2 or before == (tmp_path / checkpoint.BEST).stat().st_mtime_ns
+
+
+def test_a_link_that_a_killed_process_left_does_not_harm_an_older_checkpoint(
+    tmp_path: Path,
+) -> None:
+    write_epochs(tmp_path, 2)
+    older = (tmp_path / "model.ep0").read_bytes()
+    os.link(tmp_path / "model.ep0", tmp_path / f".{checkpoint.BEST}.{os.getpid()}.part")
+    checkpoint.keep_best(tmp_path / "model.ep1")
+    assert (tmp_path / "model.ep0").read_bytes() == older
+    assert best_epoch(tmp_path) == 1

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from retrieval import distributed
+from retrieval.formats import InputError
 from tests import torchrun
 
 PROGRAM = """
@@ -55,6 +56,24 @@ def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) 
         array = np.arange(3)
         assert distributed.gather(array)[0] is array
         distributed.barrier()
+
+
+@pytest.mark.parametrize(
+    ("error", "is_of_another"),
+    [
+        (RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer"), True),
+        (torch.distributed.DistBackendError("NCCL error: remote process exited"), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), False),
+        (RuntimeError("The size of tensor a (3) must match the size of tensor b (2)"), False),
+    ],
+)
+def test_only_the_end_of_another_process_is_told_as_such(
+    error: RuntimeError, is_of_another: bool
+) -> None:
+    expected = InputError if is_of_another else type(error)
+    with pytest.raises(expected) as found, distributed.exchange():
+        raise error
+    assert isinstance(found.value, InputError) == is_of_another
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])

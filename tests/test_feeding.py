@@ -7,7 +7,7 @@ import torch
 from retrieval import augment, distributed
 from retrieval.batches import Batch
 from retrieval.encode import CPU_PIECE, embed, embedding_blocks
-from retrieval.feeding import PIECE, StepInput, step_inputs
+from retrieval.feeding import StepInput, step_inputs
 from retrieval.model import EmbeddingModel, ModelConfig, put_on
 from retrieval.views import Views
 from tests.conftest import DEVICES
@@ -17,11 +17,12 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (150, 3, 12, 12), dtype=np.ui
 
 
 def batches() -> list[Batch]:
-    """Return steps of 100 images, of 5, and of 64."""
+    """Return steps of 100 images filled up to 112, of 5 filled up to 16, and of 64."""
     rng = np.random.default_rng(1)
     chosen = [np.sort(rng.choice(len(IMAGES), n, replace=False)) for n in (100, 5, 64)]
     tuples = np.array([[0, 1, 2]])
-    return [Batch(rows, rows % 7, tuples, len(rows)) for rows in chosen]
+    filled = (112, 16, 0)
+    return [Batch(r, r % 7, tuples, len(r), n) for r, n in zip(chosen, filled, strict=True)]
 
 
 def inputs(device: str = "cpu", kind: augment.Augmentation = "light") -> list[StepInput]:
@@ -51,7 +52,7 @@ def test_a_step_is_filled_up_with_its_own_images(device: str) -> None:
     for given, batch in zip(inputs(device, "none"), batches(), strict=True):
         assert given.images.device.type == device
         assert given.n == len(batch.rows)
-        assert given.n_filled == len(given.images) == -(-given.n // PIECE) * PIECE
+        assert given.n_filled == len(given.images) == (batch.n_filled or given.n)
         found = given.images.cpu().numpy()
         np.testing.assert_array_equal(found[: given.n], IMAGES[batch.rows])
         assert set(map(bytes, found)) == set(map(bytes, IMAGES[batch.rows]))

@@ -161,7 +161,7 @@ def test_running_statistics_are_updated_once_for_each_chunk() -> None:
     model = small_model(side=64).train()
     reference = small_model(side=64).train()
     gradients_of(model, 3)
-    for chunk in random_images(7, 64).split(3):
+    for chunk in random_images(7, 64).split([3, 2, 2]):
         reference(chunk)
     for name, value in model.trunk.bn1.named_buffers():
         if name != "num_batches_tracked":
@@ -177,6 +177,16 @@ def test_the_measured_micro_batch_follows_the_memory(monkeypatch: pytest.MonkeyP
     assert sizes[1] == pytest.approx(4 * sizes[0], rel=0.05)
     larger = gradient_cache.micro_batch_that_fits(small_model(side=64), 64, nullcontext)
     assert larger == pytest.approx(sizes[1] / 4, rel=0.1)
+
+
+def test_weights_in_another_precision_are_not_counted_as_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(devices, "total_memory", lambda _: 16 << 30)
+    found = []
+    for autocast in (nullcontext, partial(devices.autocast, torch.device("cpu"), torch.bfloat16)):
+        found.append(gradient_cache.micro_batch_that_fits(small_model(), SIDE, autocast))
+    assert found[1] > found[0]  # activations of half the bytes, though the weights are cast
 
 
 @pytest.mark.parametrize("kind", ["none", "camera", "light", "strong"])

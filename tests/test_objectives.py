@@ -12,6 +12,7 @@ import train
 from retrieval import batches, monitor, objectives, optimization, recipes
 from retrieval.formats import InputError
 from retrieval.model import EmbeddingModel, ModelConfig
+from retrieval.prefetch import Returning
 from retrieval.training_data import TrainingData
 from retrieval.training_options import HELP, Loss, Recipe
 
@@ -96,6 +97,14 @@ def test_every_recipe_resolves_and_every_option_has_a_flag_and_overrides() -> No
     assert recipes.resolve(given["recipe"], given) == replace(recipes.RECIPES["ce"], lr=0.2)
 
 
+def test_another_loss_does_not_inherit_scale_and_margin() -> None:
+    found = recipes.resolve("vit", {"loss": "cosface"})
+    assert (found.logit_scale, found.margin) == (None, None)
+    found = recipes.resolve("vit", {"loss": "cosface", "margin": 0.3})
+    assert (found.logit_scale, found.margin) == (None, 0.3)
+    assert recipes.resolve("vit", {"loss": "arcface"}) == recipes.RECIPES["vit"]
+
+
 def test_a_continued_run_keeps_its_options() -> None:
     before = recipes.resolve("ce", {"lr": 0.2}).options()
     assert recipes.resolve(None, {}, before).options() == before
@@ -108,6 +117,7 @@ def test_a_continued_run_keeps_its_options() -> None:
     [
         ({"loss": "no"}, "--loss must be one of tuple, ce"),
         ({"neck": "before"}, "needs --loss=ce"),
+        ({"logit_scale": 0.0, "loss": "norm_softmax"}, "--logit_scale must be above 0"),
         ({"warmup": 1.0}, "--warmup must be at least 0 and below 1"),
         ({"sampler": "pk", "images_per_class": 65}, "at most --batch_size"),
     ],
@@ -115,6 +125,26 @@ def test_a_continued_run_keeps_its_options() -> None:
 def test_options_that_make_no_sense(options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         recipes.resolve("original", options)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"negatives": "batch", "temperature": 0.2, "loss": "ce"}, "--negatives, --temperature"),
+        ({"sampler": "pk", "images_per_class": 2}, "--sampler, --images_per_class"),
+        ({"label_smoothing": 0.2, "momentum": 0.9}, "--label_smoothing, --momentum"),
+        ({"lr_shrink": 0.5, "schedule": "cosine"}, "--lr_shrink"),
+        ({"images_per_class": 2, "loss": "ms"}, "--images_per_class"),
+        ({"lr_shrink": 0.5, "temperature": 0.2, "negatives": "batch"}, ""),
+        ({"loss": "ce+triplet", "margin": 0.2, "label_smoothing": 0.2, "sampler": "pk"}, ""),
+    ],
+)
+def test_options_without_effect_are_named_once(
+    options: dict[str, object], named: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipes.resolve("original", options)
+    found = [record.message.split(":")[0] for record in caplog.records]
+    assert found == ([named] if named else [])
 
 
 def test_learning_rates_over_time() -> None:
@@ -169,12 +199,32 @@ def test_an_epoch_of_classes_has_each_image_once(sampler: str) -> None:
     for step, batch in enumerate(epoch):
         np.testing.assert_array_equal(batch.labels * 10, data.labels[batch.rows])
         np.testing.assert_array_equal(source.epoch(2)[step].rows, batch.rows)
-        if sampler == "pk":  # 5 images a class: groups of 4 and of 1
-            assert len(batch.rows) <= 8
-            assert np.bincount(batch.labels).max() in (1, 4, 5)
+        assert batch.n_filled == len(batch.rows) == 7  # 35 images, in steps of at most 8
     others = np.concatenate([batch.rows for batch in source.epoch(3)])
     assert not np.array_equal(rows, others)
     assert sum(len(b.rows) for b in batches.ClassBatches(data, 8, 10, 3).epoch(0)) == 10
+
+
+@pytest.mark.parametrize(("group", "batch_size"), [(3, 8), (4, 4), (5, 6), (2, 64)])
+def test_steps_of_groups_keep_to_the_size_and_hold_pairs(group: int, batch_size: int) -> None:
+    data = drawn_data(9, 8)
+    for number in range(4):
+        epoch = list(batches.ClassBatches(data, batch_size, 0, 3, "pk", group).epoch(number))
+        sizes = [len(batch.rows) for batch in epoch]
+        assert len(sizes) == -(-len(data.rows) // batch_size)
+        assert max(sizes) <= batch_size
+        assert max(sizes) - min(sizes) <= 1
+        assert {batch.n_filled for batch in epoch} == {max(sizes)}
+        rows = np.concatenate([batch.rows for batch in epoch])
+        np.testing.assert_array_equal(np.sort(rows), data.rows)
+        if batch_size > group:
+            assert all(np.bincount(batch.labels).max() > 1 for batch in epoch)
+
+
+def test_steps_of_tuples_are_filled_up_a_little() -> None:
+    for batch in batches.TupleBatches(drawn_data(), 3, 0, 3).epoch(0):
+        assert 0 <= batch.n_filled - len(batch.rows) < 16
+        assert batch.n_filled % 16 == 0
 
 
 def test_an_epoch_of_tuples_has_each_once_and_alternates() -> None:
@@ -214,6 +264,18 @@ def test_held_out_classes_are_never_seen(amount: float) -> None:
             data.hold_out(bad, 0)
 
 
+def test_means_are_logged_where_no_terminal_shows_a_bar(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    with monitor.Progress(monitor.Monitor(1), 4, show_batch=2) as shown:
+        shown.bar.disable = True
+        for loss in (1.0, 2.0, 3.0, 5.0):
+            shown.take(Returning(torch.tensor([loss, 0.5, 0.25, 1.0])))
+    assert [record.message for record in caplog.records] == [
+        "epoch 1, step 2 of 4: loss 1.5000, positive 0.5000, negative 0.2500",
+        "epoch 1, step 4 of 4: loss 4.0000, positive 0.5000, negative 0.2500",
+    ]
+
+
 def test_similarities_and_guards(caplog: pytest.LogCaptureFixture) -> None:
     labels = torch.tensor([0, 0, 1])
     features = torch.tensor([[3.0, 0.0], [0.6, 0.8], [0.0, 2.0]])
@@ -231,6 +293,14 @@ def test_similarities_and_guards(caplog: pytest.LogCaptureFixture) -> None:
             "The embeddings have collapsed"
         ]
         caplog.clear()
+    before: list[monitor.Row] = []
+    for epoch in range(3):  # epochs too short for the window
+        short = monitor.Monitor(epoch, before=before)
+        for _ in range(monitor.WINDOW // 2 - 10):
+            short.note(1.0, 0.99, 0.985)
+        before = short.window
+    assert [record.message[:29] for record in caplog.records] == ["The embeddings have collapsed"]
+    assert short.means()["positive"] == pytest.approx(0.99)
     positive, _ = monitor.mean_similarities(features[1:], labels[1:]).tolist()
     alone = monitor.Monitor(0)
     alone.note(1.0, positive, 0.4)

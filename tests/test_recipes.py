@@ -1,5 +1,6 @@
 """train.py with losses over classes: continuing, held-out classes, the log, the best epoch."""
 
+import inspect
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ import pandas as pd
 import pytest
 import torch
 
-from retrieval import camera, checkpoint
-from retrieval.augment import AUGMENTATIONS, Augment
+import train
+from retrieval import camera, checkpoint, continuing
+from retrieval.augment import AUGMENTATIONS, Augment, apply
 from retrieval.formats import InputError
 from retrieval.recipes import RECIPES
 from retrieval.run_log import RunLog
+from retrieval.training_options import HELP
 from tests.conftest import train_small
 from tests.test_train import assert_equal
 
@@ -25,6 +28,7 @@ def test_a_run_with_proxies_average_and_cosine_continues_exactly(
 ) -> None:
     pytest.importorskip("timm")
     options = {**SMALL, "recipe": "proxy_anchor", "ema": 0.9, "schedule": "cosine", "epoch": 3}
+    options |= {"frozen_epochs": 1}
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train_small(pipeline, whole, holdout_classes=2, **options)
     parts.mkdir()
@@ -34,8 +38,6 @@ def test_a_run_with_proxies_average_and_cosine_continues_exactly(
         pipeline,
         parts,
         start_epoch=0,
-        holdout_classes=2,
-        max_tuples=32,
         arch=None,
         lr=None,
         dim=None,
@@ -147,6 +149,14 @@ def test_a_tilt_shows_no_border_and_hue_keeps_grey() -> None:
     torch.testing.assert_close(turned.mean(1), torch.full((50, 1, 1), 1.3 / 3))
 
 
+@pytest.mark.parametrize("kind", [kind for kind, change in AUGMENTATIONS.items() if change])
+def test_the_smallest_images_that_are_augmented(kind: Any) -> None:
+    for side in (4, 5):
+        assert apply(kind, torch.zeros(9, 3, side, side, dtype=torch.uint8)).shape[-1] == side
+    with pytest.raises(InputError, match=f"--augmentation={kind} takes images of at least 4 px"):
+        apply(kind, torch.zeros(2, 3, 3, 3, dtype=torch.uint8))
+
+
 @pytest.mark.parametrize("kind", ["crop", "surveillance"])
 def test_new_augmentations_keep_the_form(kind: str) -> None:
     images = torch.from_numpy(
@@ -156,3 +166,76 @@ def test_new_augmentations_keep_the_form(kind: str) -> None:
     assert changed.shape == images.shape
     assert changed.dtype == torch.uint8
     assert not torch.equal(changed, images)
+
+
+def test_every_option_has_a_rule_for_continuing() -> None:
+    options = set(inspect.signature(train.run).parameters) - {"data_dir", "save_path"}
+    assert set(continuing.RULES) == options
+    assert set(continuing.DEFAULTS) == options - set(HELP) - {
+        "recipe",
+        *(name for name, rule in continuing.RULES.items() if rule == "free"),
+    }
+
+
+CLASSES: dict[str, Any] = {**SMALL, "loss": "proxy_anchor", "holdout_classes": 2, "seed": 3}
+
+
+def go_on(data_dir: Path, save_path: Path, **options: Any) -> dict[str, Any]:
+    """Continue after the first epoch with nothing but these options."""
+    left_out = dict.fromkeys(("arch", "dim", "lr"))
+    given = {**left_out, "start_epoch": 0, "epoch": 2, **options}
+    return checkpoint.load(train_small(data_dir, save_path, **given))
+
+
+def test_options_that_are_left_out_are_those_of_the_checkpoint(
+    pipeline: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("timm")
+    given = CLASSES | {"scale": 0.5, "micro_batch": 8, "precision": "float32", "frozen_bn": True}
+    first = checkpoint.load(train_small(pipeline, tmp_path, epoch=1, **given))
+    caplog.clear()
+    second = go_on(pipeline, tmp_path)
+    changed = {"start_epoch", "epoch"}
+    for name in set(first["options"]) - changed:
+        assert second["options"][name] == first["options"][name], name
+    assert "new map@R" in second["metrics"]
+    assert first["frozen_norms"] and second["frozen_norms"]  # though the weights were random
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("pool", "avg"),
+        ("dim", 8),
+        ("neck", "after"),
+        ("scale", 0.5),
+        ("loss", "ms"),
+        ("optimizer", "sgd"),
+        ("frozen_bn", True),
+        ("arch", "resnet18"),
+        ("holdout_classes", 1),
+        ("seed", 4),
+    ],
+)
+def test_what_cannot_change_is_refused(
+    trained: tuple[Path, Path], name: str, value: object
+) -> None:
+    with pytest.raises(InputError, match=f"--{name}"):
+        go_on(*trained, **{name: value})
+
+
+def test_rates_that_are_given_anew_take_effect(trained: tuple[Path, Path]) -> None:
+    content = go_on(*trained, lr=0.02, weight_decay=0.3, lr_shrink=0.5)
+    group = content["optimizer"]["param_groups"][0]
+    assert (group["base_lr"], group["weight_decay"]) == (0.02, 0.3)
+    assert group["lr"] == pytest.approx(0.02 * 0.5)
+    assert content["optimizer"]["state"][0]["step"] > 2  # the moments are taken over
+
+
+@pytest.fixture
+def trained(pipeline: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """The data directory, and the folder of a run of one epoch."""
+    pytest.importorskip("timm")
+    train_small(pipeline, tmp_path / "run", epoch=1, **CLASSES)
+    return pipeline, tmp_path / "run"

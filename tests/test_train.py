@@ -72,7 +72,7 @@ def test_training_lowers_the_loss_and_validates(pipeline: Path, tmp_path: Path) 
 def test_a_loss_that_is_not_finite_stops_with_advice(
     pipeline: Path, tmp_path: Path, negatives: str
 ) -> None:
-    with pytest.raises(InputError, match="the loss is nan at step .* try a smaller --lr"):
+    with pytest.raises(InputError, match="(loss|gradients|weights) .* try a smaller --lr"):
         train_small(pipeline, tmp_path, epoch=3, lr=1e30, batch_size=4, negatives=negatives)
 
 

@@ -1,0 +1,144 @@
+"""Steps of training: what is left alone, what stops them, what they are divided into."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from retrieval import trainer
+from retrieval.feeding import StepInput
+from retrieval.formats import InputError
+from retrieval.model import EmbeddingModel, ModelConfig
+from retrieval.monitor import Monitor
+from retrieval.training_options import Recipe
+from tests.test_objectives import drawn_data
+
+SIDE = 64
+RECIPE = Recipe("test", arch="resnet18", loss="ce", epoch=4, lr=1e-3, augmentation="none")
+
+
+def make(recipe: Recipe, micro_batch: int = 100) -> trainer.Trainer:
+    """Return the trainer of a small model, in training mode."""
+    torch.manual_seed(0)
+    neck = "none" if recipe.neck == "before" else recipe.neck
+    model = EmbeddingModel(ModelConfig("resnet18", 8, SIDE, neck=neck))
+    common: dict[str, Any] = {"dtype": torch.float32, "seed": 0}
+    session = trainer.make(recipe, drawn_data(), model, micro_batch=micro_batch, **common)
+    session.model.train()
+    return session
+
+
+def given(n: int = 8, n_filled: int = 0) -> StepInput:
+    """Return a step of random images of four classes, filled up with its first ones."""
+    images = np.random.default_rng(0).integers(0, 256, (n, 3, SIDE, SIDE), dtype=np.uint8)
+    filled = np.resize(images, (n_filled or n, *images.shape[1:]))
+    labels, part = torch.arange(n) % 4, range(len(filled))
+    return StepInput(n, len(filled), part, torch.from_numpy(filled), labels, None)
+
+
+def trunk_of(session: trainer.Trainer) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in session.model.trunk.state_dict().items()}
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_frozen_epochs_leave_the_trunk_as_it_is(optimizer: str) -> None:
+    options: dict[str, Any] = {"optimizer": optimizer, "momentum": 0.9, "weight_decay": 0.1}
+    session = make(replace(RECIPE, frozen_epochs=2, clip=1.0, **options))
+    before, head = trunk_of(session), session.model.projection.weight.detach().clone()
+    for done in (0.0, 0.5, 1.9):
+        session.step(given(), done)
+    for key, value in trunk_of(session).items():
+        assert torch.equal(value, before[key])
+    assert not torch.equal(session.model.projection.weight, head)
+    trunk = list(session.model.trunk.parameters())
+    assert all(p.grad is None and p not in session.optimizer.state for p in trunk)
+    session.step(given(), 2.25)
+    after = trunk_of(session)
+    assert all(p.grad is not None for p in trunk)
+    assert all(not torch.equal(after[key], before[key]) for key in ("conv1.weight", "bn1.bias"))
+    assert not torch.equal(after["bn1.running_mean"], before["bn1.running_mean"])
+
+
+def test_norms_that_stay_frozen_are_not_released_with_the_trunk() -> None:
+    recipe = replace(RECIPE, frozen_epochs=1)
+    torch.manual_seed(0)
+    model = EmbeddingModel(ModelConfig("resnet18", 8, SIDE))
+    model.freeze_norms()
+    common: dict[str, Any] = {"micro_batch": 100, "dtype": torch.float32, "seed": 0}
+    session = trainer.make(recipe, drawn_data(), model.train(), **common)
+    before = trunk_of(session)
+    for done in (0.5, 1.5):
+        session.step(given(), done)
+    after = trunk_of(session)
+    assert torch.equal(after["bn1.running_mean"], before["bn1.running_mean"])
+    assert torch.equal(after["bn1.weight"], before["bn1.weight"])
+    assert not torch.equal(after["conv1.weight"], before["conv1.weight"])
+
+
+class NoSlope(torch.autograd.Function):
+    """The value as it is, with a gradient that is not finite."""
+
+    @staticmethod
+    def forward(ctx: Any, value: torch.Tensor) -> torch.Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return gradient * torch.nan
+
+
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_gradients_that_are_not_finite_stop_training(
+    clip: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = make(replace(RECIPE, clip=clip))
+    *_, norm = session.step(given(), 0.0).wait()
+    squares = [p.grad.square().sum() for p in session._parameters() if p.grad is not None]
+    if not clip:
+        assert norm == pytest.approx(float(torch.stack(squares).sum().sqrt()), rel=1e-4)
+    session.check_weights()
+    whole = session.objective.forward
+    monkeypatch.setattr(session.objective, "forward", lambda *args: NoSlope.apply(whole(*args)))
+    figures = session.step(given(), 0.0).wait().tolist()
+    assert np.isfinite(figures[0])
+    with pytest.raises(InputError, match="norm of the gradients is nan at step 1 of epoch 3"):
+        Monitor(3).note(*figures)
+    with pytest.raises(InputError, match="weights are no longer finite"):
+        session.check_weights()
+
+
+@pytest.mark.parametrize("neck", ["after", "before"])
+@pytest.mark.parametrize("loss", ["ce", "ce+triplet"])
+@pytest.mark.parametrize("micro_batch", [1, 3, 7])
+def test_a_divided_step_with_a_neck_is_the_whole(loss: Any, neck: Any, micro_batch: int) -> None:
+    found = []
+    for size in (100, micro_batch):
+        session = make(replace(RECIPE, loss=loss, neck=neck), size)
+        session.model.freeze_norms()  # those of the trunk take chunks as they are
+        figures = session.step(given(8, n_filled=9), 0.0).wait()
+        modules = {"model": session.model, "objective": session.objective}
+        gradients = {
+            f"{name}.{key}": p.grad
+            for name, module in modules.items()
+            for key, p in module.named_parameters()
+            if p.grad is not None
+        }
+        found.append((figures, gradients, dict(session.model.neck.named_buffers())))
+    (figures, whole, statistics), (divided_figures, divided, divided_statistics) = found
+    np.testing.assert_allclose(divided_figures, figures, rtol=1e-4, atol=1e-6)
+    assert divided.keys() == whole.keys()
+    largest = max(float(gradient.abs().max()) for gradient in whole.values())
+    for key, gradient in whole.items():
+        torch.testing.assert_close(divided[key], gradient, rtol=1e-3, atol=1e-4 * largest)
+    for key, value in statistics.items():
+        torch.testing.assert_close(divided_statistics[key], value)
+
+
+def test_a_chunk_of_one_image_is_not_left_over() -> None:
+    session = make(replace(RECIPE, neck="after"), micro_batch=8)
+    sizes: list[int] = []
+    session.model.trunk.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    assert np.isfinite(session.step(given(9), 0.0).wait()).all()
+    assert sizes == [5, 4] * 2
