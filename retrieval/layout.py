@@ -236,7 +236,8 @@ LOPQ_INDEX = File(
 LOPQ_RECORD = Json(
     "lopq.json",
     _stage("process_data.nns"),
-    "what lopq.index was fitted on: the hash of the database, and the options",
+    "what lopq.index was fitted on: the hashes of database and validation queries, the options, "
+    "the format",
 )
 CONTACT_SHEET = File(
     "contact_sheet.png",
