@@ -1,6 +1,7 @@
 """The embedding model as an ONNX file, and how far it is from what torch computes."""
 
 import io
+import logging
 import warnings
 from contextlib import redirect_stdout
 from importlib import import_module
@@ -23,6 +24,8 @@ def export(model: EmbeddingModel, path: Path) -> Path:
     ``embeddings``: (n, dim) float32, rows of unit L2 norm.
     """
     _library("onnxscript")
+    for name in ("onnxscript", "onnx_ir"):  # which tell every step of theirs
+        logging.getLogger(name).setLevel(logging.WARNING)
     side = model.config.side
     images = torch.zeros(2, 3, side, side, dtype=torch.uint8)
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
