@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from torch.fx.experimental.optimization import fuse
 
 from benchmarks import networks, processes, results
 from benchmarks.harness import by_turns, median, spread
-from retrieval import devices, onnx, provenance
+from retrieval import devices, onnx, provenance, runtime
 from retrieval.encode import embedding_blocks
 from retrieval.model import EmbeddingModel, compile_trunk, put_on
 
@@ -55,21 +54,6 @@ def embed_with(
     return embed
 
 
-def of_openvino(path: Path, threads: int) -> Embed:
-    core = import_module("openvino").Core()
-    core.set_property("CPU", {"INFERENCE_NUM_THREADS": threads})
-    compiled = core.compile_model(str(path), "CPU")
-    return lambda images: next(iter(compiled(images).values()))
-
-
-def of_onnxruntime(path: Path, threads: int) -> Embed:
-    ort = import_module("onnxruntime")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda images: session.run(None, {"images": images})[0]
-
-
 def methods(device: torch.device, batches: list[int], is_quick: bool) -> list[dict[str, Any]]:
     """Return the variants, each as what ``timed`` takes."""
     largest = max(batches)
@@ -83,7 +67,7 @@ def methods(device: torch.device, batches: list[int], is_quick: bool) -> list[di
                 found.append({"method": f"torch {layout} {precision}", "batch": batch})
         found.append({"method": "torch folded", "batch": batch})
         if device.type == "cpu":
-            runtimes = [name for name in ("openvino", "onnxruntime") if find_spec(name)]
+            runtimes = [name for name in runtime.START if find_spec(name)]
             found += [{"method": name, "batch": batch} for name in runtimes]
     if device.type == "cuda":
         found.append({"method": CEILING, "batch": largest})
@@ -127,9 +111,9 @@ def _embed_of(
     auto: torch.dtype,
 ) -> Embed:
     formats = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-    if method in ("openvino", "onnxruntime"):
-        runtime = of_openvino if method == "openvino" else of_onnxruntime
-        return runtime(folder / "model.onnx", threads)
+    if method in runtime.START:
+        dtype = auto if method == "openvino" else torch.float32
+        return runtime.START[method](folder / "model.onnx", threads, dtype)
     if method == NAIVE:
         return embed_with(model, device, torch.contiguous_format, torch.float32)
     if method == "torch folded":
@@ -191,7 +175,7 @@ def measure(arch: str, args: argparse.Namespace, folder: Path) -> list[results.R
     """Measure all variants of one network, in turn, each in a process of its own."""
     device = devices.choose(args.device)
     variants = methods(device, args.batches, args.quick)
-    if any(variant["method"] in ("openvino", "onnxruntime") for variant in variants):
+    if any(variant["method"] in runtime.START for variant in variants):
         onnx.export(networks.make_model(arch, args.side).eval(), folder / "model.onnx")
     common = {"folder": str(folder), "arch": arch, "device_name": args.device}
     differences: dict[str, float] = {}

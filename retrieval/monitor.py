@@ -55,9 +55,7 @@ class Monitor:
     @property
     def window(self) -> list[Row]:
         """The last steps, over several epochs where this one has fewer."""
-        return (
-            [*self.before, *self.rows][-WINDOW:] if len(self.rows) < WINDOW else self.rows[-WINDOW:]
-        )
+        return [*self.before, *self.rows[-WINDOW:]][-WINDOW:]
 
     def means(self, last: int = 0) -> dict[str, float]:
         """Return the mean loss, positive and negative similarity of the last steps (0: all).

@@ -39,8 +39,7 @@ class RuntimeModel(nn.Module):
         self.register_buffer("mean", model.mean, persistent=False)
         with tempfile.TemporaryDirectory() as folder:
             path = onnx.export(model, Path(folder) / "model.onnx")
-            start = {"openvino": _openvino, "onnxruntime": _onnxruntime}[runtime]
-            self._infer = start(path, torch.get_num_threads(), dtype)
+            self._infer = START[runtime](path, torch.get_num_threads(), dtype)
         self._check(model, runtime, LEAST_COSINE[dtype])
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -75,6 +74,13 @@ def _onnxruntime(path: Path, n_thread: int, dtype: torch.dtype) -> Infer:
     options.intra_op_num_threads = n_thread
     session = library.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return lambda images: session.run(None, {"images": images})[0]
+
+
+# Of an ONNX file, a number of threads, and the type of the convolutions.
+START: dict[str, Callable[[Path, int, torch.dtype], Infer]] = {
+    "openvino": _openvino,
+    "onnxruntime": _onnxruntime,
+}
 
 
 def _library(name: str) -> Any:

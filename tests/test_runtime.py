@@ -45,6 +45,7 @@ def test_what_it_cannot_do_is_refused(pipeline: Path, options: dict) -> None:
 def test_other_embeddings_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxscript")
     model = EmbeddingModel(ModelConfig("resnet18", 16, 32)).eval()
-    monkeypatch.setattr(runtime, "_openvino", lambda *_: lambda images: -np.ones((2, 16), "f4"))
+    wrong = -np.ones((2, 16), "f4")
+    monkeypatch.setitem(runtime.START, "openvino", lambda *_: lambda images: wrong)
     with pytest.raises(InputError, match="openvino computes other embeddings"):
         runtime.RuntimeModel(model, "openvino", torch.float32)
