@@ -56,7 +56,7 @@ def run(
         batch_size: Images at once.
         arch: Checked against the checkpoint where it is given.
         device: auto, cpu, cuda or cuda:n.
-        precision: Of the convolutions; auto takes bfloat16 where the processor has it.
+        precision: Of the convolutions: ``devices.compute_dtype``.
         tta: ``flip`` takes the mean of each image's embedding and its mirror image's.
         scales: The mean over these multiples of the model's side.
         adapt_bn: Normalize by the statistics of these images rather than the training images'.

@@ -119,7 +119,7 @@ def run(
         micro_batch: Images whose activations are kept at once; 0 chooses by the memory.
         tensorboard: Write the metrics for TensorBoard too.
         device: auto, cpu, cuda or cuda:n.
-        precision: Of the convolutions; auto takes bfloat16 where the processor has it.
+        precision: Of the convolutions: ``devices.compute_dtype``.
         compile: Compile the trunk first, which takes minutes.
         seed: Of the first weights, the order, the augmentation and the held-out classes.
 

@@ -10,97 +10,51 @@ ImageNet features where the weights are installed.
 """
 
 import argparse
-import shlex
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from benchmarks import imagenet, processes, results
-from benchmarks.stages import SURVEILLANCE
-from compcars import sample
+from benchmarks import imagenet, results
+from benchmarks.pipeline import VALID, Pipeline
 from retrieval import layout
 from retrieval.evaluation import evaluation_name
 
 QUERIES = {"validation": "valid", "surveillance": "test"}
 METRICS = ("cmc@1", "map@R", "map")
 UNTRAINED = {"raw pixels": "pixels", "color histogram": "histogram"}
-VALID = ["--isValid=1"]
 
 
-class Pipeline:
-    """The stages on one sample, split and trained with one seed.
+def measured(data_dir: Path, search: str) -> dict[str, float]:
+    """Return the metrics that the last evaluation by this search has left."""
+    found: dict[str, float] = {}
+    for name, queries in QUERIES.items():
+        record = layout.EVALUATION.load(data_dir, evaluation_name(search, queries))
+        found |= {f"{name}_{metric}": record[metric] for metric in METRICS}
+    return found
 
-    Args:
-        data_dir: The data directory.
-        seed: Of the sample, the split and the training.
-        args: The options of the command line.
-    """
 
-    def __init__(self, data_dir: Path, seed: int, args: argparse.Namespace) -> None:
-        self.data_dir = data_dir
-        self.seed = seed
-        self.args = args
-
-    def run(self, command: str, *more: str) -> float:
-        """Run a stage, and return its seconds."""
-        words = [sys.executable, *shlex.split(command), f"--dpath={self.data_dir}", *more]
-        return processes.run(words, self.args.threads).seconds
-
-    def prepare(self) -> None:
-        """Draw the sample unless it is there, and make matrices and split."""
-        args = self.args
-        sample.run(self.data_dir, args.models, args.photos, 0, args.photos // 3, seed=self.seed)
-        side = f"--image_resolution={args.side}"
-        self.run("-m compcars.data_info")
-        self.run("-m compcars.test_data_info")
-        self.run("-m process_data.image_matrix --crop=box", side)
-        more = f"{SURVEILLANCE} --mname=test_image.npy"
-        self.run(f"-m process_data.image_matrix {more}", side)
-        options = f"--min_len={args.photos} --seed={self.seed}"
-        self.run(f"-m process_data.make_train_valid {options}")
-
-    def train(self, options: str) -> float:
-        """Train and encode with options of ``train.py``; return the seconds of training."""
-        folder = self.data_dir / "para"
-        for path in folder.glob("model.*"):
-            path.unlink()
-        common = f"train.py --save_path={folder} --seed={self.seed} {self.args.common}"
-        # The last value of a flag counts.
-        seconds = self.run(f"{common} {options}")
-        last = max(folder.glob("model.ep*"), key=lambda path: int(path.name[len("model.ep") :]))
-        encode = f"build_image_db.py --save_path={last} --arch={self.args.arch}"
-        self.run(encode)
-        self.run(f"{encode} --input=test_image.npy --output=tdatabase.npy")
-        return seconds
-
-    def search(self) -> None:
-        """Evaluate the embeddings at hand by exact search, on both kinds of queries."""
-        self.run("-m process_data.mask_data")
-        self.run("-m process_data.mips")
-        self.run("-m process_data.mips", *VALID)
-
-    def measured(self, search: str) -> dict[str, float]:
-        """Return the metrics that the last evaluation by this search has left."""
-        found: dict[str, float] = {}
-        for name, queries in QUERIES.items():
-            record = layout.EVALUATION.load(self.data_dir, evaluation_name(search, queries))
-            found |= {f"{name}_{metric}": record[metric] for metric in METRICS}
-        return found
-
-    def use_features(self) -> None:
-        """Put ImageNet features in the place of the embeddings."""
-        pairs = ((layout.IMAGE_MATRIX, layout.DATABASE), (layout.TEST_MATRIX, layout.TEST_DATABASE))
-        for images, embeddings in pairs:
-            embeddings.save(self.data_dir, imagenet.features(images.load(self.data_dir)))
-            embeddings.at(self.data_dir).with_suffix(".json").unlink(missing_ok=True)
+def use_features(data_dir: Path) -> None:
+    """Put ImageNet features in the place of the embeddings."""
+    pairs = ((layout.IMAGE_MATRIX, layout.DATABASE), (layout.TEST_MATRIX, layout.TEST_DATABASE))
+    for images, embeddings in pairs:
+        embeddings.save(data_dir, imagenet.features(images.load(data_dir)))
+        embeddings.at(data_dir).with_suffix(".json").unlink(missing_ok=True)
 
 
 def measure(data_dir: Path, seed: int, args: argparse.Namespace) -> list[results.Row]:
     """Evaluate all methods on one sample."""
-    pipeline = Pipeline(data_dir, seed, args)
+    pipeline = Pipeline(
+        data_dir,
+        seed,
+        models=args.models,
+        photos=args.photos,
+        surveillance=args.photos // 3,
+        side=args.side,
+        training=args.common,
+        threads=args.threads,
+    )
     pipeline.prepare()
     trained = {
         "original's objective": args.original,
@@ -111,23 +65,23 @@ def measure(data_dir: Path, seed: int, args: argparse.Namespace) -> list[results
 
     def add(method: str, search: str, seconds: float | None = None) -> None:
         row = {"seed": seed, "method": method, "train_s": seconds}
-        rows.append({**row, **pipeline.measured(search)})
+        rows.append({**row, **measured(data_dir, search)})
         print(rows[-1], flush=True)
 
     for method, options in trained.items():
         if options is None:
             continue
-        seconds = pipeline.train(options)
+        _, seconds = pipeline.train(options)
         pipeline.search()
         add(method, "mips", seconds)
     pipeline.run("-m process_data.baselines")
-    pipeline.run("-m process_data.baselines", *VALID)
+    pipeline.run("-m process_data.baselines", VALID)
     for method, search in UNTRAINED.items():
         add(method, search)
     if missing := imagenet.missing():
         print(f"no ImageNet features: {', '.join(missing)} not installed", flush=True)
     else:
-        pipeline.use_features()
+        use_features(data_dir)
         pipeline.search()
         add("ImageNet features, EfficientNet-Lite0", "mips")
     return rows
@@ -164,7 +118,6 @@ def make_parser() -> argparse.ArgumentParser:
     add("--models", type=int, default=24, help="in the sample")
     add("--photos", type=int, default=60, help="of each model; a third as many by cameras")
     add("--side", type=int, default=64, help="of the squares in pixels")
-    add("--arch", default="resnet18", help="the trunk")
     add("--seeds", type=int, default=3, help="samples, splits and trainings")
     add("--first_seed", type=int, default=7)
     add(

@@ -1,14 +1,15 @@
 """What each switch of encoding and ranking brings, beside the plain search of the same model.
 
-    python -m benchmarks.bench_ranking --dpath demo1 demo2 demo3 --checkpoint para/model.ep1
+    python -m benchmarks.bench_ranking
 
-Each data directory has been through the pipeline up to mask_data, with drawings, split and first
-weights of its own seed. Metrics are paired query by query; the interval of the difference is a
-bootstrap over classes, as queries of one class are not independent. Everything is written below
-<dpath>/bench_ranking/, the table to benchmarks/results/ranking.csv and ranking.md.
+Draws samples and trains on each as the demo does, with drawings, split and first weights of its own
+seed. Metrics are paired query by query; the interval of the difference is a bootstrap over classes,
+as queries of one class are not independent. Everything is written below --samples, the table to
+ranking.csv and ranking.md in --output.
 """
 
 import argparse
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,14 +20,22 @@ import pandas as pd
 import torch
 
 import build_image_db
+from benchmarks import results
+from benchmarks.pipeline import Pipeline
 from process_data import adapt, transform
+from process_data.image_matrix import Crop
 from retrieval import evaluation, files, layout, refine
 from retrieval.intervals import paired_bootstrap
 from retrieval.task import Task, load_task
 
-RESULTS = Path(__file__).with_name("results")
 FOLDER = "bench_ranking"
 K = 20
+CROP = "image_matrix --crop=box"
+# Options of train.py as in the demo.
+TRAINING = (
+    "--arch=resnet18 --weights=none --dim=128 --batch_size=16 --epoch=2 --lr=0.0003 "
+    "--lr_shrink=0.9 --negatives=batch --augmentation=none --max_tuples=2000"
+)
 OFF: dict[str, Any] = {
     "qe": 0,
     "qe_alpha": 3.0,
@@ -77,6 +86,7 @@ SWITCHES = [
     Switch("--qe=5 --dba=10", refine={"qe": 5, "dba": 10}),
     Switch("--rerank_kr=100", refine={"rerank_kr": 100}),
     Switch("--tta=flip --rerank_kr=100", {"tta": "flip"}, refine={"rerank_kr": 100}),
+    Switch("adapt --share=0.5 --pseudo=none", adapt={"share": 0.5, "pseudo": "none"}),
     Switch("adapt --share=0.5", adapt={"share": 0.5}),
     Switch("adapt --share=0.5 --pseudo=cluster", adapt={"share": 0.5, "pseudo": "cluster"}),
 ]
@@ -117,8 +127,16 @@ def per_query(task: Task, refinement: refine.Refinement) -> pd.DataFrame:
     return evaluation.measure(task, ids, K).per_query
 
 
-def measure(data_dir: Path, checkpoint: Path, switch: Switch, number: int) -> pd.DataFrame:
-    """Return one row for each query, validation and surveillance, with its metrics."""
+def measure(checkpoint: Path, seed: int, switch: Switch, number: int) -> pd.DataFrame:
+    """Return one row for each query, validation and surveillance, with its metrics.
+
+    Args:
+        checkpoint: In the folder ``para`` of its data directory.
+        seed: Of the sample; queries and classes are told apart by it.
+        switch: What is asked for.
+        number: Of the switch; 0 is the plain search.
+    """
+    data_dir = checkpoint.parents[1]
     database, queries = embeddings(data_dir, checkpoint, switch, number)
     refinement = refine.Refinement.of(OFF | switch.refine)
     unseen = None
@@ -129,8 +147,8 @@ def measure(data_dir: Path, checkpoint: Path, switch: Switch, number: int) -> pd
         name = database if is_valid else queries
         task = load_task(data_dir, is_valid, None, name, database)
         frame = per_query(task, refinement)
-        frame["cluster"] = [f"{data_dir}:{label}" for label in task.query_labels]
-        frame["query"] = [f"{data_dir}:{index}" for index in task.query_index]
+        frame["cluster"] = [f"{seed}:{label}" for label in task.query_labels]
+        frame["query"] = [f"{seed}:{index}" for index in task.query_index]
         frame["queries"] = task.name
         if unseen is not None and not is_valid:
             frame = frame[np.isin(task.query_index, unseen)]
@@ -172,42 +190,89 @@ def markdown(lines: list[dict[str, Any]]) -> str:
 
 
 def run(
-    data_dirs: list[Path],
-    checkpoint: str,
+    checkpoints: dict[int, Path],
+    whole: dict[int, Path],
     switches: list[Switch],
-    results: Path = RESULTS,
+    output: Path,
     show: Callable[[str], object] = print,
 ) -> list[dict[str, Any]]:
-    """Measure every switch on every data directory, and write the table after each switch."""
+    """Measure every switch on every sample, and write the table after each.
 
-    def pooled(switch: Switch, number: int) -> pd.DataFrame:
-        frames = [measure(path, path / checkpoint, switch, number) for path in data_dirs]
-        return pd.concat(frames)
+    Args:
+        checkpoints: Seed -> checkpoint, in the folder ``para`` of its data directory.
+        whole: The same of models trained on whole images instead of boxes; may be empty.
+        switches: The lines of the table, after that of the boxes.
+        output: Folder of the table.
+        show: Called with the lines of each switch.
+    """
 
-    before = pooled(PLAIN, 0)
-    lines: list[dict[str, Any]] = []
-    for number, switch in enumerate(switches, start=1):
-        lines += compare(before, pooled(switch, number), switch.name)
+    def pooled(of: dict[int, Path], switch: Switch, number: int) -> pd.DataFrame:
+        return pd.concat([measure(path, seed, switch, number) for seed, path in of.items()])
+
+    def add(before: pd.DataFrame, after: pd.DataFrame, name: str) -> None:
+        lines.extend(compare(before, after, name))
         show(markdown(lines[-2:]))
         frame = pd.DataFrame(lines)
-        files.write_text(results / "ranking.csv", frame.to_csv(index=False, float_format="%.5f"))
-        files.write_text(results / "ranking.md", markdown(lines))
+        files.write_text(output / "ranking.csv", frame.to_csv(index=False, float_format="%.5f"))
+        files.write_text(output / "ranking.md", markdown(lines))
+
+    lines: list[dict[str, Any]] = []
+    plain = pooled(checkpoints, PLAIN, 0)
+    if whole:
+        add(pooled(whole, PLAIN, 0), plain, CROP)
+    for number, switch in enumerate(switches, start=1):
+        add(plain, pooled(checkpoints, switch, number), switch.name)
     return lines
 
 
+def trained(folder: Path, crop: Crop, args: argparse.Namespace) -> dict[int, Path]:
+    """Draw and train on a sample for each seed, unless that is done; return the checkpoints."""
+    found: dict[int, Path] = {}
+    for seed in args.seeds:
+        pipeline = Pipeline(
+            folder / f"{crop}{seed}",
+            seed,
+            models=args.models,
+            photos=args.photos,
+            surveillance=args.photos // 2,
+            side=args.side,
+            training=args.training,
+            threads=args.threads,
+            crop=crop,
+        )
+        mark = pipeline.data_dir / "trained"
+        if not mark.exists():
+            pipeline.prepare()
+            checkpoint, _ = pipeline.train()
+            pipeline.run("-m process_data.mask_data")
+            files.write_text(mark, checkpoint.name)
+        found[seed] = pipeline.data_dir / "para" / mark.read_text(encoding="utf-8")
+    return found
+
+
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dpath", type=Path, nargs="+", required=True, help="data directories")
-    parser.add_argument("--checkpoint", default="para/model.ep1", help="in each of them")
-    parser.add_argument("--only", default="", help="switches whose name has this text")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the tables")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    add = parser.add_argument
+    add("--models", type=int, default=12, help="in a sample")
+    add("--photos", type=int, default=60, help="of each model; half as many by cameras")
+    add("--side", type=int, default=64, help="of the squares in pixels")
+    add("--seeds", type=int, nargs="+", default=[7, 8, 9], help="of samples, splits and trainings")
+    add("--training", default=TRAINING, help="options of every training")
+    add("--only", default="", help="switches whose name has this text")
+    add("--samples", type=Path, help="keeps samples and models; default: a temporary folder")
+    results.add_arguments(parser)
     return parser
 
 
 def main() -> None:
-    options = make_parser().parse_args()
-    chosen = [switch for switch in SWITCHES if options.only in switch.name]
-    run(options.dpath, options.checkpoint, chosen, options.results)
+    args = make_parser().parse_args()
+    torch.set_num_threads(args.threads)
+    chosen = [switch for switch in SWITCHES if args.only in switch.name]
+    with tempfile.TemporaryDirectory() as name:
+        folder = args.samples or Path(name)
+        checkpoints = trained(folder, "box", args)
+        whole = trained(folder, "none", args) if args.only in CROP else {}
+        run(checkpoints, whole, chosen, args.output)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,11 @@ OBJECTIVES = {
         if name not in ("original", "vit")
     },
     "recipe ce, surveillance augmentation": replace(_CE, augmentation="surveillance"),
+    # Which part of the difference is the loss, and which the batch norms?
+    "recipe original, batch negatives, frozen batch norms": replace(
+        _TUPLE, negatives="batch", frozen_bn=True
+    ),
+    "recipe ce, trained batch norms": replace(_CE, frozen_bn=False),
 }
 FACTORS = (1.0, 3.0, 10.0)  # of a recipe's learning rate, that --tune tries
 

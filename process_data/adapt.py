@@ -80,7 +80,7 @@ def run(
             that encoding needs, but training cannot be continued from it.
         share: Of the surveillance images, drawn at random, that are looked at.
         pseudo: How classes are guessed: by the nearest class, or by clusters mutually nearest
-            with a class.
+            with a class; ``none`` guesses nothing: the control, as many steps on the web alone.
         confident: Of the images guessed to be of a class, the share that is trained on.
         rounds: Times that classes are guessed.
         steps: Optimizer steps of a round.
@@ -91,7 +91,7 @@ def run(
         augmentation: Random changes of the images.
         batch_size: Images embedded, or kept with activations, at once.
         device: auto, cpu, cuda or cuda:n.
-        precision: Of the convolutions; auto takes bfloat16 where the processor has it.
+        precision: Of the convolutions: ``devices.compute_dtype``.
         seed: Of all that is drawn.
         tindex: Index csv of the test images that ``test_image.npy`` was made from; ``test.npy``
             is used where it is None.

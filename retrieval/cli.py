@@ -149,8 +149,8 @@ def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help=DEVICE_HELP)
     parser.add_argument(
         "--precision",
-        choices=("auto", "float32", "bfloat16"),
-        help="of the convolutions; auto takes bfloat16 where the processor has it natively",
+        choices=("auto", "float32", "bfloat16", "float16"),  # as devices.Precision, without torch
+        help="of the convolutions; auto takes bfloat16, or float16 on a GPU, where it is native",
     )
 
 

@@ -9,7 +9,9 @@ import torch
 
 from retrieval.formats import InputError
 
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def choose(name: str) -> torch.device:
@@ -36,20 +38,36 @@ def describe(device: torch.device) -> str:
 
 
 def compute_dtype(device: torch.device, precision: Precision) -> torch.dtype:
-    """Return the dtype of convolutions: bfloat16 where the processor has it natively."""
+    """Return the dtype of convolutions.
+
+    ``auto`` takes bfloat16 where the processor has it natively, else float16 on GPUs with tensor
+    cores (compute capability 7.0 and later), else float32.
+    """
     if precision != "auto":
-        return torch.bfloat16 if precision == "bfloat16" else torch.float32
+        return DTYPES[precision]
     if device.type == "cuda":
-        is_native = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
-        flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-        is_native = "avx512_bf16" in flags or "amx_bf16" in flags
+        capability = torch.cuda.get_device_capability(device)
+        if capability >= (8, 0):
+            return torch.bfloat16
+        return torch.float16 if capability >= (7, 0) else torch.float32
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    is_native = "avx512_bf16" in flags or "amx_bf16" in flags
     return torch.bfloat16 if is_native else torch.float32
+
+
+def gradient_scaler(device: torch.device, dtype: torch.dtype) -> torch.amp.GradScaler:
+    """Return what keeps gradients of float16 from vanishing; it does nothing for other dtypes.
+
+    It multiplies the loss, divides the gradients before the optimizer sees them, and leaves out
+    steps whose gradients overflowed (Micikevicius et al., Mixed Precision Training, ICLR 2018).
+    """
+    return torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
     """Return the context in which convolutions run in ``dtype``."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
+    is_enabled = dtype != torch.float32
+    return torch.autocast(device.type, dtype if is_enabled else None, enabled=is_enabled)
 
 
 def total_memory(device: torch.device) -> int:

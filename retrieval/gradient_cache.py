@@ -39,6 +39,7 @@ def accumulate_gradients(
     autocast: Callable[[], AbstractContextManager[object]],
     part: range | None = None,
     n: int = 0,
+    scale: Callable[[torch.Tensor], torch.Tensor] = lambda loss: loss,
 ) -> torch.Tensor:
     """Add the gradients of ``loss_of(model.before_neck(images))``, and return the loss.
 
@@ -53,6 +54,7 @@ def accumulate_gradients(
         autocast: Returns the context to run the model in.
         part: Which images of the step these are; None: all.
         n: Images of the step, where these are a part of them.
+        scale: Multiplies the loss before the backward pass, and so the gradients.
     """
     part, n = part or range(len(images)), n or len(images)
     # Nearly equal: the statistics of one image that is left over would be none.
@@ -68,7 +70,7 @@ def accumulate_gradients(
         own = images.new_zeros(0, model.config.dim, dtype=torch.float32)
     features = data_parallel.put_together(own.detach(), part, n).requires_grad_()
     loss = loss_of(features)
-    loss.backward()
+    scale(loss).backward()
     if features.grad is None:
         return loss.detach()
     gradient = features.grad[part.start : part.stop]
@@ -112,7 +114,7 @@ def micro_batch_that_fits(
     few, more = (_kept_bytes(model, n, side, autocast) for n in MEASURED)
     per_image = max(1.0, (more - few) / (MEASURED[1] - MEASURED[0]))
     device = model.mean.device
-    return max(1, int(ACTIVATION_SHARE * devices.total_memory(device) / per_image))
+    return max(2, int(ACTIVATION_SHARE * devices.total_memory(device) / per_image))
 
 
 def _kept_bytes(
@@ -144,7 +146,7 @@ def agreed_micro_batch(model: EmbeddingModel, side: int, dtype: torch.dtype) -> 
     device = model.mean.device
     fits = micro_batch_that_fits(model, side, partial(devices.autocast, device, dtype))
     if device.type == "cpu":
-        fits = max(1, fits // distributed.local_size())
+        fits = max(2, fits // distributed.local_size())
     fits = int(min(distributed.gather(np.array(fits))))
     log.info("%d images with their activations fit into memory at once", fits)
     return fits

@@ -60,6 +60,8 @@ class RuntimeModel(nn.Module):
 
 
 def _openvino(path: Path, n_thread: int, dtype: torch.dtype) -> Infer:
+    if dtype == torch.float16:
+        raise InputError("--runtime=openvino computes in float32 or bfloat16 on a CPU")
     precision = "bf16" if dtype == torch.bfloat16 else "f32"
     options = {"INFERENCE_NUM_THREADS": n_thread, "INFERENCE_PRECISION_HINT": precision}
     network = _library("openvino").Core().compile_model(str(path), "CPU", options)

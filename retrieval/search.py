@@ -2,15 +2,15 @@
 
 The order is (similarity descending, Index ascending). An image that may not be retrieved is never
 scored, so that no score can fall below it. Rows are searched in the order of their ids, so a later
-row takes a place only where its score is strictly higher: ties go to the smaller id by themselves.
+row takes a place only where its score is strictly higher: ties go to the smaller id.
 
 With ``is_shared``, the processes of torchrun call with equal arguments, each searches its part of
 the gallery, and all return the same: what one process would.
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
+import faiss
 import numpy as np
 import torch
 
@@ -50,19 +50,20 @@ def nearest(
     """
     if k < 1:
         raise InputError(f"k must be at least 1; got {k}")
-    ids = np.full((len(queries), k), -1, np.int64)
-    similarities = np.full((len(queries), k), -np.inf, np.float32)
+    best = _Best(len(queries), k)
     rows = searched_rows(len(gallery), is_allowed, device, is_shared)
     n_thread = torch.get_num_threads()
-    with ThreadPoolExecutor(n_thread) as pool:
+    # Threads of faiss would be left spinning beside the next product: each of ours is one.
+    with ThreadPoolExecutor(n_thread, initializer=faiss.omp_set_num_threads, initargs=(1,)) as pool:
         for tile in tiles(queries, gallery, rows, batch_size, device):
-            parts = (
-                np.array_split(ids[tile.queries], n_thread),  # views, which are changed
-                np.array_split(similarities[tile.queries], n_thread),
-                tile.scores().tensor_split(n_thread),
-            )
-            merge = partial(_merge_tile, new_ids=tile.ids, n_before=tile.first)
-            list(pool.map(merge, *parts))
+            scores, ids = tile.scores(), tile.ids
+            if scores.is_cuda:
+                best.add(tile.queries.start, *_candidates(scores, ids, best.least(tile.queries), k))
+                continue
+            parts = np.array_split(scores.numpy(), n_thread)
+            starts = tile.queries.start + np.cumsum([0, *map(len, parts[:-1])])
+            list(pool.map(best.add, starts.tolist(), parts, [ids] * n_thread))
+    ids, similarities = best.ranked()
     return _merge_processes(ids, similarities) if is_shared else (ids, similarities)
 
 
@@ -84,68 +85,76 @@ def searched_rows(
     return rows[part.start : part.stop]
 
 
-def _merge_tile(
-    best_ids: np.ndarray,
-    best_scores: np.ndarray,
-    scores: torch.Tensor,
-    new_ids: np.ndarray,
-    n_before: int,
-) -> None:
-    """Merge in steps of as many columns as went before: few are better than the best of those."""
-    start = 0
-    while start < len(new_ids):
-        stop = start + max(best_ids.shape[1], n_before + start)
-        _merge(best_ids, best_scores, scores[:, start:stop], new_ids[start:stop])
-        start = stop
+class _Best:
+    """The best rows of the gallery for each query so far: a heap of faiss for each.
+
+    Of level scores, a heap gives up the smaller id first; here it is to be the larger one. So ids
+    are kept as keys that descend, below -1, which faiss has for places that are empty.
+    """
+
+    def __init__(self, n_query: int, k: int) -> None:
+        self._scores = np.empty((n_query, k), np.float32)
+        self._keys = np.empty((n_query, k), np.int64)
+        self._heaps = faiss.float_minheap_array_t()
+        self._heaps.nh, self._heaps.k = n_query, k
+        self._heaps.val, self._heaps.ids = map(faiss.swig_ptr, (self._scores, self._keys))
+        self._heaps.heapify()
+
+    def add(self, first: int, scores: np.ndarray, ids: np.ndarray) -> None:
+        """Take in what is better; ids that are level must come in ascending order.
+
+        Args:
+            first: Of the queries.
+            scores: (n_query, n) float32.
+            ids: (n,) int64, or (n_query, n) for each query others.
+        """
+        (n_query, n), keys = scores.shape, -2 - ids
+        stride = n if keys.ndim == 2 else 0
+        pointers = faiss.swig_ptr(scores), faiss.swig_ptr(keys)
+        self._heaps.addn_with_ids(n, *pointers, stride, first, n_query)
+
+    def least(self, queries: slice) -> np.ndarray:
+        """Return the score that is to be exceeded, (n_query, 1) float32."""
+        return self._scores[queries, :1]
+
+    def ranked(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return ids and scores, best first, ids ascending among level scores."""
+        order = np.lexsort((-self._keys, -self._scores))
+        keys, scores = (np.take_along_axis(a, order, axis=1) for a in (self._keys, self._scores))
+        is_empty = keys == -1
+        return np.where(is_empty, -1, -2 - keys), np.where(is_empty, np.float32(-np.inf), scores)
 
 
-def _merge(
-    best_ids: np.ndarray, best_scores: np.ndarray, scores: torch.Tensor, new_ids: np.ndarray
-) -> None:
-    """Put what is better than the last of each query's best into its place.
+def _candidates(
+    scores: torch.Tensor, ids: np.ndarray, least: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return, of each row, what may be among its ``k`` best, without copying all of it.
 
     Args:
-        best_ids: (n_query, k) int64, changed in place.
-        best_scores: (n_query, k) float32, changed in place.
-        scores: (n_query, n) float32.
-        new_ids: (n,) int64, greater than all of ``best_ids``.
+        scores: (n_query, n) float32, on a GPU.
+        ids: (n,) int64.
+        least: (n_query, 1) float32: what is to be exceeded.
+        k: Neighbors of each query.
+
+    Returns:
+        scores: (n_query, m) float32, filled up with -inf.
+        ids: (n_query, m) int64, ascending.
     """
-    k, n = best_ids.shape[1], len(new_ids)
-    flat, found = _above(scores, best_scores[:, -1:])
-    if not len(flat):
-        return
-    row, column = np.divmod(flat, n)
-    rows, first, counts = np.unique(row, return_index=True, return_counts=True)
-    # Behind the best of each row that changes, in the order of the ids: a stable sort keeps it.
-    pool_scores = np.full((len(rows), k + counts.max()), -np.inf, np.float32)
-    pool_ids = np.full(pool_scores.shape, -1, np.int64)
-    pool_scores[:, :k], pool_ids[:, :k] = best_scores[rows], best_ids[rows]
-    place = k + np.arange(len(row)) - np.repeat(first, counts)
-    line = np.repeat(np.arange(len(rows)), counts)
-    pool_scores[line, place], pool_ids[line, place] = found, new_ids[column]
-    best_ids[rows], best_scores[rows] = _first(pool_ids, pool_scores, k)
-
-
-def _above(scores: torch.Tensor, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the flat places of the scores above ``last``, (n_query, 1) float32, and the scores."""
-    if scores.is_cuda:
-        is_above = scores > torch.from_numpy(last).to(scores.device)
-        return is_above.flatten().nonzero()[:, 0].cpu().numpy(), scores[is_above].cpu().numpy()
-    # numpy compares, and finds few among many, several times as fast as torch on a CPU, and no
-    # threads of torch are left spinning beside the next product.
-    array = scores.numpy()
-    places = np.flatnonzero(array > last)
-    return places, array[np.divmod(places, array.shape[1])]
-
-
-def _first(ids: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ``k`` highest of each row, level ones in the order that they have."""
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
+    kth = scores.topk(min(k, scores.shape[1])).values[:, -1:]
+    is_candidate = (scores >= kth) & (scores > torch.from_numpy(least).to(scores.device))
+    row, column = (places.cpu().numpy() for places in is_candidate.nonzero(as_tuple=True))
+    counts = np.bincount(row, minlength=len(scores))
+    place = np.arange(len(row)) - np.repeat(counts.cumsum() - counts, counts)
+    found = np.full((len(scores), counts.max(initial=1)), -np.inf, np.float32)
+    found_ids = np.zeros(found.shape, np.int64)
+    found[row, place], found_ids[row, place] = scores[is_candidate].cpu().numpy(), ids[column]
+    return found, found_ids
 
 
 def _merge_processes(ids: np.ndarray, similarities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the best of all processes; their parts of the gallery are in the order of ids."""
     all_ids = np.concatenate(distributed.gather(ids), axis=1)
     all_similarities = np.concatenate(distributed.gather(similarities), axis=1)
-    return _first(all_ids, all_similarities, ids.shape[1])
+    order = np.argsort(-all_similarities, axis=1, kind="stable")[:, : ids.shape[1]]
+    ids, similarities = (np.take_along_axis(a, order, axis=1) for a in (all_ids, all_similarities))
+    return ids, similarities

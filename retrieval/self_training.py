@@ -1,7 +1,7 @@
 """Self-training: guess the classes of images without labels, train on the surest, and again."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -48,7 +48,7 @@ class Images:
         return images
 
 
-@dataclass(frozen=True)
+@dataclass
 class SelfTrainer:
     """The model, and how it is trained.
 
@@ -73,6 +73,10 @@ class SelfTrainer:
     augmentation: augment.Augmentation
     batch_size: int
     dtype: torch.dtype
+    scaler: torch.amp.GradScaler = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.scaler = devices.gradient_scaler(self.model.mean.device, self.dtype)
 
     def guess(self, pseudo: pseudo_labels.Pseudo, confident: float, seed: int) -> np.ndarray:
         """Return the classes of the targets, as ``pseudo_labels.guess`` does."""
@@ -114,13 +118,16 @@ class SelfTrainer:
             lambda features: self.objective(self.model.neck(features), known, None),
             self.batch_size,
             partial(devices.autocast, place, self.dtype),
+            scale=self.scaler.scale,
         )
+        self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        if not (loss.isfinite() and norm.isfinite()):
+        if not (loss.isfinite() and (norm.isfinite() or self.scaler.is_enabled())):
             raise InputError(
                 f"the loss is {loss.item()} and the norm of the gradients {norm.item()}; try a "
                 "smaller --lr"
             )
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         return loss.item()

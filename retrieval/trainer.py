@@ -29,6 +29,7 @@ from retrieval.training_data import TrainingData
 from retrieval.training_options import Recipe
 
 MODEL = 4  # an entry of a seed, as in batches.py
+LEAST_SCALE = 2.0**-10  # of a loss: below, every step has been left out for long
 
 
 class Keeper(Protocol):
@@ -68,10 +69,12 @@ class Trainer:
     seed: int
     optimizer: torch.optim.Optimizer = field(init=False)
     average: MovingAverage | None = field(init=False)
+    scaler: torch.amp.GradScaler = field(init=False)
     recent: list[Row] = field(init=False, default_factory=list)  # of the epochs before
 
     def __post_init__(self) -> None:
         self.optimizer = optimization.make_optimizer(self.recipe, self.model, self.objective)
+        self.scaler = devices.gradient_scaler(self.device, self.dtype)
         is_averaged = self.recipe.ema > 0
         self.average = MovingAverage(self.model, self.recipe.ema) if is_averaged else None
 
@@ -158,25 +161,32 @@ class Trainer:
             partial(devices.autocast, self.device, self.dtype),
             given.part,
             given.n_filled,
+            self.scaler.scale,
         )
         data_parallel.sum_gradients(self.model)
         data_parallel.share_gradients(self.objective)
         data_parallel.average_statistics(self.model)
+        self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self._parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if self.recipe.clip:
             torch.nn.utils.clip_grads_with_norm_(self._parameters(), self.recipe.clip, norm)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.scaler.is_enabled():  # overflows are its business: that step was left out
+            norm = norm.nan_to_num(0.0, 0.0)
         if self.average is not None:
             self.average.follow(self.model)
         figures = [loss.float().reshape(1), similarities[0], norm.float().reshape(1)]
         return Returning(torch.cat(figures))
 
     def check_weights(self) -> None:
-        """Refuse weights that are not finite, which no checkpoint is to hold."""
+        """Refuse weights that are not finite or cannot change: no checkpoint is to hold them."""
         for module in {self.model, self.result, self.objective}:
             if not all(value.isfinite().all() for value in module.state_dict().values()):
                 raise InputError(f"the weights are no longer finite; {monitor.REMEDY}")
+        if self.scaler.is_enabled() and self.scaler.get_scale() < LEAST_SCALE:
+            raise InputError(f"the gradients do not fit into float16; {monitor.REMEDY}")
 
     def _parameters(self) -> list[torch.Tensor]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -195,6 +205,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "objective": self.objective.state_dict(),
             "raw": raw,
+            "scaler": self.scaler.state_dict(),
             "frozen_norms": self.model.has_frozen_norms,
         }
 
@@ -206,6 +217,8 @@ class Trainer:
             # Options of now; ``lr`` follows from them with the next step.
             group.update({key: own[key] for key in own if key not in ("params", "lr")})
         self.objective.load_state_dict(state["objective"])
+        if self.scaler.is_enabled() and state.get("scaler"):
+            self.scaler.load_state_dict(state["scaler"])
         if self.average is not None and state["raw"] is not None:
             self.average.steps = state["raw"]["steps"]
             self.model.load_state_dict(state["raw"]["state_dict"])

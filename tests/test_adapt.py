@@ -41,6 +41,8 @@ def test_the_surest_of_each_class_are_kept() -> None:
     sources, labels, targets, _ = two_domains()
     every = pseudo_labels.guess(sources, labels, targets, "centroid", 1.0, seed=0)
     some = pseudo_labels.guess(sources, labels, targets, "centroid", 0.25, seed=0)
+    none = pseudo_labels.guess(sources, labels, targets, "none", 1.0, seed=0)
+    assert (none == UNKNOWN).all()
     kept = some != UNKNOWN
     np.testing.assert_array_equal(some[kept], every[kept])
     left, right = (rows - rows.mean(axis=0) for rows in (sources, targets))

@@ -33,7 +33,8 @@ def test_a_table_of_every_kind_of_switch(pipeline: Path, tmp_path: Path) -> None
     ]
     results = tmp_path / "results"
     shown: list[str] = []
-    lines = bench_ranking.run([pipeline], "para/model.ep0", switches, results, shown.append)
+    checkpoints = {7: pipeline / "para" / "model.ep0"}
+    lines = bench_ranking.run(checkpoints, {}, switches, results, shown.append)
     table = pd.read_csv(results / "ranking.csv")
     assert table["switch"].tolist() == ["flip"] * 2 + ["turn"] * 2 + ["adapt"] * 2
     plain = layout.METRICS.load(pipeline)
@@ -43,6 +44,13 @@ def test_a_table_of_every_kind_of_switch(pipeline: Path, tmp_path: Path) -> None
     assert lines[5]["n_query"] == plain["n_query"] // 2
     assert (results / "ranking.md").read_text().count("\n") == 8
     assert len(shown) == 3
+
+
+def test_boxes_are_compared_with_whole_images(pipeline: Path, tmp_path: Path) -> None:
+    checkpoints = {7: pipeline / "para" / "model.ep0"}
+    lines = bench_ranking.run(checkpoints, checkpoints, [], tmp_path, lambda _: None)
+    assert [line["switch"] for line in lines] == [bench_ranking.CROP] * 2
+    assert [line["map@R gain"] for line in lines] == [0, 0]  # the same model twice
 
 
 def test_the_switches_have_names_of_their_own() -> None:

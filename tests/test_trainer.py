@@ -19,13 +19,15 @@ SIDE = 64
 RECIPE = Recipe("test", arch="resnet18", loss="ce", epoch=4, lr=1e-3, augmentation="none")
 
 
-def make(recipe: Recipe, micro_batch: int = 100) -> trainer.Trainer:
+def make(
+    recipe: Recipe, micro_batch: int = 100, dtype: torch.dtype = torch.float32
+) -> trainer.Trainer:
     """Return the trainer of a small model, in training mode."""
     torch.manual_seed(0)
     neck = "none" if recipe.neck == "before" else recipe.neck
     model = EmbeddingModel(ModelConfig("resnet18", 8, SIDE, neck=neck))
-    common: dict[str, Any] = {"dtype": torch.float32, "seed": 0}
-    session = trainer.make(recipe, drawn_data(), model, micro_batch=micro_batch, **common)
+    common: dict[str, Any] = {"micro_batch": micro_batch, "dtype": dtype, "seed": 0}
+    session = trainer.make(recipe, drawn_data(), model, **common)
     session.model.train()
     return session
 
@@ -107,6 +109,53 @@ def test_gradients_that_are_not_finite_stop_training(
         Monitor(3).note(*figures)
     with pytest.raises(InputError, match="weights are no longer finite"):
         session.check_weights()
+
+
+def scaled(scale: float) -> trainer.Trainer:
+    """Return a trainer that multiplies the loss, as it does for float16."""
+    session = make(RECIPE)
+    session.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    return session
+
+
+def test_a_scaled_loss_gives_the_same_step() -> None:
+    plain, other = make(RECIPE), scaled(2.0**10)
+    assert not plain.scaler.is_enabled()
+    figures = [session.step(given(), 0.0).wait() for session in (plain, other)]
+    np.testing.assert_array_equal(*figures)
+    for one, two in zip(plain._parameters(), other._parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_a_step_that_overflows_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = scaled(4.0)
+    before = trunk_of(session)
+    with monkeypatch.context() as changed:
+        whole = session.objective.forward
+        changed.setattr(session.objective, "forward", lambda *args: NoSlope.apply(whole(*args)))
+        figures = session.step(given(), 0.0).wait().tolist()
+    Monitor(0).note(*figures)
+    session.check_weights()
+    assert torch.equal(trunk_of(session)["conv1.weight"], before["conv1.weight"])
+    assert session.scaler.get_scale() == 2.0
+    again = make(RECIPE)
+    again.scaler = torch.amp.GradScaler("cpu")
+    again.restore(session.state())
+    assert again.scaler.get_scale() == 2.0
+    session.step(given(), 0.0)
+    assert not torch.equal(trunk_of(session)["conv1.weight"], before["conv1.weight"])
+    session.scaler.update(trainer.LEAST_SCALE / 2)
+    with pytest.raises(InputError, match="do not fit into float16"):
+        session.check_weights()
+
+
+def test_training_in_float16_is_close_to_float32() -> None:
+    whole, half = make(RECIPE), make(RECIPE, dtype=torch.float16)
+    assert half.scaler.is_enabled()
+    for _ in range(3):  # the first scales are too large
+        loss, *_ = half.step(given(), 0.0).wait()
+    assert loss == pytest.approx(whole.step(given(), 0.0).wait()[0], rel=0.2)
+    assert half.scaler.get_scale() >= 1
 
 
 @pytest.mark.parametrize("neck", ["after", "before"])

@@ -1,0 +1,79 @@
+"""The pipeline on one drawn sample: drawn, split and trained with one seed, by its commands."""
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import processes
+from benchmarks.stages import SURVEILLANCE
+from compcars import sample
+from process_data.image_matrix import Crop
+
+VALID = "--isValid=1"
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What the sample is, and how it is trained on.
+
+    Attributes:
+        data_dir: The data directory.
+        seed: Of the sample, the split and the training.
+        models: In the sample.
+        photos: Of each model, from the front.
+        surveillance: Images of each model from cameras.
+        side: Of the squares, in pixels.
+        training: Options of ``train.py``.
+        threads: Cores of each command.
+        crop: Of the web images.
+    """
+
+    data_dir: Path
+    seed: int
+    models: int
+    photos: int
+    surveillance: int
+    side: int
+    training: str
+    threads: int
+    crop: Crop = "box"
+
+    def run(self, command: str, *more: str) -> float:
+        """Run a stage, and return its seconds."""
+        words = [sys.executable, *shlex.split(command), f"--dpath={self.data_dir}", *more]
+        return processes.run(words, self.threads).seconds
+
+    def prepare(self) -> None:
+        """Draw the sample unless it is there, and make matrices and split."""
+        sample.run(self.data_dir, self.models, self.photos, 0, self.surveillance, seed=self.seed)
+        side = f"--image_resolution={self.side}"
+        self.run("-m compcars.data_info")
+        self.run("-m compcars.test_data_info")
+        self.run(f"-m process_data.image_matrix --crop={self.crop}", side)
+        self.run(f"-m process_data.image_matrix {SURVEILLANCE} --mname=test_image.npy", side)
+        options = f"--min_len={self.photos} --seed={self.seed}"
+        self.run(f"-m process_data.make_train_valid {options}")
+
+    def train(self, options: str = "") -> tuple[Path, float]:
+        """Train and encode; return the last checkpoint and the seconds of training.
+
+        Args:
+            options: Of ``train.py``, after those of all trainings: the last value of a flag counts.
+        """
+        folder = self.data_dir / "para"
+        for path in folder.glob("model.*"):
+            path.unlink()
+        command = f"train.py --seed={self.seed} {self.training} {options}"
+        seconds = self.run(command, f"--save_path={folder}")
+        last = max(folder.glob("model.ep*"), key=lambda path: int(path.name[len("model.ep") :]))
+        encode = "build_image_db.py", f"--save_path={last}"
+        self.run(*encode)
+        self.run(*encode, "--input=test_image.npy", "--output=tdatabase.npy")
+        return last, seconds
+
+    def search(self) -> None:
+        """Evaluate the embeddings at hand by exact search, on both kinds of queries."""
+        self.run("-m process_data.mask_data")
+        self.run("-m process_data.mips")
+        self.run("-m process_data.mips", VALID)
