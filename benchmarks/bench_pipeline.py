@@ -55,12 +55,19 @@ def measure(stage: Stage, data_dir: Path, threads: int) -> dict[str, float]:
     }
 
 
+def chosen(settings: Settings, args: argparse.Namespace) -> list[Stage]:
+    return [stage for stage in stages(settings) if not args.stages or stage.name in args.stages]
+
+
 def measure_all(
-    data_dir: Path, n_image: int, settings: Settings, args: argparse.Namespace
+    data_dir: Path,
+    n_image: int,
+    settings: Settings,
+    starts: dict[str, float],
+    args: argparse.Namespace,
 ) -> list[dict[str, object]]:
     """Run the whole pipeline ``args.repeats`` times, each time from nothing but the images."""
-    todo = [stage for stage in stages(settings) if not args.stages or stage.name in args.stages]
-    starts = start_seconds(todo, args.threads, args.repeats)
+    todo = chosen(settings, args)
     found: dict[str, list[dict[str, float]]] = {stage.name: [] for stage in todo}
     for _ in range(args.repeats):
         clear(data_dir)
@@ -129,11 +136,12 @@ def run(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = args.samples or Path(name)
         rows: list[dict[str, object]] = []
+        starts = start_seconds(chosen(settings, args), args.threads, args.repeats)
         for size in args.sizes:
             forecast = size * SECONDS_PER_DRAWING / processes.cores()
             print(f"{size} images: drawing them takes about {forecast:.0f} s, once", flush=True)
             n_image = draw_sample(folder / f"sample{size}", size, args.photos)
-            rows += measure_all(folder / f"sample{size}", n_image, settings, args)
+            rows += measure_all(folder / f"sample{size}", n_image, settings, starts, args)
         record.publish("pipeline", rows)
         record.publish("growth", growth(rows))
         if args.picture:
@@ -142,7 +150,8 @@ def run(args: argparse.Namespace) -> None:
             settings = Settings(args.full_side, args.full_arch, args.full_steps, photos=args.photos)
             sample = folder / f"photos{args.full}"
             n_image = draw_sample(sample, args.full, args.photos, (920, 620))
-            record.publish("pipeline_full", measure_all(sample, n_image, settings, args))
+            full = measure_all(sample, n_image, settings, starts, args)
+            record.publish("pipeline_full", full)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -16,6 +18,10 @@ WRONG = (205, 40, 40)
 QUERY = (60, 90, 200)
 PAPER = (255, 255, 255)
 INK = (30, 30, 30)
+
+# Files with Chinese letters on Linux, macOS and Windows; the first that is installed is taken.
+CJK = ("NotoSansCJK-Regular", "SourceHanSans", "wqy-", "DroidSansFallback", "PingFang", "msyh")
+FIRST_CJK = "\u2e80"
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,22 @@ def _draw_cell(
     image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
     sheet.paste(image.resize((TILE, TILE), Image.Resampling.LANCZOS), (left + FRAME, top + FRAME))
     draw.text((left, bottom + 2), value, color, font=ImageFont.load_default(13))
-    font = ImageFont.load_default(11)
+    font = _name_font(name)
     while len(name) > 1 and draw.textlength(name, font) > _cell_width():
         name = name[:-2] + "…"
     draw.text((left, bottom + 17), name, INK, font=font)
+
+
+def _name_font(name: str) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    file = _cjk_font() if max(name, default="") >= FIRST_CJK else None
+    return ImageFont.truetype(file, 11) if file else ImageFont.load_default(11)
+
+
+@cache
+def _cjk_font() -> str | None:
+    """Return the file of a font with Chinese letters; None where none is installed."""
+    from matplotlib.font_manager import findSystemFonts  # slow, and rarely needed
+
+    installed = sorted(map(Path, findSystemFonts()))
+    found = (str(path) for start in CJK for path in installed if path.name.startswith(start))
+    return next(found, None)
