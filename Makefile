@@ -54,6 +54,7 @@ bench: .venv
 	$(PY) -m benchmarks.bench_index --labels=0.1 --splits 1 --repeats=3
 	$(PY) -m benchmarks.bench_mips --rows 10000 60000 --n_query=500 --repeats=3
 	$(PY) -m benchmarks.bench_pipeline --sizes 200 400 --steps=5 --full=0 --repeats=1 --samples=$(BENCH)
+	$(PY) -m benchmarks.bench_large --rows 20000 60000 --n_query=500
 	$(PY) -m benchmarks.extrapolate
 	$(PY) -m benchmarks.profile_stages --size=400 --steps=5 --samples=$(BENCH)
 	$(PY) -m benchmarks.bench_accuracy --models=6 --photos=28 --seeds=1 --samples=$(BENCH)/accuracy --common="--arch=resnet18 --weights=none --dim=128 --batch_size=16 --epoch=1 --lr=0.0003 --max_tuples=320"

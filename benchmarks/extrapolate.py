@@ -1,7 +1,7 @@
 """What the measured rates mean for more images than were measured: time, memory, disk, money.
 
 Reads   growth of the pipeline (pipeline.csv), its stages at the README's own settings
-        (pipeline_full.csv) and the exact search (mips.csv) in --output
+        (pipeline_full.csv), and those without images on many rows (large.csv) in --output
 Writes  extrapolation.csv there, and the table in README.md
 
     python -m benchmarks.extrapolate --price 0.04
@@ -10,7 +10,7 @@ The formulas, for D images in the database and Q queries, from one measured run 
 
     seconds = start + (measured seconds - start) * work / measured work
     memory  = measured peak, where it is flat in the samples (it grows by less than 5%);
-              else on the straight line through the smallest and the largest sample
+              else on the straight line through the smallest and the largest sample, over images
     disk    = measured bytes written * work / measured work
     money   = seconds / 3600 * cores * price of a core-hour
 """
@@ -60,7 +60,7 @@ def work(stage: str, scale: Scale, measured: pd.Series, tuples: int) -> float:
     if stage.endswith(", queries") or stage == "test_data_info":
         return scale.queries
     if stage == "make_train_valid":  # as many pairs for each image as in the sample
-        return scale.database * measured["work"] / measured["images_in_database"]
+        return scale.database * measured["work"] / measured["items"]
     if stage == "train":
         return tuples
     if stage == "mips":
@@ -68,49 +68,59 @@ def work(stage: str, scale: Scale, measured: pd.Series, tuples: int) -> float:
     return scale.database
 
 
-def memory(samples: pd.DataFrame, measured: pd.Series, factor: float) -> float:
-    """Return the peak of a stage in bytes, for ``factor`` times the work measured.
+def items(stage: str, scale: Scale) -> int:
+    """Return the number of images that a stage has to do with, which its memory may grow with."""
+    if stage.endswith(", queries") or stage == "test_data_info":
+        return scale.queries
+    return scale.database + (scale.queries if stage == "mips" else 0)
+
+
+def memory(samples: pd.DataFrame, measured: pd.Series, n_item: int) -> float:
+    """Return the peak of a stage in bytes, for so many images.
 
     Args:
-        samples: The stage's rows in pipeline.csv.
+        samples: The stage's rows of all sizes.
         measured: The row whose peak is taken.
-        factor: Work to do over work measured.
+        n_item: Images, as ``items`` counts them.
     """
     peak = 1e6 * measured["peak_MB"]
-    by_size = samples.sort_values("work")
+    by_size = samples.sort_values("items")
     low, high = by_size.iloc[0], by_size.iloc[-1]
-    grows = high["peak_MB"] > FLAT * low["peak_MB"] and high["work"] > low["work"]
-    if not grows or factor <= 1:
+    grows = high["peak_MB"] > FLAT * low["peak_MB"] and high["items"] > low["items"]
+    if not grows or n_item <= measured["items"]:
         return peak
-    slope = 1e6 * (high["peak_MB"] - low["peak_MB"]) / (high["work"] - low["work"])
-    return peak + slope * (factor - 1) * measured["work"]
+    slope = 1e6 * (high["peak_MB"] - low["peak_MB"]) / (high["items"] - low["items"])
+    return peak + slope * (n_item - measured["items"])
 
 
 def rates(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the row of each stage that its rate is taken from, and the rows of all samples.
+    """Return the row of each stage that its rate is taken from, and the rows of all sizes.
 
     Stages that read or compute images: from the run at the README's settings, where there is one.
-    The others: from the largest sample. Exact search: from the largest database in mips.csv.
+    Those that need none: from the largest of large.csv. The others: from the largest sample.
     """
     samples = results.latest(folder, "pipeline")
     if samples.empty:
         raise SystemExit(f"{folder}/pipeline.csv is missing: python -m benchmarks.bench_pipeline")
-    samples = samples.sort_values("images", kind="stable")
     images = samples[samples["stage"] == "image_matrix"].set_index("images")["work"]
-    samples["images_in_database"] = samples["images"].map(images)
+    samples["items"] = samples["work"].where(
+        samples["unit"] == "images", samples["images"].map(images)
+    )
+    large = results.latest(folder, "large")
+    if not large.empty:
+        large["items"] = large["rows"] + large["queries"].where(large["stage"] == "mips", 0)
+        samples = pd.concat([samples[~samples["stage"].isin(large["stage"])], large])
+    samples = samples.sort_values("items", kind="stable")
     chosen = samples.groupby("stage", sort=False).tail(1).set_index("stage", drop=False)
     full = results.latest(folder, "pipeline_full")
     for _, row in full.iterrows():
         if row["stage"].split(",")[0] in ("image_matrix", "train", "build_image_db"):
             for column in chosen.columns.intersection(full.columns):
                 chosen.loc[row["stage"], column] = row[column]
-    search = results.latest(folder, "mips")
-    if not search.empty and "mips" in chosen.index:
-        largest = search[search["method"] == "mips"].sort_values("rows").iloc[-1]
-        chosen.loc["mips", "work"] = largest["rows"] * largest["queries"]
-        chosen.loc["mips", "seconds"] = largest["seconds"] + chosen.loc["mips", "start_seconds"]
-        chosen.loc["mips", "peak_MB"] = largest["peak_MB"]
-    return chosen, samples
+            if row["unit"] == "images":
+                chosen.loc[row["stage"], "items"] = row["work"]
+    order = results.latest(folder, "pipeline")["stage"].unique()
+    return chosen.loc[order], samples
 
 
 def costs(
@@ -131,7 +141,7 @@ def costs(
                 amount,
                 measured["unit"],
                 seconds,
-                memory(samples[samples["stage"] == name], measured, factor),
+                memory(samples[samples["stage"] == name], measured, items(name, scale)),
                 # A checkpoint is as large as it is, whatever it was trained on.
                 written * (1 if name == "train" else factor),
                 seconds / 3600 * measured["cores"] * price,

@@ -97,7 +97,8 @@ class _Best:
         self._keys = np.empty((n_query, k), np.int64)
         self._heaps = faiss.float_minheap_array_t()
         self._heaps.nh, self._heaps.k = n_query, k
-        self._heaps.val, self._heaps.ids = map(faiss.swig_ptr, (self._scores, self._keys))
+        self._heaps.val = faiss.swig_ptr(self._scores)
+        self._heaps.ids = faiss.swig_ptr(self._keys)
         self._heaps.heapify()
 
     def add(self, first: int, scores: np.ndarray, ids: np.ndarray) -> None:
@@ -110,8 +111,8 @@ class _Best:
         """
         (n_query, n), keys = scores.shape, -2 - ids
         stride = n if keys.ndim == 2 else 0
-        pointers = faiss.swig_ptr(scores), faiss.swig_ptr(keys)
-        self._heaps.addn_with_ids(n, *pointers, stride, first, n_query)
+        values, labels = faiss.swig_ptr(scores), faiss.swig_ptr(keys)
+        self._heaps.addn_with_ids(n, values, labels, stride, first, n_query)
 
     def least(self, queries: slice) -> np.ndarray:
         """Return the score that is to be exceeded, (n_query, 1) float32."""

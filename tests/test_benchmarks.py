@@ -18,6 +18,7 @@ from benchmarks import (
     bench_gpu,
     bench_image_matrix,
     bench_index,
+    bench_large,
     bench_mips,
     bench_pipeline,
     bench_training_speed,
@@ -81,6 +82,22 @@ def test_mips(tmp_path: Path) -> None:
     table = results.latest(tmp_path, "mips").set_index("method")
     assert set(table.index) == set(bench_mips.METHODS)
     assert (table["ids_as_in_float64"].dropna() == 1).all()
+
+
+@pytest.mark.usefixtures("here")
+def test_large(tmp_path: Path) -> None:
+    tiny(bench_large, tmp_path, "--rows 400 800 --n_query=20 --dim=32")
+    table = results.latest(tmp_path, "large").set_index(["stage", "rows"])
+    assert table.loc[("mips", 400), "work"] > 0.8 * 400 * 20  # some classes may be minor
+    assert (table["peak_MB"] > 0).all()
+
+
+def test_memory_follows_the_images_where_it_grows() -> None:
+    rows = pd.DataFrame({"items": [100, 1100], "peak_MB": [50.0, 60.0]})
+    assert extrapolate.memory(rows, rows.iloc[1], 2100) == pytest.approx(70e6)
+    assert extrapolate.memory(rows, rows.iloc[1], 500) == 60e6
+    flat = rows.assign(peak_MB=[50.0, 51.0])
+    assert extrapolate.memory(flat, flat.iloc[1], 10**9) == 51e6
 
 
 @pytest.mark.usefixtures("here")
@@ -253,10 +270,9 @@ def test_growth_is_drawn_and_its_exponent_fitted(tmp_path: Path) -> None:
 
 def test_extrapolation_by_hand() -> None:
     row = {"stage": "image_matrix", "unit": "images", "cores": 2, "start_seconds": 1.0}
-    row |= {"seconds": 3.0, "written_MB": 4.0, "images_in_database": 100}
-    samples = pd.DataFrame(
-        [row | {"work": 50, "peak_MB": 10.0}, row | {"work": 100, "peak_MB": 20.0}]
-    )
+    row |= {"seconds": 3.0, "written_MB": 4.0}
+    sizes = {"work": 50, "items": 50, "peak_MB": 10.0}, {"work": 100, "items": 100, "peak_MB": 20.0}
+    samples = pd.DataFrame([row | size for size in sizes])
     chosen = samples.tail(1).set_index("stage", drop=False)
     scale = extrapolate.Scale("x", database=1000, queries=5)
     (cost,) = extrapolate.costs(chosen, samples, scale, tuples=7, price=0.5)

@@ -1,0 +1,94 @@
+"""The stages that need no images, on embeddings drawn at random: time and memory of many rows.
+
+Writes  large.csv in --output
+
+    python -m benchmarks.bench_large
+
+benchmarks.extrapolate goes on from here: on samples of a few thousand images, buffers of a fixed
+size look as if they grew.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import results
+from benchmarks.bench_index import write_csv
+from benchmarks.bench_pipeline import measure, start_seconds
+from benchmarks.stages import Settings, stages
+from retrieval import layout
+
+STAGES = ("make_train_valid", "mask_data", "mips", "nns")
+PER_CLASS = 40  # images, as in CompCars
+BLOCK = 65_536  # rows drawn at once
+
+
+def write_embeddings(path: Path, labels: np.ndarray, centers: np.ndarray, seed: int) -> None:
+    """Write unit vectors around the center of each one's class, (n, dim) float32."""
+    rng, dim = np.random.default_rng(seed), centers.shape[1]
+    shape = (len(labels), dim)
+    rows = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    for start in range(0, len(labels), BLOCK):
+        block = centers[labels[start : start + BLOCK]]
+        block = block + 2 * rng.standard_normal(block.shape, dtype=np.float32)
+        rows[start : start + BLOCK] = block / np.linalg.norm(block, axis=1, keepdims=True)
+    rows.flush()
+
+
+def prepare(data_dir: Path, n_row: int, n_query: int, dim: int) -> None:
+    """Write the index of the images, their embeddings, and queries with theirs."""
+    n_class = max(4, n_row // PER_CLASS)
+    write_csv(data_dir, n_row, n_class)
+    labels = pd.read_csv(data_dir / "car_front.csv")["Class"].to_numpy()
+    rng = np.random.default_rng(7)
+    centers = rng.standard_normal((n_class + 1, dim), dtype=np.float32)
+    query_labels = rng.choice(labels, n_query)
+    write_embeddings(layout.DATABASE.at(data_dir), labels, centers, 8)
+    write_embeddings(layout.TEST_DATABASE.at(data_dir), query_labels, centers, 9)
+    layout.TEST_QUERIES.save(data_dir, np.stack([np.arange(n_query), query_labels], axis=1))
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure, and publish the table."""
+    record = results.Run("large", args, args.output)
+    todo = [stage for stage in stages(Settings(photos=2)) if stage.name in STAGES]
+    starts = start_seconds(todo, args.threads, 1)
+    rows: list[results.Row] = []
+    for n_row in args.rows:
+        with tempfile.TemporaryDirectory(dir=args.folder) as name:
+            data_dir = Path(name)
+            prepare(data_dir, n_row, args.n_query, args.dim)
+            for stage in todo:
+                measured = measure(stage, data_dir, args.threads)
+                print(n_row, stage.name, measured, flush=True)
+                rows.append(
+                    {
+                        "rows": n_row,
+                        "queries": args.n_query,
+                        "stage": stage.name,
+                        "cores": args.threads,
+                        "unit": stage.unit,
+                        "work": stage.work(data_dir) if stage.unit != "images" else n_row,
+                        "start_seconds": starts[stage.name],
+                        **measured,
+                    }
+                )
+    record.publish("large", rows)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    add = parser.add_argument
+    add("--rows", type=int, nargs="+", default=[100_000, 1_000_000], help="of the database")
+    add("--n_query", type=int, default=2000, help="queries")
+    add("--dim", type=int, default=512, help="dimensions of the embeddings")
+    add("--folder", type=Path, help="where the files are for the time being")
+    results.add_arguments(parser)
+    return parser
+
+
+if __name__ == "__main__":
+    run(make_parser().parse_args())
