@@ -112,7 +112,8 @@ class _Best:
         (n_query, n), keys = scores.shape, -2 - ids
         stride = n if keys.ndim == 2 else 0
         values, labels = faiss.swig_ptr(scores), faiss.swig_ptr(keys)
-        self._heaps.addn_with_ids(n, values, labels, stride, first, n_query)
+        # Its stub knows of four arguments.
+        self._heaps.addn_with_ids(n, values, labels, stride, first, n_query)  # type: ignore[call-arg]
 
     def least(self, queries: slice) -> np.ndarray:
         """Return the score that is to be exceeded, (n_query, 1) float32."""
