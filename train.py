@@ -28,6 +28,7 @@ from retrieval import (
     checkpoint,
     cli,
     continuing,
+    data_parallel,
     devices,
     distributed,
     gradient_cache,
@@ -154,7 +155,7 @@ def run(
         if _freezes(chosen, origin, bool(frozen_bn)) if is_frozen is None else is_frozen:
             model.freeze_norms()
         put_on(model, place)
-        dtype = devices.compute_dtype(place, options["precision"])
+        dtype = data_parallel.agreed_dtype(devices.compute_dtype(place, options["precision"]))
         # Steps of classes have one size, for which the fastest convolutions are worth a search.
         torch.backends.cudnn.benchmark = place.type == "cuda" and chosen.loss != "tuple"
         session = trainer.make(

@@ -9,6 +9,7 @@ ranking.csv and ranking.md in --output.
 """
 
 import argparse
+import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -240,13 +241,18 @@ def trained(folder: Path, crop: Crop, args: argparse.Namespace) -> dict[int, Pat
             threads=args.threads,
             crop=crop,
         )
-        mark = pipeline.data_dir / "trained"
+        mark = pipeline.data_dir / "trained.json"
+        about = {key: getattr(pipeline, key) for key in ("models", "photos", "side", "training")}
         if not mark.exists():
             pipeline.prepare()
             checkpoint, _ = pipeline.train()
             pipeline.run("-m process_data.mask_data")
-            files.write_text(mark, checkpoint.name)
-        found[seed] = pipeline.data_dir / "para" / mark.read_text(encoding="utf-8")
+            files.write_text(mark, json.dumps({"checkpoint": checkpoint.name, **about}))
+        known = json.loads(mark.read_text(encoding="utf-8"))
+        name = known.pop("checkpoint")
+        if known != about:
+            raise SystemExit(f"{pipeline.data_dir} was made with {known}; take other --samples")
+        found[seed] = pipeline.data_dir / "para" / name
     return found
 
 

@@ -86,11 +86,10 @@ def memory(samples: pd.DataFrame, measured: pd.Series, n_item: int) -> float:
     peak = 1e6 * measured["peak_MB"]
     by_size = samples.sort_values("items")
     low, high = by_size.iloc[0], by_size.iloc[-1]
-    grows = high["peak_MB"] > FLAT * low["peak_MB"] and high["items"] > low["items"]
-    if not grows or n_item <= measured["items"]:
+    if high["peak_MB"] <= FLAT * low["peak_MB"] or high["items"] == low["items"]:
         return peak
     slope = 1e6 * (high["peak_MB"] - low["peak_MB"]) / (high["items"] - low["items"])
-    return peak + slope * (n_item - measured["items"])
+    return max(1e6 * low["peak_MB"], peak + slope * (n_item - measured["items"]))
 
 
 def rates(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -102,10 +101,7 @@ def rates(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     samples = results.latest(folder, "pipeline")
     if samples.empty:
         raise SystemExit(f"{folder}/pipeline.csv is missing: python -m benchmarks.bench_pipeline")
-    images = samples[samples["stage"] == "image_matrix"].set_index("images")["work"]
-    samples["items"] = samples["work"].where(
-        samples["unit"] == "images", samples["images"].map(images)
-    )
+    samples["items"] = _items(samples)
     large = results.latest(folder, "large")
     if not large.empty:
         large["items"] = large["rows"] + large["queries"].where(large["stage"] == "mips", 0)
@@ -113,14 +109,26 @@ def rates(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     samples = samples.sort_values("items", kind="stable")
     chosen = samples.groupby("stage", sort=False).tail(1).set_index("stage", drop=False)
     full = results.latest(folder, "pipeline_full")
+    if not full.empty:
+        full["items"] = _items(full)
     for _, row in full.iterrows():
         if row["stage"].split(",")[0] in ("image_matrix", "train", "build_image_db"):
             for column in chosen.columns.intersection(full.columns):
                 chosen.loc[row["stage"], column] = row[column]
-            if row["unit"] == "images":
-                chosen.loc[row["stage"], "items"] = row["work"]
     order = results.latest(folder, "pipeline")["stage"].unique()
     return chosen.loc[order], samples
+
+
+def _items(rows: pd.DataFrame) -> pd.Series:
+    """Return what ``items`` counts, of each row of pipeline.csv or pipeline_full.csv."""
+
+    def work_of(stage: str) -> pd.Series:
+        of_stage = rows[rows["stage"] == stage].set_index("images")["work"]
+        return rows["images"].map(of_stage).fillna(0)
+
+    database, queries = work_of("image_matrix"), work_of("image_matrix, queries")
+    found = rows["work"].where(rows["unit"] == "images", database)
+    return found.where(rows["stage"] != "mips", database + queries)
 
 
 def costs(

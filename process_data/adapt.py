@@ -111,6 +111,13 @@ def run(
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     both = _load_images(data_dir, share, rng)
+    if pseudo == "none":
+        log.info("a control: as many steps on the images of the web alone")
+    else:
+        text = (
+            "unsupervised, transductive adaptation to %d of %d surveillance images, without labels"
+        )
+        log.info(text, len(both.targets), len(both.cameras))
     held_out = _held_out(data_dir, tindex, both)
     model = put_on(checkpoint.build_model(content, save_path), place)
     trainer = SelfTrainer(
@@ -164,11 +171,6 @@ def _load_images(data_dir: Path, share: float, rng: np.random.Generator) -> Imag
     sources = np.flatnonzero(is_used)
     count = max(1, round(share * len(cameras)))
     targets = np.sort(rng.permutation(len(cameras))[:count])
-    log.info(
-        "unsupervised, transductive adaptation to %d of %d surveillance images, without labels",
-        count,
-        len(cameras),
-    )
     return Images(web, sources, labels[sources], cameras, targets)
 
 

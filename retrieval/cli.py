@@ -150,7 +150,7 @@ def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         choices=("auto", "float32", "bfloat16", "float16"),  # as devices.Precision, without torch
-        help="of the convolutions; auto takes bfloat16, or float16 on a GPU, where it is native",
+        help="of the convolutions; auto: bfloat16 where native, float16 on GPUs of capability 7.x",
     )
 
 

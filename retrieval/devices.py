@@ -40,8 +40,8 @@ def describe(device: torch.device) -> str:
 def compute_dtype(device: torch.device, precision: Precision) -> torch.dtype:
     """Return the dtype of convolutions.
 
-    ``auto`` takes bfloat16 where the processor has it natively, else float16 on GPUs with tensor
-    cores (compute capability 7.0 and later), else float32.
+    ``auto`` takes bfloat16 where the processor has it natively, float16 on GPUs of compute
+    capability 7.x, else float32.
     """
     if precision != "auto":
         return DTYPES[precision]
@@ -68,6 +68,17 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     """Return the context in which convolutions run in ``dtype``."""
     is_enabled = dtype != torch.float32
     return torch.autocast(device.type, dtype if is_enabled else None, enabled=is_enabled)
+
+
+def check_steps(scaler: torch.amp.GradScaler, scale_before: float, steps: int) -> None:
+    """Refuse steps of float16 that were all left out, each of which lowered the scale."""
+    if not scaler.is_enabled() or not steps:
+        return
+    if scaler.get_scale() <= scale_before * scaler.get_backoff_factor() ** steps:
+        raise InputError(
+            f"the gradients of all {steps} steps overflow in float16, nothing was learned; "
+            "use --precision=float32"
+        )
 
 
 def total_memory(device: torch.device) -> int:

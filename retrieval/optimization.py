@@ -37,9 +37,10 @@ def make_optimizer(
             decay = recipe.weight_decay if decays else 0.0
             group = {"params": params, "lr": lr, "base_lr": lr, "weight_decay": decay}
             groups += [{**group, "waits": waits}] if params else []
-    is_fused = model.mean.device.type == "cuda" or None  # one kernel for all parameters
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, recipe.lr, momentum=recipe.momentum, fused=is_fused)
+        # Not fused: if float16 overflows in its first step, its momentum is whatever was in memory.
+        return torch.optim.SGD(groups, recipe.lr, momentum=recipe.momentum)
+    is_fused = model.mean.device.type == "cuda" or None  # one kernel for all parameters
     kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
     return kind(groups, recipe.lr, fused=is_fused)
 

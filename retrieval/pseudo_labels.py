@@ -13,7 +13,7 @@ from typing import Literal
 import faiss
 import numpy as np
 
-Pseudo = Literal["centroid", "cluster", "none"]
+Pseudo = Literal["centroid", "cluster", "none"]  # "none" guesses nothing: a control
 
 UNKNOWN = -1
 
@@ -54,17 +54,13 @@ def guess(
         targets: (n_target, dim) float32 embeddings without.
         pseudo: ``centroid`` takes the class of the nearest centroid; ``cluster`` groups the
             targets by spherical k-means into as many clusters as there are classes, and takes the
-            class of those clusters that are mutually nearest with a class; ``none`` guesses
-            nothing, the control: as much training on the sources alone.
+            class of those clusters that are mutually nearest with a class.
         share: Of the images guessed to be of a class, the most similar ones that are kept.
         seed: Of the clusters.
 
     Returns:
         (n_target,) int64.
     """
-    found = np.full(len(targets), UNKNOWN, np.int64)
-    if pseudo == "none":
-        return found
     sources, targets = (_unit(rows - rows.mean(axis=0)) for rows in (sources, targets))
     classes, centroids = class_centroids(sources, labels)
     if pseudo == "cluster":
@@ -73,6 +69,7 @@ def guess(
         guessed = (targets @ centroids.T).argmax(axis=1)
     similarities = (targets * centroids[guessed]).sum(axis=1)
     similarities[guessed == UNKNOWN] = -np.inf
+    found = np.full(len(targets), UNKNOWN, np.int64)
     for number, label in enumerate(classes):
         members = np.flatnonzero(guessed == number)
         best = members[np.argsort(-similarities[members], kind="stable")]

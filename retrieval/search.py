@@ -120,11 +120,11 @@ class _Best:
         return self._scores[queries, :1]
 
     def ranked(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return ids and scores, best first, ids ascending among level scores."""
-        order = np.lexsort((-self._keys, -self._scores))
-        keys, scores = (np.take_along_axis(a, order, axis=1) for a in (self._keys, self._scores))
-        is_empty = keys == -1
-        return np.where(is_empty, -1, -2 - keys), np.where(is_empty, np.float32(-np.inf), scores)
+        """End the search: return ids and scores, best first, level ones by ascending id."""
+        self._heaps.reorder()
+        is_filled = self._keys != -1
+        self._scores[~is_filled] = -np.inf
+        return np.subtract(-2, self._keys, out=self._keys, where=is_filled), self._scores
 
 
 def _candidates(
@@ -143,7 +143,11 @@ def _candidates(
         ids: (n_query, m) int64, ascending.
     """
     kth = scores.topk(min(k, scores.shape[1])).values[:, -1:]
-    is_candidate = (scores >= kth) & (scores > torch.from_numpy(least).to(scores.device))
+    # Of those that are level with the k-th, the first k are enough.
+    is_level = scores == kth
+    is_level &= is_level.cumsum(1, dtype=torch.int32) <= k
+    is_candidate = is_level | (scores > kth)
+    is_candidate &= scores > torch.from_numpy(least).to(scores.device)
     row, column = (places.cpu().numpy() for places in is_candidate.nonzero(as_tuple=True))
     counts = np.bincount(row, minlength=len(scores))
     place = np.arange(len(row)) - np.repeat(counts.cumsum() - counts, counts)

@@ -81,6 +81,8 @@ class SelfTrainer:
     def guess(self, pseudo: pseudo_labels.Pseudo, confident: float, seed: int) -> np.ndarray:
         """Return the classes of the targets, as ``pseudo_labels.guess`` does."""
         images = self.images
+        if pseudo == "none":
+            return np.full(len(images.targets), pseudo_labels.UNKNOWN, np.int64)
         sources = embed(self.model, images.web, images.sources, self.batch_size, self.dtype, "web")
         targets = embed(
             self.model, images.cameras, images.targets, self.batch_size, self.dtype, "surveillance"
@@ -96,14 +98,16 @@ class SelfTrainer:
             rng: Of the batches.
 
         Raises:
-            InputError: The loss is no longer finite.
+            InputError: The loss or a gradient is no longer finite (in float16, in all steps).
         """
         labels = np.concatenate([self.images.source_labels, guessed])
         batches = pseudo_labels.class_batches(
             labels, self.images.is_target, self.classes, self.images_of_class, rng
         )
         self.model.train()
+        scale = self.scaler.get_scale()
         losses = [self._step(batches, labels) for _ in trange(steps, disable=None, leave=False)]
+        devices.check_steps(self.scaler, scale, steps)
         return float(np.mean(losses))
 
     def _step(self, batches: Iterator[np.ndarray], labels: np.ndarray) -> float:

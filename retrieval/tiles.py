@@ -29,7 +29,6 @@ class Tile:
     Attributes:
         queries: Rows of the queries.
         ids: (n,) int64 rows of the gallery, ascending.
-        first: How many searched rows of the gallery come before ``ids``.
         factors: The embeddings of both, queries filled up to the rows of a tile; arrays on a CPU,
             tensors elsewhere.
         product: Where the scores go; the next tile takes the same place.
@@ -37,7 +36,6 @@ class Tile:
 
     queries: slice
     ids: np.ndarray
-    first: int
     factors: tuple[Any, Any]
     product: torch.Tensor
 
@@ -95,7 +93,7 @@ def tiles(
         for row in range(start, min(start + step, len(queries)), n_row):
             factors = left[row - start : row - start + n_row], right
             chosen = slice(row, min(row + n_row, len(queries)))
-            yield Tile(chosen, block, first, factors, product)
+            yield Tile(chosen, block, factors, product)
 
 
 def _padded(queries: np.ndarray, multiple: int) -> np.ndarray:

@@ -29,7 +29,6 @@ from retrieval.training_data import TrainingData
 from retrieval.training_options import Recipe
 
 MODEL = 4  # an entry of a seed, as in batches.py
-LEAST_SCALE = 2.0**-10  # of a loss: below, every step has been left out for long
 
 
 class Keeper(Protocol):
@@ -105,11 +104,12 @@ class Trainer:
             keeper: Asked after each step whether it is time for a checkpoint.
 
         Raises:
-            InputError: The loss, a gradient or a weight is no longer finite.
+            InputError: The loss, a gradient or a weight is no longer finite; in float16, where
+                single steps may overflow and are left out, all of them were.
         """
         self.model.train()
         self.objective.train()
-        count = len(self.source.epoch(epoch))
+        count, scale = len(self.source.epoch(epoch)), self.scaler.get_scale()
         with Progress(Monitor(epoch, list(done), self.recent), count, show_batch) as shown:
             for step, given in enumerate(self.inputs(images, epoch, len(done)), len(done)):
                 shown.take(self.step(given, epoch + step / count))
@@ -117,6 +117,7 @@ class Trainer:
                     shown.catch_up()
                     self.check_weights()
                     keeper.keep(epoch, shown.monitor.rows)
+        devices.check_steps(self.scaler, scale, count - len(done))
         self.check_weights()
         self.recent = shown.monitor.window
         return shown.monitor.means()
@@ -140,7 +141,7 @@ class Trainer:
 
         Returns:
             The loss, the mean positive and the mean negative similarity, and the norm of the
-            gradients before they are clipped, (4,) float32.
+            gradients before they are clipped (0 where float16 overflowed), (4,) float32.
         """
         is_waiting = optimization.set_rates(self.optimizer, self.recipe, done)
         if is_waiting != self.model.has_frozen_trunk:
@@ -181,12 +182,10 @@ class Trainer:
         return Returning(torch.cat(figures))
 
     def check_weights(self) -> None:
-        """Refuse weights that are not finite or cannot change: no checkpoint is to hold them."""
+        """Refuse weights that are not finite, which no checkpoint is to hold."""
         for module in {self.model, self.result, self.objective}:
             if not all(value.isfinite().all() for value in module.state_dict().values()):
                 raise InputError(f"the weights are no longer finite; {monitor.REMEDY}")
-        if self.scaler.is_enabled() and self.scaler.get_scale() < LEAST_SCALE:
-            raise InputError(f"the gradients do not fit into float16; {monitor.REMEDY}")
 
     def _parameters(self) -> list[torch.Tensor]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]

@@ -95,7 +95,8 @@ def test_large(tmp_path: Path) -> None:
 def test_memory_follows_the_images_where_it_grows() -> None:
     rows = pd.DataFrame({"items": [100, 1100], "peak_MB": [50.0, 60.0]})
     assert extrapolate.memory(rows, rows.iloc[1], 2100) == pytest.approx(70e6)
-    assert extrapolate.memory(rows, rows.iloc[1], 500) == 60e6
+    assert extrapolate.memory(rows, rows.iloc[1], 600) == pytest.approx(55e6)
+    assert extrapolate.memory(rows, rows.iloc[1], 5) == 50e6
     flat = rows.assign(peak_MB=[50.0, 51.0])
     assert extrapolate.memory(flat, flat.iloc[1], 10**9) == 51e6
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval import trainer
+from retrieval import data_parallel, devices, distributed, trainer
 from retrieval.feeding import StepInput
 from retrieval.formats import InputError
 from retrieval.model import EmbeddingModel, ModelConfig
@@ -20,24 +20,28 @@ RECIPE = Recipe("test", arch="resnet18", loss="ce", epoch=4, lr=1e-3, augmentati
 
 
 def make(
-    recipe: Recipe, micro_batch: int = 100, dtype: torch.dtype = torch.float32
+    recipe: Recipe,
+    micro_batch: int = 100,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
 ) -> trainer.Trainer:
     """Return the trainer of a small model, in training mode."""
     torch.manual_seed(0)
     neck = "none" if recipe.neck == "before" else recipe.neck
-    model = EmbeddingModel(ModelConfig("resnet18", 8, SIDE, neck=neck))
+    model = EmbeddingModel(ModelConfig("resnet18", 8, SIDE, neck=neck)).to(device)
     common: dict[str, Any] = {"micro_batch": micro_batch, "dtype": dtype, "seed": 0}
     session = trainer.make(recipe, drawn_data(), model, **common)
     session.model.train()
     return session
 
 
-def given(n: int = 8, n_filled: int = 0) -> StepInput:
+def given(n: int = 8, n_filled: int = 0, device: str = "cpu") -> StepInput:
     """Return a step of random images of four classes, filled up with its first ones."""
     images = np.random.default_rng(0).integers(0, 256, (n, 3, SIDE, SIDE), dtype=np.uint8)
     filled = np.resize(images, (n_filled or n, *images.shape[1:]))
     labels, part = torch.arange(n) % 4, range(len(filled))
-    return StepInput(n, len(filled), part, torch.from_numpy(filled), labels, None)
+    images = torch.from_numpy(filled).to(device)
+    return StepInput(n, len(filled), part, images, labels.to(device), None)
 
 
 def trunk_of(session: trainer.Trainer) -> dict[str, torch.Tensor]:
@@ -91,6 +95,16 @@ class NoSlope(torch.autograd.Function):
         return gradient * torch.nan
 
 
+def step_without_slope(
+    session: trainer.Trainer, device: str, monkeypatch: pytest.MonkeyPatch
+) -> list[float]:
+    """Take a step whose gradients are not finite, and return its figures."""
+    whole = session.objective.forward
+    with monkeypatch.context() as changed:
+        changed.setattr(session.objective, "forward", lambda *args: NoSlope.apply(whole(*args)))
+        return session.step(given(device=device), 0.0).wait().tolist()
+
+
 @pytest.mark.parametrize("clip", [0.0, 1.0])
 def test_gradients_that_are_not_finite_stop_training(
     clip: float, monkeypatch: pytest.MonkeyPatch
@@ -101,9 +115,7 @@ def test_gradients_that_are_not_finite_stop_training(
     if not clip:
         assert norm == pytest.approx(float(torch.stack(squares).sum().sqrt()), rel=1e-4)
     session.check_weights()
-    whole = session.objective.forward
-    monkeypatch.setattr(session.objective, "forward", lambda *args: NoSlope.apply(whole(*args)))
-    figures = session.step(given(), 0.0).wait().tolist()
+    figures = step_without_slope(session, "cpu", monkeypatch)
     assert np.isfinite(figures[0])
     with pytest.raises(InputError, match="norm of the gradients is nan at step 1 of epoch 3"):
         Monitor(3).note(*figures)
@@ -130,10 +142,7 @@ def test_a_scaled_loss_gives_the_same_step() -> None:
 def test_a_step_that_overflows_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     session = scaled(4.0)
     before = trunk_of(session)
-    with monkeypatch.context() as changed:
-        whole = session.objective.forward
-        changed.setattr(session.objective, "forward", lambda *args: NoSlope.apply(whole(*args)))
-        figures = session.step(given(), 0.0).wait().tolist()
+    figures = step_without_slope(session, "cpu", monkeypatch)
     Monitor(0).note(*figures)
     session.check_weights()
     assert torch.equal(trunk_of(session)["conv1.weight"], before["conv1.weight"])
@@ -142,20 +151,58 @@ def test_a_step_that_overflows_is_left_out(monkeypatch: pytest.MonkeyPatch) -> N
     again.scaler = torch.amp.GradScaler("cpu")
     again.restore(session.state())
     assert again.scaler.get_scale() == 2.0
+    with pytest.raises(InputError, match="all 1 steps overflow in float16"):
+        devices.check_steps(session.scaler, 4.0, 1)
     session.step(given(), 0.0)
     assert not torch.equal(trunk_of(session)["conv1.weight"], before["conv1.weight"])
-    session.scaler.update(trainer.LEAST_SCALE / 2)
-    with pytest.raises(InputError, match="do not fit into float16"):
-        session.check_weights()
+    devices.check_steps(session.scaler, 4.0, 2)
 
 
-def test_training_in_float16_is_close_to_float32() -> None:
-    whole, half = make(RECIPE), make(RECIPE, dtype=torch.float16)
-    assert half.scaler.is_enabled()
-    for _ in range(3):  # the first scales are too large
-        loss, *_ = half.step(given(), 0.0).wait()
-    assert loss == pytest.approx(whole.step(given(), 0.0).wait()[0], rel=0.2)
-    assert half.scaler.get_scale() >= 1
+CUDA = pytest.param(
+    "cuda",
+    marks=[
+        pytest.mark.gpu,
+        pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    ],
+)
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])  # where optimizers are fused
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_a_first_step_that_overflows_leaves_no_trace(
+    optimizer: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"optimizer": optimizer, "momentum": 0.9}
+    found = []
+    for overflows in (True, False):
+        session = make(replace(RECIPE, **options), device=device)
+        session.scaler = torch.amp.GradScaler(device, init_scale=4.0)
+        if overflows:
+            step_without_slope(session, device, monkeypatch)
+        session.model.load_state_dict(make(RECIPE).model.state_dict())  # statistics of batch norm
+        session.step(given(device=device), 0.0)
+        found.append(trunk_of(session)["conv1.weight"])
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+def test_training_in_float16_follows_float32(device: str) -> None:
+    whole, half = make(RECIPE, device=device), make(RECIPE, dtype=torch.float16, device=device)
+    assert half.scaler.is_enabled() and not whole.scaler.is_enabled()
+    half.scaler = torch.amp.GradScaler(device, init_scale=16.0)
+    before, same = trunk_of(half)["conv1.weight"], given(device=device)
+    losses = [[one.step(same, 0.0).wait()[0] for _ in range(3)] for one in (whole, half)]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.1)
+    assert half.scaler.get_scale() == 16.0  # no step was left out
+    assert not torch.equal(trunk_of(half)["conv1.weight"], before)
+
+
+def test_processes_must_agree_on_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert data_parallel.agreed_dtype(torch.float16) == torch.float16
+    others = [np.array("torch.float16"), np.array("torch.bfloat16")]
+    monkeypatch.setattr(distributed, "gather", lambda _: others)
+    with pytest.raises(InputError, match="torch.bfloat16 and torch.float16; choose one"):
+        data_parallel.agreed_dtype(torch.float16)
 
 
 @pytest.mark.parametrize("neck", ["after", "before"])
