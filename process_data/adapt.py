@@ -114,12 +114,13 @@ def run(
     if pseudo == "none":
         log.info("a control: as many steps on the images of the web alone")
     else:
-        text = (
-            "unsupervised, transductive adaptation to %d of %d surveillance images, without labels"
-        )
-        log.info(text, len(both.targets), len(both.cameras))
+        counts = len(both.targets), len(both.cameras)
+        log.info("unsupervised, transductive adaptation to %d of %d surveillance images", *counts)
     held_out = _held_out(data_dir, tindex, both)
-    model = put_on(checkpoint.build_model(content, save_path), place)
+    model = checkpoint.build_model(content, save_path)
+    if content.get("frozen_norms"):  # as in the training before
+        model.freeze_norms()
+    put_on(model, place)
     trainer = SelfTrainer(
         model=model,
         objective=make_objective(model, both, temperature),

@@ -167,6 +167,18 @@ def test_the_control_looks_at_no_surveillance_image(pipeline: Path) -> None:
     assert ['"adapted": true' in text for text in transductive] == [False, True]
 
 
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_batch_norms_stay_frozen(pipeline: Path, is_frozen: bool) -> None:
+    start = pipeline / "para" / "model.ep0"
+    content = torch.load(start, weights_only=True)
+    torch.save({**content, "frozen_norms": is_frozen}, start)
+    path = adapt.run(pipeline, start, **SMALL)  # type: ignore[arg-type]
+    before, after = (c["state_dict"] for c in (content, checkpoint.load(path)))
+    for name in ("trunk.bn1.running_mean", "trunk.bn1.weight"):
+        assert torch.equal(before[name], after[name]) == is_frozen
+    assert not torch.equal(before["trunk.conv1.weight"], after["trunk.conv1.weight"])
+
+
 def test_mistakes_are_said(pipeline: Path) -> None:
     start = pipeline / "para" / "model.ep0"
     with pytest.raises(InputError, match="--share and --confident"):
