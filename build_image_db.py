@@ -82,6 +82,8 @@ def run(
         if matrix.shape[-1] != model.config.side:
             log.info("images of %d px are scaled to %d px", matrix.shape[-1], model.config.side)
         if adapt_bn:
+            if content.get("frozen_norms"):
+                log.warning("its batch norms were frozen in training: --adapt_bn may ruin it")
             adaptation.adapt_batch_norm(model, matrix, batch_size, input)
         embedder = (
             model if runtime == "torch" else _compiled(model, matrix.shape[-1], runtime, dtype)
