@@ -24,7 +24,7 @@ export OMP_WAIT_POLICY = passive
 .PHONY: .venv
 .venv: .venv/installed
 
-# The commands of the README, on a sample that is small enough for two cores and four minutes.
+# The commands of the README, on a sample that is small enough for two cores and a few minutes.
 demo: .venv
 	$(PY) -m compcars.sample --dpath=$(DEMO) --models=12 --images=60 --others=3 --surveillance=15
 	$(PY) -m compcars.data_info --dpath=$(DEMO)

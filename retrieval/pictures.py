@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -21,7 +22,7 @@ INK = (30, 30, 30)
 
 # Files with Chinese letters on Linux, macOS and Windows; the first that is installed is taken.
 CJK = ("NotoSansCJK-Regular", "SourceHanSans", "wqy-", "DroidSansFallback", "PingFang", "msyh")
-FIRST_CJK = "\u2e80"
+FIRST_GREEK, FIRST_CJK = "\u0370", "\u2e80"  # Pillow's own font has Latin letters alone
 
 
 @dataclass(frozen=True)
@@ -93,14 +94,18 @@ def _draw_cell(
 
 
 def _name_font(name: str) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    file = _cjk_font() if max(name, default="") >= FIRST_CJK else None
-    return ImageFont.truetype(file, 11) if file else ImageFont.load_default(11)
+    """Return a font that has the letters of a name, if there is any."""
+    last = max(name, default="")
+    if last < FIRST_GREEK:
+        return ImageFont.load_default(11)
+    dejavu = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+    return ImageFont.truetype((last >= FIRST_CJK and _cjk_font()) or str(dejavu), 11)
 
 
 @cache
 def _cjk_font() -> str | None:
     """Return the file of a font with Chinese letters; None where none is installed."""
-    from matplotlib.font_manager import findSystemFonts  # slow, and rarely needed
+    from matplotlib.font_manager import findSystemFonts  # slow to import, and rarely needed
 
     installed = sorted(map(Path, findSystemFonts()))
     found = (str(path) for start in CJK for path in installed if path.name.startswith(start))

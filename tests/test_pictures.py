@@ -26,6 +26,13 @@ def test_chinese_names_are_drawn_in_a_font_that_has_them(monkeypatch: pytest.Mon
     assert plain.size != chinese.size or bytes(plain) != bytes(chinese)
 
 
+def test_greek_names_are_drawn() -> None:
+    missing = pictures._name_font("A").getmask("\u4e00")  # a box in either font
+    found = pictures._name_font("\u03c0").getmask("\u03c0")
+    assert found.size != missing.size or bytes(found) != bytes(missing)
+    assert pictures._name_font("\u03c0").getname()[0] == "DejaVu Sans"
+
+
 def test_without_such_a_font_names_are_drawn_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", list)
     assert pictures._cjk_font() is None
