@@ -50,11 +50,11 @@ demo: .venv
 # All benchmarks, small: meant for a quarter of an hour on two cores. Rewrites the tables of benchmarks/README.md.
 bench: .venv
 	mkdir -p $(BENCH)
-	$(PY) -m benchmarks.bench_image_matrix --scale=0.25 --repeats=3 --images 1000 4000 --folder=$(BENCH)/photos
+	$(PY) -m benchmarks.bench_image_matrix --scale=0.25 --repeats=2 --images 500 2000 --folder=$(BENCH)/photos
 	$(PY) -m benchmarks.bench_index --labels=0.1 --splits 1 --repeats=3
-	$(PY) -m benchmarks.bench_mips --rows 10000 60000 --n_query=500 --repeats=3
+	$(PY) -m benchmarks.bench_mips --rows 10000 60000 --n_query=500 --repeats=2
 	$(PY) -m benchmarks.bench_pipeline --sizes 200 400 --steps=5 --full=0 --repeats=1 --samples=$(BENCH)
-	$(PY) -m benchmarks.bench_large --rows 20000 60000 --n_query=500
+	$(PY) -m benchmarks.bench_large --rows 20000 --n_query=500
 	$(PY) -m benchmarks.extrapolate
 	$(PY) -m benchmarks.profile_stages --size=400 --steps=5 --samples=$(BENCH)
 	$(PY) -m benchmarks.bench_accuracy --models=6 --photos=28 --seeds=1 --samples=$(BENCH)/accuracy --common="--arch=resnet18 --weights=none --dim=128 --batch_size=16 --epoch=1 --lr=0.0003 --max_tuples=320"

@@ -17,12 +17,13 @@ def test_objectives_are_compared_at_a_budget(pipeline: Path, tmp_path: Path) -> 
     argv += ["--seeds", "1", "2", "--only", "original", "neck", "--arch=timm/test_resnet"]
     bench_training.run(bench_training.make_parser().parse_args([*argv, "--holdout_classes=2"]))
     table = pd.read_csv(tmp_path / "training_tiny.csv")
-    assert len(table) == 2 * 3
+    n_objective = sum("original" in name for name in bench_training.OBJECTIVES)
+    assert len(table) == 2 * n_objective >= 6
     assert (table["steps"] > 0).all()
     assert table.loc[:, "new_cmc1":].stack().between(0, 1).all()  # type: ignore[misc]
     text = (tmp_path / "training_tiny.md").read_text()
     assert "no ImageNet weights" in text
-    assert text.count("\n| ") == 1 + 3
+    assert text.count("\n| ") == 1 + n_objective
 
 
 def test_emoji_of_all_vendors_become_folders(tmp_path: Path) -> None:
