@@ -47,7 +47,7 @@ demo: .venv
 	$(PY) -m process_data.report --dpath=$(DEMO)
 	$(PY) -m process_data.summary --dpath=$(DEMO)
 
-# All benchmarks, small: meant for a quarter of an hour on two cores. Rewrites the tables of benchmarks/README.md.
+# All benchmarks, small: about a quarter of an hour on two cores. Rewrites the tables of benchmarks/README.md.
 bench: .venv
 	mkdir -p $(BENCH)
 	$(PY) -m benchmarks.bench_image_matrix --scale=0.25 --repeats=2 --images 500 2000 --folder=$(BENCH)/photos
