@@ -15,7 +15,7 @@ import argparse
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -100,7 +100,7 @@ def run(
             "checkpoint": str(save_path),
             "checkpoint_sha256": provenance.sha256(save_path),
             "epoch": content["epoch"],
-            "adapted": _has_seen_queries(content["options"]),
+            "adapted": checkpoint.has_seen_queries(content),
             "images": input,
             "images_sha256": provenance.RowsDigest.of_parts(parts).hexdigest(),
             "rows": len(matrix),
@@ -115,11 +115,6 @@ def run(
         provenance.save(data_dir, output, record)
     log.info("%s: %d embeddings of %d dimensions", path, len(matrix), model.config.dim)
     return path
-
-
-def _has_seen_queries(options: dict[str, Any]) -> bool:
-    """Return whether the checkpoint was adapted to surveillance images, not only as a control."""
-    return options.get("adapted", {"pseudo": "none"})["pseudo"] != "none"
 
 
 def _compiled(

@@ -143,6 +143,8 @@ def run(
         epoch=content["epoch"],
         weights=content["weights"],
         options={**content["options"], "adapted": options | start},
+        frozen_norms=model.has_frozen_norms,
+        has_seen_queries=pseudo != "none" or checkpoint.has_seen_queries(content),
         metrics={"loss": loss},
     )
     _save_held_out(data_dir, held_out)

@@ -89,6 +89,11 @@ def load_to_continue(path: Path) -> dict[str, Any]:
     return content
 
 
+def has_seen_queries(content: dict[str, Any]) -> bool:
+    """Return whether the weights, or those they came from, were adapted to surveillance images."""
+    return content.get("has_seen_queries", "adapted" in content["options"])
+
+
 def keep_best(path: Path) -> Path:
     """Let ``model.best`` beside ``path`` be the same file, and return it.
 

@@ -158,13 +158,15 @@ def test_only_training_images_of_the_web_are_sources(pipeline: Path) -> None:
 
 
 def test_the_control_looks_at_no_surveillance_image(pipeline: Path) -> None:
-    start = pipeline / "para" / "model.ep0"
+    path = pipeline / "para" / "model.ep0"
     transductive = []
-    for pseudo in ("none", "centroid"):
-        path = adapt.run(pipeline, start, pseudo=pseudo, **SMALL)  # type: ignore[arg-type]
+    for pseudo in ("none", "centroid", "none"):  # each from the one before
+        path = adapt.run(
+            pipeline, path, path.with_suffix(f"{path.suffix}_"), pseudo=pseudo, **SMALL
+        )  # type: ignore[arg-type]
         build_image_db.run(pipeline, path)
         transductive.append(layout.DATABASE.at(pipeline).with_suffix(".json").read_text())
-    assert ['"adapted": true' in text for text in transductive] == [False, True]
+    assert ['"adapted": true' in text for text in transductive] == [False, True, True]
 
 
 @pytest.mark.parametrize("is_frozen", [True, False])
@@ -173,7 +175,9 @@ def test_batch_norms_stay_frozen(pipeline: Path, is_frozen: bool) -> None:
     content = torch.load(start, weights_only=True)
     torch.save({**content, "frozen_norms": is_frozen}, start)
     path = adapt.run(pipeline, start, **SMALL)  # type: ignore[arg-type]
-    before, after = (c["state_dict"] for c in (content, checkpoint.load(path)))
+    adapted = checkpoint.load(path)
+    assert adapted["frozen_norms"] == is_frozen  # for what is adapted from it
+    before, after = (c["state_dict"] for c in (content, adapted))
     for name in ("trunk.bn1.running_mean", "trunk.bn1.weight"):
         assert torch.equal(before[name], after[name]) == is_frozen
     assert not torch.equal(before["trunk.conv1.weight"], after["trunk.conv1.weight"])
