@@ -18,7 +18,9 @@ from retrieval.formats import InputError
 
 
 def agreed_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype of convolutions that all processes have; gradients of others do not add up.
+    """Return the dtype of convolutions that all processes have.
+
+    Gradients in different ones do not add up, and rows of one file would differ in precision.
 
     Raises:
         InputError: They have different ones, chosen for different GPUs.

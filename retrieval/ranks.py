@@ -1,8 +1,7 @@
 """The ranks of all relevant images: what metrics of the whole ranking need, without a ranking.
 
 A rank is one more than the number of images with a higher score, or an equal one and a smaller
-id. The gallery is gone through twice: for the scores of the relevant images, in the tiles that
-have some, and to count what is above them, tile by tile.
+id, by exact scores: see ``exact``. What is above the relevant images is counted tile by tile.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from retrieval import distributed
+from retrieval import distributed, exact
 from retrieval.search import searched_rows
 from retrieval.tiles import Tile, tiles
 
@@ -23,7 +22,7 @@ class _Pairs:
     Attributes:
         starts: (n_query + 1,) int64, where each query's pairs begin.
         ids: (n_pair,) int64 rows of the gallery.
-        scores: (n_pair,) float32, -inf until they are known.
+        scores: (n_pair,) float32, exact.
         above: (n_pair,) int64, how many images come before, as far as they are counted.
     """
 
@@ -52,12 +51,10 @@ def relevant_ranks(
         Of each query, the ranks of the allowed rows of its class, from 1, ascending.
     """
     pairs = _relevant_pairs(query_labels, gallery_labels, is_allowed)
+    of_pairs = np.repeat(np.arange(len(queries)), np.diff(pairs.starts))
+    pairs.scores[:] = exact.inner_products(queries, gallery, of_pairs, pairs.ids)
     rows = searched_rows(len(gallery), is_allowed, device, is_shared)
-    for tile in tiles(queries, gallery, rows, batch_size, device, "relevant"):
-        _look_up(tile, pairs)
-    if is_shared:
-        pairs.scores[:] = np.max(distributed.gather(pairs.scores), axis=0)
-    for tile in tiles(queries, gallery, rows, batch_size, device, "ranks"):
+    for tile in tiles(queries, gallery, rows, batch_size, device, "ranks", is_exact=True):
         _count_above(tile, pairs)
     above = np.sum(distributed.gather(pairs.above), axis=0) if is_shared else pairs.above
     return [np.sort(of_query) + 1 for of_query in np.split(above, pairs.starts[1:-1])]
@@ -87,21 +84,8 @@ def _relevant_pairs(
     first, stop = (np.searchsorted(sorted_labels, query_labels, side) for side in ("left", "right"))
     starts = np.concatenate([[0], np.cumsum(stop - first)])
     places = np.arange(starts[-1]) + np.repeat(first - starts[:-1], stop - first)
-    scores = np.full(len(places), -np.inf, np.float32)
-    return _Pairs(starts, by_class[places], scores, np.zeros(len(places), np.int64))
-
-
-def _look_up(tile: Tile, pairs: _Pairs) -> None:
-    """Fill in the scores of the pairs that are in the tile; without any, it is not computed."""
-    starts = pairs.starts[tile.queries.start : tile.queries.stop + 1]
-    ids = pairs.ids[starts[0] : starts[-1]]
-    inside = np.flatnonzero((ids >= tile.ids[0]) & (ids <= tile.ids[-1]))
-    if not len(inside):
-        return
-    rows = np.searchsorted(starts, starts[0] + inside, side="right") - 1
-    columns = np.searchsorted(tile.ids, ids[inside])
-    scores = tile.scores()[torch.from_numpy(rows), torch.from_numpy(columns)]
-    pairs.scores[starts[0] + inside] = scores.cpu().numpy()
+    scores, above = np.zeros(len(places), np.float32), np.zeros(len(places), np.int64)
+    return _Pairs(starts, by_class[places], scores, above)
 
 
 def _count_above(tile: Tile, pairs: _Pairs) -> None:

@@ -1,8 +1,8 @@
 """Exact search: maximum inner product, with masks, ties and memory under control.
 
 The order is (similarity descending, Index ascending). An image that may not be retrieved is never
-scored, so that no score can fall below it. Rows are searched in the order of their ids, so a later
-row takes a place only where its score is strictly higher: ties go to the smaller id.
+scored, so that no score can fall below it. Products are taken in float32; what their rounding may
+have decided, such as the order of equal images, is settled by exact ones (``exact``).
 
 With ``is_shared``, the processes of torchrun call with equal arguments, each searches its part of
 the gallery, and all return the same: what one process would.
@@ -14,9 +14,11 @@ import faiss
 import numpy as np
 import torch
 
-from retrieval import distributed
+from retrieval import distributed, exact
 from retrieval.formats import InputError
 from retrieval.tiles import SHAPES, tiles
+
+SPARE = 8  # more neighbors than asked for: the last one asked for is level with few others
 
 
 def nearest(
@@ -50,12 +52,41 @@ def nearest(
     """
     if k < 1:
         raise InputError(f"k must be at least 1; got {k}")
-    best = _Best(len(queries), k)
     rows = searched_rows(len(gallery), is_allowed, device, is_shared)
+
+    def best_of(some: np.ndarray, n: int, is_exact: bool) -> tuple[np.ndarray, np.ndarray]:
+        found = _best(some, gallery, rows, n, batch_size, device, is_exact)
+        return _merge_processes(*found) if is_shared else found
+
+    ids, similarities = best_of(queries, k + SPARE, False)
+    slack = 2 * exact.rounding(queries)
+    is_near = similarities[:, 1:] + slack >= similarities[:, :-1]
+    is_near &= ids[:, 1:] >= 0
+    _settle(queries, gallery, ids, similarities, is_near)
+    # Where the last kept may be level with the last wanted, others may be, too.
+    is_open = similarities[:, -1] + slack[:, 0] >= similarities[:, k - 1]
+    is_open &= ids[:, -1] >= 0
+    ids, similarities = ids[:, :k], similarities[:, :k]
+    if is_open.any():
+        ids[is_open], similarities[is_open] = best_of(queries[is_open], k, True)
+    return ids, similarities
+
+
+def _best(
+    queries: np.ndarray,
+    gallery: np.ndarray,
+    rows: np.ndarray,
+    k: int,
+    batch_size: int,
+    device: torch.device | None,
+    is_exact: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return ids and scores of the best of some rows of the gallery, as ``nearest``."""
+    best = _Best(len(queries), k)
     n_thread = torch.get_num_threads()
     # Threads of faiss would be left spinning beside the next product: each of ours is one.
     with ThreadPoolExecutor(n_thread, initializer=faiss.omp_set_num_threads, initargs=(1,)) as pool:
-        for tile in tiles(queries, gallery, rows, batch_size, device):
+        for tile in tiles(queries, gallery, rows, batch_size, device, is_exact=is_exact):
             scores, ids = tile.scores(), tile.ids
             if scores.is_cuda:
                 best.add(tile.queries.start, *_candidates(scores, ids, best.least(tile.queries), k))
@@ -63,8 +94,34 @@ def nearest(
             parts = np.array_split(scores.numpy(), n_thread)
             starts = tile.queries.start + np.cumsum([0, *map(len, parts[:-1])])
             list(pool.map(best.add, starts.tolist(), parts, [ids] * n_thread))
-    ids, similarities = best.ranked()
-    return _merge_processes(ids, similarities) if is_shared else (ids, similarities)
+    return best.ranked()
+
+
+def _settle(
+    queries: np.ndarray,
+    gallery: np.ndarray,
+    ids: np.ndarray,
+    similarities: np.ndarray,
+    is_near: np.ndarray,
+) -> None:
+    """Order those neighbors anew, in place, whose scores are too near for float32.
+
+    Args:
+        queries: (n_query, dim) float32.
+        gallery: (n_gallery, dim) float32.
+        ids: (n_query, k) int64.
+        similarities: (n_query, k) float32, descending.
+        is_near: (n_query, k - 1) bool: whether each is near the next one.
+    """
+    is_unsure = np.zeros(ids.shape, bool)
+    is_unsure[:, :-1] |= is_near
+    is_unsure[:, 1:] |= is_near
+    rows, columns = np.nonzero(is_unsure)
+    similarities[rows, columns] = exact.inner_products(queries, gallery, rows, ids[rows, columns])
+    changed = np.unique(rows)
+    order = np.lexsort((ids[changed], -similarities[changed]), axis=1)
+    for array in (ids, similarities):
+        array[changed] = np.take_along_axis(array[changed], order, axis=1)
 
 
 def searched_rows(

@@ -1,8 +1,8 @@
 """Inner products of queries and gallery, tile by tile, in memory that does not grow.
 
 A BLAS sums in an order that depends on the shape of a product. So the shapes follow from the number
-of queries and of rows alone, never from the batch or the process, and the last bits of a score, and
-with them the ranking, are the same in all of them.
+of queries and of rows alone, never from the batch or the process, and the last bits of a score are
+the same in all of them.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ class Tile:
         queries: Rows of the queries.
         ids: (n,) int64 rows of the gallery, ascending.
         factors: The embeddings of both, queries filled up to the rows of a tile; arrays on a CPU,
-            tensors elsewhere.
+            tensors elsewhere; float32, or float64 to be exact.
         product: Where the scores go; the next tile takes the same place.
     """
 
@@ -42,13 +42,15 @@ class Tile:
     def scores(self) -> torch.Tensor:
         """Return the (n_query, n) float32 inner products, valid until the next tile's."""
         query_rows, gallery_rows = self.factors
+        n_query = self.queries.stop - self.queries.start
         if isinstance(query_rows, torch.Tensor):
             with _full_precision():
                 torch.matmul(query_rows, gallery_rows.T, out=self.product)
-        else:
-            # numpy's BLAS takes a memory map as it is, and is faster than torch's on some CPUs.
-            np.matmul(query_rows, gallery_rows.T, out=self.product.numpy())
-        return self.product[: self.queries.stop - self.queries.start]
+            return self.product[:n_query].float()
+        # numpy's BLAS takes a memory map as it is, and is faster than torch's on some CPUs.
+        product = self.product.numpy()
+        np.matmul(query_rows, gallery_rows.T, out=product)
+        return torch.from_numpy(product[:n_query].astype(np.float32, copy=False))
 
 
 def tiles(
@@ -58,6 +60,7 @@ def tiles(
     batch_size: int,
     device: torch.device | None = None,
     title: str = "search",
+    is_exact: bool = False,
 ) -> Iterator[Tile]:
     """Yield all queries against the rows ``ids`` of the gallery; for each query, ids ascend.
 
@@ -68,6 +71,7 @@ def tiles(
         batch_size: Queries for which the gallery is read once, rounded up to whole tiles.
         device: Where to compute; the CPU where it is None.
         title: Of the progress bar.
+        is_exact: Sum in float64, and round to float32: as ``exact.inner_products``.
     """
     if batch_size < 1:
         raise InputError(f"--batch_size must be at least 1; got {batch_size}")
@@ -77,13 +81,14 @@ def tiles(
     n_tile = max(1, -(-len(queries) // most_queries))
     n_row = min(most_queries, _round_up(max(1, -(-len(queries) // n_tile)), MULTIPLE))
     step = _round_up(batch_size, n_row)
-    scores = torch.empty(n_row * n_column, device=device)
-    buffer = np.empty((n_column, gallery.shape[1]), np.float32)
+    dtype = np.dtype(np.float64 if is_exact else np.float32)
+    scores = torch.from_numpy(np.empty(n_row * n_column, dtype)).to(device)
+    buffer = np.empty((n_column, gallery.shape[1]), dtype)
     starts = [(q, g) for q in range(0, len(queries), step) for g in range(0, len(ids), n_column)]
     quiet = None if distributed.is_main() else True
     for start, first in tqdm(starts, desc=title, unit="block", disable=quiet, leave=False):
         if first == 0:
-            batch = _padded(queries[start : start + step], n_row)
+            batch = _padded(queries[start : start + step], n_row, dtype)
             left: Any = batch if is_on_cpu else torch.from_numpy(batch).to(device)
         block = ids[first : first + n_column]
         product = scores[: n_row * len(block)].view(n_row, len(block))
@@ -96,8 +101,8 @@ def tiles(
             yield Tile(chosen, block, factors, product)
 
 
-def _padded(queries: np.ndarray, multiple: int) -> np.ndarray:
-    padded = np.zeros((_round_up(len(queries), multiple), queries.shape[1]), np.float32)
+def _padded(queries: np.ndarray, multiple: int, dtype: np.dtype) -> np.ndarray:
+    padded = np.zeros((_round_up(len(queries), multiple), queries.shape[1]), dtype)
     padded[: len(queries)] = queries
     return padded
 
@@ -108,11 +113,13 @@ def _rows(
     """Return the rows ``ids`` of the gallery: themselves where that can be, else copied."""
     if ids[-1] - ids[0] == len(ids) - 1:  # no gap between them
         rows = gallery[ids[0] : ids[-1] + 1]
-        if may_be_mapped and gallery.dtype == np.float32 and gallery.flags.c_contiguous:
+        if may_be_mapped and gallery.dtype == buffer.dtype and gallery.flags.c_contiguous:
             return np.asarray(rows)
         buffer[:] = rows
-    else:
+    elif gallery.dtype == buffer.dtype:
         np.take(gallery, ids, axis=0, out=buffer, mode="clip")  # "raise" would copy once more
+    else:
+        buffer[:] = gallery[ids]
     return buffer
 
 

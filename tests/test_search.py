@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval import search, tiles
+from retrieval import exact, search, tiles
 from retrieval.formats import InputError
 from retrieval.ranks import relevant_ranks
 
@@ -89,6 +89,42 @@ def test_equal_embeddings_are_ranked_by_index(monkeypatch: pytest.MonkeyPatch) -
     ids, _, ranks = both(embeddings[:3], embeddings)
     assert ids.tolist() == [list(range(7))] * 3
     assert ranks.tolist() == [list(range(1, 51, 2))] * 3
+
+
+@pytest.mark.parametrize("n_copy", [2, 60])  # of which fewer, and more, than are kept to spare
+@pytest.mark.parametrize("shape", [(2, 8), (32, 64), (1024, 4096)])
+def test_copies_are_ranked_by_index_wherever_they_are(
+    shape: tuple[int, int], n_copy: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(4)
+    different = rng.standard_normal((600 // n_copy, 129), dtype=np.float32)
+    gallery = rng.permutation(np.repeat(different, n_copy, axis=0))
+    queries = np.concatenate([gallery[:40], rng.standard_normal((30, 129), dtype=np.float32)])
+    monkeypatch.setitem(tiles.SHAPES, "cpu", shape)
+    ids, similarities, ranks = both(queries, gallery)
+    # One by one: a product of all would round copies differently.
+    scores = np.array(
+        [[np.float32(np.dot(q, g)) for g in np.float64(gallery)] for q in np.float64(queries)]
+    )
+    order = np.argsort(-scores, axis=1, kind="stable")
+    np.testing.assert_array_equal(ids, order[:, :7])
+    np.testing.assert_allclose(similarities, np.take_along_axis(scores, ids, axis=1), atol=1e-4)
+    np.testing.assert_array_equal(ranks, np.sort(np.argsort(order)[:, ::2] + 1))
+
+
+@pytest.mark.parametrize("dim", [3, 64, 512, 2048])
+def test_products_are_as_near_as_is_said(dim: int) -> None:
+    rng = np.random.default_rng(5)
+    queries, gallery = (rng.standard_normal((n, dim), dtype=np.float32) for n in (48, 4096))
+    gallery /= (
+        np.linalg.norm(gallery, axis=1, keepdims=True) / np.linalg.norm(queries, axis=1).max()
+    )
+    rows, ids = np.indices((48, 4096)).reshape(2, -1)
+    exactly = exact.inner_products(queries, gallery, rows, ids).reshape(48, 4096)
+    np.testing.assert_allclose(
+        exactly, np.float64(queries) @ np.float64(gallery).T, rtol=2e-7, atol=1e-12
+    )
+    assert (np.abs(queries @ gallery.T - exactly) < exact.rounding(queries)).all()
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 40, 1000])
