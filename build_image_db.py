@@ -110,6 +110,7 @@ def run(
             "checkpoint_sha256": provenance.sha256(save_path),
             "epoch": content["epoch"],
             "adapted": checkpoint.has_seen_queries(content),
+            "held_out_sha256": content.get("held_out_sha256"),
             "images": input,
             "images_sha256": provenance.RowsDigest.of_parts(parts).hexdigest(),
             "rows": len(matrix),

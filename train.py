@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import torch
 
 from retrieval import (
@@ -215,7 +216,9 @@ def _first_model(
     dim = recipe.dim or trunks.width(recipe.arch, max(1, side))
     config = ModelConfig(recipe.arch, dim, max(1, side), mean, std, recipe.pool, recipe.neck)
     model = EmbeddingModel(config)
-    return model, first_weights.initialize(model, first)
+    origin = first_weights.initialize(model, first)
+    # All processes get the weights of the first one, which another machine may not have found.
+    return model, str(distributed.gather(np.array(origin))[0])
 
 
 def _freezes(recipe: training_options.Recipe, origin: str, is_asked: bool) -> bool:

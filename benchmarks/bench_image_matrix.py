@@ -175,10 +175,9 @@ def growth(folder: Path, args: argparse.Namespace) -> list[results.Row]:
         stage = [sys.executable, "-m", "process_data.image_matrix", f"--dpath={folder}"]
         options = ["--image_info=many.csv", "--image_root_path=480x320", "--mname=many.npy"]
         usage = processes.run([*stage, *options, f"--image_resolution={side}"], args.threads)
-        matrix = np.load(folder / "many.npy", mmap_mode="r")
-        same = np.array_equal(
-            matrix[count - 1], np.load(folder / "many.npy", mmap_mode="r")[(count - 1) % DISTINCT]
-        )
+        last = np.load(folder / "many.npy", mmap_mode="r")[count - 1]
+        square = images.load_square(folder / "480x320" / names[(count - 1) % DISTINCT], side)
+        same = np.array_equal(last, square.transpose(2, 0, 1))
         (folder / "many.npy").unlink()
         rows.append(
             {

@@ -67,6 +67,11 @@ OBJECTIVES = {
     ),
     "recipe ce, trained batch norms": replace(_CE, frozen_bn=False),
 }
+# Those are trained at the rate of what they are set beside.
+RATE_OF = {
+    "recipe original, batch negatives, frozen batch norms": "recipe original, batch negatives",
+    "recipe ce, trained batch norms": "recipe ce",
+}
 FACTORS = (1.0, 3.0, 10.0)  # of a recipe's learning rate, that --tune tries
 
 
@@ -144,7 +149,7 @@ def measure(args: argparse.Namespace) -> Iterator[Result]:
             if args.only and not any(part in name for part in args.only):
                 continue
             for factor in FACTORS if args.tune else (1.0,):
-                chosen = replace(recipe, lr=factor * rates.get(name, recipe.lr))
+                chosen = replace(recipe, lr=factor * rates.get(RATE_OF.get(name, name), recipe.lr))
                 model, steps, images = train(name, chosen, known, args, seed)
                 found = judge(model, known, args.dpath)
                 yield Result(name, chosen.lr, seed, args.budget_s, steps, images, *found)

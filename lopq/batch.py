@@ -59,11 +59,10 @@ class BatchSearch:
         else:
             near = self.table_scan()(rotated, probes.slots, self.depth)
         distances, ids, positions, ranks = self._merged(len(queries), probes, *near)
-        if decode or self.model.bits == 8:
-            distances, ids = self._settle(queries, probes, distances, ids, positions)
-        else:
+        if not decode and self.model.bits == 4:
             pairs = probes.first_pairs(len(queries))[:, None] + ranks
-            distances, ids = self._unround(rotated, distances, ids, positions, pairs)
+            distances, ids, positions = self._unround(rotated, distances, ids, positions, pairs)
+        distances, ids = self._settle(queries, probes, distances, ids, positions)
         return distances[:, : self.k], ids[:, : self.k]
 
     def _decode_pays(self, probes: Probes) -> bool:
@@ -116,14 +115,14 @@ class BatchSearch:
         ids: np.ndarray,
         positions: np.ndarray,
         pairs: np.ndarray,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Replace the distances that 4-bit tables round by exact ones to the codes found."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Replace the distances that 4-bit tables round by exact ones, in the order of those."""
         at = np.nonzero(positions >= 0)
         difference = self.model.codebooks.decode(self.lists.codes[positions[at]])
         difference -= rotated[pairs[at]]
         near[at] = np.einsum("ij,ij->i", difference, difference)
-        near, ids, _ = first_by_id(near, ids, near.shape[1])
-        return near, ids
+        near, ids, columns = first_by_id(near, ids, near.shape[1])
+        return near, ids, np.take_along_axis(positions, columns, axis=1)
 
     def _visited(self, probes: Probes, row: int) -> np.ndarray:
         """Return the positions of all codes in the cells visited for one query."""

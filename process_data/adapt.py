@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -145,9 +145,9 @@ def run(
         options={**content["options"], "adapted": options | start},
         frozen_norms=model.has_frozen_norms,
         has_seen_queries=pseudo != "none" or checkpoint.has_seen_queries(content),
+        held_out_sha256=_unseen(content, pseudo, _save_held_out(data_dir, held_out)),
         metrics={"loss": loss},
     )
-    _save_held_out(data_dir, held_out)
     log.info("%s: adapted; encode database and queries again with it", output)
     return output
 
@@ -188,13 +188,23 @@ def _held_out(data_dir: Path, tindex: str | None, images: Images) -> np.ndarray:
     return queries[~np.isin(queries[:, 0], images.targets) & ~is_minor]
 
 
-def _save_held_out(data_dir: Path, held_out: np.ndarray) -> None:
-    """List the test images that were not looked at, for mips and nns."""
+def _save_held_out(data_dir: Path, held_out: np.ndarray) -> str | None:
+    """List the test images that were not looked at, for mips and nns; return the file's hash."""
     path = layout.TEST_HELD_OUT.at(data_dir)
     path.unlink(missing_ok=True)  # that of an earlier run
-    if len(held_out):
-        layout.TEST_HELD_OUT.save(data_dir, held_out)
-        log.info("%s: %d test images that were not looked at", path, len(held_out))
+    if not len(held_out):
+        return None
+    layout.TEST_HELD_OUT.save(data_dir, held_out)
+    log.info("%s: %d test images that were not looked at", path, len(held_out))
+    return provenance.sha256(path)
+
+
+def _unseen(content: dict[str, Any], pseudo: str, held_out: str | None) -> str | None:
+    """Return the hash of the list of test images that no adaptation so far has looked at."""
+    before = content.get("held_out_sha256")
+    if pseudo == "none":
+        return before
+    return held_out if before == held_out or not checkpoint.has_seen_queries(content) else None
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -69,13 +69,19 @@ def is_transductive(
         query_file: Name of the file that lists the queries.
     """
     record = provenance.load(data_dir, query_matrix) or {}
-    transform = record.get("transform") or {}
     if record.get("adapt_bn"):
         return True
     if queries == "valid":
-        return bool(transform)
-    if transform.get("fit") == "both" or transform.get("center") == "per_domain":
+        return "transform" in record
+    if is_fitted_on_queries(record):
         return True
     records = record, provenance.load(data_dir, database) or {}
-    is_held_out = query_file == layout.TEST_HELD_OUT.name
-    return any(made.get("adapted") for made in records) and not is_held_out
+    unseen = {made.get("held_out_sha256") for made in records if made.get("adapted")}
+    return bool(unseen) and unseen != {provenance.sha256(data_dir / query_file)}
+
+
+def is_fitted_on_queries(record: dict[str, Any]) -> bool:
+    """Return whether a transform of these embeddings, if any, was fitted on test queries."""
+    transform = record.get("transform") or {}  # of older records: the last one only
+    is_both = transform.get("fit") == "both" or transform.get("center") == "per_domain"
+    return record.get("fitted_on_queries", is_both)

@@ -210,17 +210,20 @@ class Trainer:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up a ``state``; ``model`` has the weights of ``result`` already."""
-        groups = [dict(group) for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group, own in zip(self.optimizer.param_groups, groups, strict=True):
-            # Options of now; ``lr`` follows from them with the next step.
-            group.update({key: own[key] for key in own if key not in ("params", "lr")})
+        before = state["optimizer"]
+        # Options of now, and kernels of this device; ``lr`` follows from them with the next step.
+        groups = [
+            kept | {key: own[key] for key in own if key not in ("params", "lr")}
+            for kept, own in zip(before["param_groups"], self.optimizer.param_groups, strict=True)
+        ]
+        self.optimizer.load_state_dict(before | {"param_groups": groups})
         self.objective.load_state_dict(state["objective"])
         if self.scaler.is_enabled() and state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
-        if self.average is not None and state["raw"] is not None:
-            self.average.steps = state["raw"]["steps"]
+        if state["raw"] is not None:
             self.model.load_state_dict(state["raw"]["state_dict"])
+            if self.average is not None:
+                self.average.steps = state["raw"]["steps"]
 
 
 def make(

@@ -94,6 +94,8 @@ class Recipe:
             raise InputError("--weight_decay, --clip and --frozen_epochs must be at least 0")
         if self.neck == "before" and "ce" not in self.loss.split("+"):
             raise InputError("--neck=before is a part of the classifier; it needs --loss=ce")
+        if self.neck != "none" and self.loss != "tuple" and self.batch_size < 2:
+            raise InputError(f"--neck={self.neck} is a batch norm; it needs a --batch_size above 1")
         if self.sampler == "pk" and self.images_per_class > self.batch_size:
             raise InputError("--images_per_class must be at most --batch_size")
 

@@ -24,10 +24,16 @@ Channels = tuple[float, float, float]
 def check(arch: str) -> str:
     """Return ``arch`` where there is such a trunk."""
     if arch.startswith("timm/"):
-        if not timm().is_model(_timm_name(arch)):
+        name, known = arch.removeprefix("timm/"), timm()
+        tag = name.partition(".")[2]
+        try:
+            is_known = known.is_model(name) and (not tag or known.get_pretrained_cfg(name))
+        except RuntimeError:  # what it says of a tag that it does not know
+            is_known = False
+        if not is_known:
             raise InputError(
-                f"timm has no model {arch.removeprefix('timm/')}; list them with: "
-                'python -c "import timm; print(*timm.list_models())"'
+                f"timm has no model {name}; list them with: "
+                'python -c "import timm; print(*timm.list_models(), *timm.list_pretrained())"'
             )
     elif arch not in RESNETS:
         raise InputError(f"--arch must be one of {', '.join(RESNETS)} or timm/NAME; got {arch}")
@@ -91,7 +97,3 @@ def timm() -> Any:
         return import_module("timm")
     except ImportError as error:
         raise InputError("--arch=timm/... needs timm; install it with: pip install timm") from error
-
-
-def _timm_name(arch: str) -> str:
-    return arch.removeprefix("timm/").split(".")[0]

@@ -240,6 +240,8 @@ def test_an_evaluation_says_whether_it_is_transductive(pipeline: Path) -> None:
     assert is_transductive(database="database_t.npy", is_valid=True)  # fitted on the queries too
     transform.run(pipeline, center="per_domain")
     assert is_transductive(**moved)
+    transform.run(pipeline, *moved.values(), "database_2.npy", "tdatabase_2.npy")
+    assert is_transductive(database="database_2.npy", test_matrix="tdatabase_2.npy")
     build_image_db.run(pipeline, start, "test_image.npy", "t.npy", adapt_bn=True)
     assert is_transductive(test_matrix="t.npy")
     adapted = adapt.run(pipeline, start, share=0.5, **SMALL)  # type: ignore[arg-type]
@@ -248,3 +250,7 @@ def test_an_evaluation_says_whether_it_is_transductive(pipeline: Path) -> None:
     assert is_transductive(database="a.npy", test_matrix="b.npy")
     named = {"database": "a.npy", "test_matrix": "b.npy", "to_test": "test_held_out.npy"}
     assert not is_transductive(**named)
+    adapt.run(pipeline, start, adapted.with_name("other"), share=0.3, **SMALL)  # type: ignore[arg-type]
+    assert is_transductive(**named)  # the list is of another adaptation's
+    adapt.run(pipeline, adapted, adapted.with_name("twice"), share=0.3, **SMALL)  # type: ignore[arg-type]
+    assert checkpoint.load(adapted.with_name("twice"))["held_out_sha256"] is None

@@ -26,6 +26,12 @@ def test_objectives_are_compared_at_a_budget(pipeline: Path, tmp_path: Path) -> 
     assert text.count("\n| ") == 1 + n_objective
 
 
+def test_variants_are_trained_at_the_rate_of_what_they_are_beside() -> None:
+    assert set(bench_training.RATE_OF) | set(bench_training.RATE_OF.values()) <= set(
+        bench_training.OBJECTIVES
+    )
+
+
 def test_emoji_of_all_vendors_become_folders(tmp_path: Path) -> None:
     for vendor in emoji.VENDORS:
         folder = tmp_path / "packages" / vendor / "package"

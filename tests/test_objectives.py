@@ -120,6 +120,7 @@ def test_a_continued_run_keeps_its_options() -> None:
         ({"logit_scale": 0.0, "loss": "norm_softmax"}, "--logit_scale must be above 0"),
         ({"warmup": 1.0}, "--warmup must be at least 0 and below 1"),
         ({"sampler": "pk", "images_per_class": 65}, "at most --batch_size"),
+        ({"loss": "ce", "neck": "after", "batch_size": 1}, "needs a --batch_size above 1"),
     ],
 )
 def test_options_that_make_no_sense(options: dict[str, object], message: str) -> None:

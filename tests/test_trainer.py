@@ -238,3 +238,27 @@ def test_a_chunk_of_one_image_is_not_left_over() -> None:
     session.model.trunk.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     assert np.isfinite(session.step(given(9), 0.0).wait()).all()
     assert sizes == [5, 4] * 2
+
+
+@pytest.mark.parametrize("is_averaged", [True, False])
+def test_a_run_goes_on_with_the_weights_that_were_trained(is_averaged: bool) -> None:
+    before = make(replace(RECIPE, ema=0.9))
+    for _ in range(2):
+        before.step(given(), 0.0)
+    after = make(replace(RECIPE, ema=0.9 if is_averaged else 0.0))
+    after.model.load_state_dict(before.result.state_dict())  # as a checkpoint's
+    after.restore(before.state())
+    assert trunk_of(after).keys() == trunk_of(before).keys()
+    for key, value in trunk_of(before).items():
+        assert torch.equal(trunk_of(after)[key], value)
+    assert after.average is None or after.average.steps == 2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_run_of_a_cpu_goes_on_with_the_kernels_of_a_gpu() -> None:
+    before, after = make(RECIPE), make(RECIPE, device="cuda")
+    before.step(given(), 0.0)
+    after.restore(before.state())
+    after.step(given(device="cuda"), 0.0)
+    assert all(group["fused"] for group in after.optimizer.param_groups)

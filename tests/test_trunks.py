@@ -57,10 +57,16 @@ def test_a_timm_trunk_takes_weights_and_keeps_them(tmp_path: Path) -> None:
 
 def test_unknown_trunks_are_refused() -> None:
     pytest.importorskip("timm")
-    for arch, message in (("vgg", "or timm/NAME"), ("timm/no_such", "timm has no model no_such")):
+    refused = (
+        ("vgg", "or timm/NAME"),
+        ("timm/no_such", "timm has no model no_such"),
+        ("timm/resnet18.no_tag", "timm has no model resnet18.no_tag"),
+    )
+    for arch, message in refused:
         with pytest.raises(InputError, match=message):
             trunks.check(arch)
-    assert trunks.check(CONVNET) == CONVNET
+    for arch in (CONVNET, "timm/resnet18.a1_in1k"):
+        assert trunks.check(arch) == arch
 
 
 def test_the_neck_is_a_batch_norm_before_the_unit_norm() -> None:

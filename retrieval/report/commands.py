@@ -35,7 +35,7 @@ def _commands_of(data_dir: Path, name: str) -> list[str]:
         return [*_commands_of(data_dir, record["from"]), transform]
     options = {"save_path": record["checkpoint"], "input": record["images"], "output": name}
     # A switch that is off has no flag: None.
-    named = ("batch_size", "precision", "tta", "scales", "adapt_bn")
+    named = ("batch_size", "precision", "tta", "scales", "adapt_bn", "runtime")
     more = {key: record.get(key) or None for key in named}
     encode = command("python build_image_db.py", options | more)
     path = Path(record["checkpoint"])

@@ -80,13 +80,14 @@ def test_single_search_keeps_the_old_contract(searcher: LOPQSearcher, queries: n
     assert visited <= cells
 
 
-def test_equal_distances_go_by_id(data: np.ndarray) -> None:
-    model = LOPQModel(V=3, M=4, subquantizer_clusters=16)
+@pytest.mark.parametrize("bits", [4, 8])
+def test_equal_distances_go_by_id(data: np.ndarray, bits: int) -> None:
+    model = LOPQModel(V=3, M=4, subquantizer_clusters=16, bits=bits)
     model.fit(data, rotation_iters=3)
     searcher = LOPQSearcher(model)
     ids = np.random.default_rng(0).permutation(300)
     searcher.add_data(np.repeat(data[:3], 100, axis=0), ids)
-    for kernel in ("decode", "scan"):
+    for kernel in ("decode", "scan", "auto"):
         _, found = searcher.search_batch(data[:3], 20, kernel=kernel)
         for row in range(3):
             same = np.sort(ids[100 * row : 100 * (row + 1)])
