@@ -57,8 +57,8 @@ def measure(data_dir: Path, seed: int, args: argparse.Namespace) -> list[results
     )
     pipeline.prepare()
     trained = {
-        "original's objective": args.original,
-        "default": args.default,
+        "original's objective": f"{args.tuples} {args.original}",
+        "default": f"{args.tuples} {args.default}",
         f"best: {args.best}": args.best,
     }
     rows: list[results.Row] = []
@@ -122,13 +122,17 @@ def make_parser() -> argparse.ArgumentParser:
     add("--first_seed", type=int, default=7)
     add(
         "--common",
-        default="--arch=resnet18 --weights=none --dim=128 --batch_size=16 --epoch=2 --lr=0.0003 "
-        "--max_tuples=4000",
-        help="options of every training; those of a method come after them and count",
+        default="--arch=resnet18 --weights=none --dim=128",
+        help="options of every training; those of a method come after them",
+    )
+    add(
+        "--tuples",
+        default="--batch_size=16 --epoch=2 --lr=0.0003 --max_tuples=4000",
+        help="options of the two methods that train on tuples",
     )
     add("--original", default="--temperature=1 --augmentation=none", help="options of that method")
     add("--default", default="", help="options of that method")
-    add("--best", help="options of the best recipe; left out: not trained")
+    add("--best", help="options of the best recipe, without --tuples; left out: not trained")
     add("--samples", type=Path, help="keeps the data; default: a temporary folder")
     results.add_arguments(parser)
     return parser

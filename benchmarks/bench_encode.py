@@ -178,11 +178,13 @@ def measure(arch: str, args: argparse.Namespace, folder: Path) -> list[results.R
         onnx.export(networks.make_model(arch, args.side).eval(), folder / "model.onnx")
     common = {"folder": str(folder), "arch": arch, "device_name": args.device}
     differences: dict[str, float] = {}
+    peaks: dict[str, float] = {}
 
     def once(variant: dict[str, Any]) -> float:
         options = {**variant, **common, "seconds": args.seconds, "n_thread": args.threads}
-        answer, _ = processes.call(timed, args.threads, **options)
+        answer, usage = processes.call(timed, args.threads, **options)
         differences[str(variant)] = answer["difference"]
+        peaks[str(variant)] = usage.peak_bytes / 1e6
         return answer["rate"]
 
     calls = {str(variant): partial(once, variant) for variant in variants}
@@ -201,6 +203,7 @@ def measure(arch: str, args: argparse.Namespace, folder: Path) -> list[results.R
             "times_naive": median(rates[str(variant)]) / naive,
             "share_of_matmul_peak": median(rates[str(variant)]) * flops / peak,
             "largest_difference": differences[str(variant)],
+            "peak_MB": peaks[str(variant)],
         }
         for variant in variants
     ]

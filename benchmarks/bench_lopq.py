@@ -1,7 +1,7 @@
 """Compare lopq with faiss at equal bytes: recall, speed, training time, re-ranking.
 
 Reads   --embeddings, any (n, dim) .npy file; without it, a drawn stand-in
-Writes  lopq_<part>.csv, lopq_<part>.md and lopq_speed.png in --output
+Writes  lopq_<part>.csv (appended), lopq_<part>.md and lopq_speed.png in --output
 
     python -m benchmarks.bench_lopq --embeddings X.npy --parts accuracy speed fit rerank
 """
@@ -10,7 +10,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,15 +18,8 @@ import faiss
 import numpy as np
 
 from benchmarks import lopq_methods as methods
-from benchmarks.harness import (
-    CLOCKS,
-    Measurement,
-    k_recall,
-    machine,
-    seconds,
-    summary,
-    write_csv,
-)
+from benchmarks import results
+from benchmarks.harness import CLOCKS, Measurement, k_recall, machine, seconds, summary
 from benchmarks.lopq_data import DIM, Data, K, draw, stand_in
 from benchmarks.lopq_plot import plot
 from lopq import LOPQModel, LOPQSearcher
@@ -171,6 +164,7 @@ def fit_times(clock: str) -> Iterator[Measurement]:
 
 def run(args: argparse.Namespace) -> None:
     """Measure the parts asked for, and write their results."""
+    record = results.Run("lopq", args, args.output)
     faiss.omp_set_num_threads(args.threads)
     X = stand_in() if args.embeddings is None else np.load(args.embeddings, mmap_mode="r")
     source = "drawn stand-in" if args.embeddings is None else "embeddings"
@@ -182,8 +176,9 @@ def run(args: argparse.Namespace) -> None:
         for measured in _part(part, X, args):
             print(measured, flush=True)
             rows.append(measured)
-            write_csv(args.output / f"lopq_{part}.csv", rows)  # each time: parts take minutes
+            # Each time: parts take minutes.
             (args.output / f"lopq_{part}.md").write_text(f"{header}\n\n{summary(rows)}\n")
+        record.append(f"lopq_{part}", [asdict(row) for row in rows])
         if part == "speed":
             plot(rows, args.output / "lopq_speed.png")
 
@@ -220,7 +215,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=2, help="threads of faiss")
     parser.add_argument("--opq_rounds", type=int, default=50, help="of faiss's OPQ; 50 is its own")
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="what speed is by")
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--output", type=Path, default=results.FOLDER, help="of the results")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     return parser
 

@@ -4,8 +4,8 @@
 
 Draws samples and trains on each as the demo does, with drawings, split and first weights of its own
 seed. Metrics are paired query by query; the interval of the difference is a bootstrap over classes,
-as queries of one class are not independent. Everything is written below --samples, the table to
-ranking.csv and ranking.md in --output.
+as queries of one class are not independent. Samples and models are kept below --samples; the table
+is written to ranking.md in --output after each switch, and appended to ranking.csv in the end.
 """
 
 import argparse
@@ -81,6 +81,8 @@ SWITCHES = [
     Switch("--power=0.5 --center=joint", transform={}),
     Switch("--power=0.5 --center=per_domain", transform={"center": "per_domain"}),
     Switch("--power=1 --shrinkage=0.1", transform={"power": 1.0, "shrinkage": 0.1}),
+    Switch("--power=0.5 --fit=both", transform={"fit": "both"}),
+    Switch("--power=0.5 --strength=0.5", transform={"strength": 0.5}),
     Switch("--power=0.5 --dim=32", transform={"dim": 32}),
     Switch("--qe=5", refine={"qe": 5}),
     Switch("--dba=10", refine={"dba": 10}),
@@ -194,7 +196,7 @@ def run(
     checkpoints: dict[int, Path],
     whole: dict[int, Path],
     switches: list[Switch],
-    output: Path,
+    record: results.Run,
     show: Callable[[str], object] = print,
 ) -> list[dict[str, Any]]:
     """Measure every switch on every sample, and write the table after each.
@@ -203,7 +205,7 @@ def run(
         checkpoints: Seed -> checkpoint, in the folder ``para`` of its data directory.
         whole: The same of models trained on whole images instead of boxes; may be empty.
         switches: The lines of the table, after that of the boxes.
-        output: Folder of the table.
+        record: Of this run; says where the table goes.
         show: Called with the lines of each switch.
     """
 
@@ -213,9 +215,7 @@ def run(
     def add(before: pd.DataFrame, after: pd.DataFrame, name: str) -> None:
         lines.extend(compare(before, after, name))
         show(markdown(lines[-2:]))
-        frame = pd.DataFrame(lines)
-        files.write_text(output / "ranking.csv", frame.to_csv(index=False, float_format="%.5f"))
-        files.write_text(output / "ranking.md", markdown(lines))
+        files.write_text(record.folder / "ranking.md", markdown(lines))
 
     lines: list[dict[str, Any]] = []
     plain = pooled(checkpoints, PLAIN, 0)
@@ -223,6 +223,7 @@ def run(
         add(pooled(whole, PLAIN, 0), plain, CROP)
     for number, switch in enumerate(switches, start=1):
         add(plain, pooled(checkpoints, switch, number), switch.name)
+    record.append("ranking", lines)
     return lines
 
 
@@ -272,13 +273,14 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     args = make_parser().parse_args()
+    record = results.Run("ranking", args, args.output)
     torch.set_num_threads(args.threads)
     chosen = [switch for switch in SWITCHES if args.only in switch.name]
     with tempfile.TemporaryDirectory() as name:
         folder = args.samples or Path(name)
         checkpoints = trained(folder, "box", args)
         whole = trained(folder, "none", args) if args.only in CROP else {}
-        run(checkpoints, whole, chosen, args.output)
+        run(checkpoints, whole, chosen, record)
 
 
 if __name__ == "__main__":

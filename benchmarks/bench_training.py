@@ -1,7 +1,7 @@
 """Compare objectives and recipes at equal data, trunk, image size and processor time.
 
 Reads   --dpath, a data directory with imageset.npy, the split, test_image.npy and test.npy
-Writes  training_<name>.csv and training_<name>.md in --output
+Writes  training_<name>.csv (appended) and training_<name>.md in --output
 
     python -m benchmarks.bench_training --dpath=~/cars/ --name=cars --budget_s=45
     python -m benchmarks.bench_training --speed    # is benchmarks.bench_training_speed
@@ -11,7 +11,7 @@ budget is the processor time of this process, whose threads are stated: by the c
 shared machine would be unfair. All take about as many images in a step, and the learning rates of
 each recipe run through their whole schedule within the budget. With --tune, each is tried at
 several learning rates instead, on another sample than the one to be reported; --rates takes the
-best of them from the csv that this left.
+best of them from the csv that this left, of its newest run.
 """
 
 import argparse
@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks import bench_training_speed
+from benchmarks import bench_training_speed, results
 from benchmarks.harness import versions
 from retrieval import cli, devices, layout, provenance, trainer, trunks
 from retrieval import weights as first_weights
@@ -142,7 +142,8 @@ def judge(model: EmbeddingModel, data: TrainingData, data_dir: Path) -> tuple[fl
 def measure(args: argparse.Namespace) -> Iterator[Result]:
     """Train and judge each objective with each seed."""
     data = TrainingData.load(args.dpath)
-    rates = {} if args.rates is None else best_rates(pd.read_csv(args.rates))
+    tuned = results.latest(args.rates.parent, args.rates.stem) if args.rates else None
+    rates = {} if tuned is None else best_rates(tuned)
     for seed in args.seeds:
         known = data.hold_out(args.holdout_classes, seed)
         for name, recipe in OBJECTIVES.items():
@@ -161,14 +162,14 @@ def best_rates(tuned: pd.DataFrame) -> dict[str, float]:
     return {str(name): means[name].idxmax() for name in means.index.get_level_values(0).unique()}
 
 
-def table(results: list[Result]) -> str:
+def table(found: list[Result]) -> str:
     """Return a Markdown table: means over seeds, with half the range between them."""
     lines = [
         "| objective | lr | steps | images seen | new classes: cmc@1 | map@R "
         "| other camera: cmc@1 | map@R |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    frame = pd.DataFrame([asdict(result) for result in results])
+    frame = pd.DataFrame([asdict(result) for result in found])
     for (name, lr), rows in frame.groupby(["objective", "lr"], sort=False):
         cells = [
             f"{rows[c].mean():.3f} ± {(rows[c].max() - rows[c].min()) / 2:.3f}"
@@ -180,7 +181,8 @@ def table(results: list[Result]) -> str:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure, and write the results anew after each model."""
+    """Measure; the table is written anew after each model, the results are appended in the end."""
+    record = results.Run("training", args, args.output)
     torch.set_num_threads(args.threads)
     args.output.mkdir(parents=True, exist_ok=True)
     images = layout.IMAGE_MATRIX.load(args.dpath)
@@ -191,14 +193,13 @@ def run(args: argparse.Namespace) -> None:
         f"{_origin(args.weights)}, {DIM} dimensions, {args.budget_s:g} s of processor time on "
         f"{args.threads} thread(s) for each model. Mean over seeds {args.seeds} ± half the range."
     )
-    results: list[Result] = []
+    found: list[Result] = []
+    path = args.output / f"training_{args.name}.md"
     for result in measure(args):
         print(result, flush=True)
-        results.append(result)
-        stem = args.output / f"training_{args.name}"
-        frame = pd.DataFrame([asdict(r) for r in results])
-        frame.to_csv(stem.with_suffix(".csv"), index=False, float_format="%.5g")
-        stem.with_suffix(".md").write_text(f"{header}\n\n{table(results)}\n", encoding="utf-8")
+        found.append(result)
+        path.write_text(f"{header}\n\n{table(found)}\n", encoding="utf-8")
+    record.append(f"training_{args.name}", [asdict(result) for result in found])
 
 
 def _origin(weights: str) -> str:
@@ -223,7 +224,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--only", nargs="+", help="objectives whose name holds one of these")
     add("--tune", action="store_true", help=f"try {FACTORS} times each learning rate")
     add("--rates", type=Path, help="csv of a run with --tune, of which to take the best")
-    add("--output", type=Path, default=Path("benchmarks/results"))
+    add("--output", type=Path, default=results.FOLDER, help="folder of the results")
     return parser
 
 

@@ -96,8 +96,12 @@ def measure(arch: str, side: int, args: argparse.Namespace, folder: Path) -> lis
     common: dict[str, Any] = {"folder": str(folder), "arch": arch, "side": side}
     common |= {"batch": args.batch, "device_name": args.device, "seconds": args.seconds}
 
+    peaks: dict[str, float] = {}
+
     def once(method: str) -> float:
-        return processes.call(timed, args.threads, method=method, **common)[0]
+        rate, usage = processes.call(timed, args.threads, method=method, **common)
+        peaks[method] = usage.peak_bytes / 1e6
+        return rate
 
     rates = by_turns({name: partial(once, name) for name in names}, args.repeats, warm_up=0)
     flops = networks.flops_per_image(networks.make_model(arch, side), side, True)
@@ -115,6 +119,7 @@ def measure(arch: str, side: int, args: argparse.Namespace, folder: Path) -> lis
             "spread_%": spread(rates[name]),
             "share_of_ceiling": median(rates[name]) / median(rates[CEILING]),
             "share_of_matmul_peak": median(rates[name]) * flops / peak,
+            "peak_MB": peaks[name],
         }
         for name in names
     ]

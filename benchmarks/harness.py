@@ -3,20 +3,21 @@
 ``processes`` runs things and watches their memory, ``results`` keeps the results.
 """
 
-import csv
 import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import numpy as np
 
 from retrieval.provenance import processor
 
-LIBRARIES = ("numpy", "torch", "faiss-cpu", "pillow", "opencv-python-headless", "pyvips-binary")
+LIBRARIES = (
+    *("numpy", "torch", "torchvision", "faiss-cpu", "pillow"),
+    *("opencv-python-headless", "pyvips-binary", "openvino", "onnxruntime", "timm"),
+)
 
 
 def versions() -> str:
@@ -126,19 +127,6 @@ class Measurement:
     first: float = -1
     qps: float = -1
     seconds: float = -1
-
-
-def write_csv(path: Path, rows: Iterable[Measurement]) -> None:
-    """Write measurements to a new file."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [f.name for f in fields(Measurement)], lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            numbers = {
-                key: f"{value:.5g}" if isinstance(value, float) else value
-                for key, value in asdict(row).items()
-            }
-            writer.writerow(numbers)
 
 
 def summary(rows: Iterable[Measurement]) -> str:

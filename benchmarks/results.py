@@ -54,13 +54,17 @@ class Run:
             "commit": _commit(),
         }
 
-    def publish(self, name: str, rows: Sequence[Row]) -> None:
-        """Append rows to ``<name>.csv``, print them as a table and put the table in the README."""
+    def append(self, name: str, rows: Sequence[Row]) -> None:
+        """Append rows to ``<name>.csv``."""
         self.folder.mkdir(parents=True, exist_ok=True)
         runs = _read(self.folder / RUNS)
         if runs.empty or self.name not in runs["run"].to_numpy():
             _append(self.folder / RUNS, [self.record])
         _append(self.folder / f"{name}.csv", [{"run": self.name, **row} for row in rows])
+
+    def publish(self, name: str, rows: Sequence[Row]) -> None:
+        """Append rows to ``<name>.csv``, print them as a table and put the table in the README."""
+        self.append(name, rows)
         table = latest_table(self.folder, name)
         print(f"\n{table}\n", flush=True)
         rewrite(self.folder.parent / "README.md", name, table)

@@ -1,12 +1,12 @@
 """The measurement of the ranking switches, at a tiny size."""
 
+import argparse
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from benchmarks import bench_ranking
+from benchmarks import bench_ranking, results
 from benchmarks.bench_ranking import SWITCHES, Switch
 from retrieval import layout
 from retrieval.intervals import paired_bootstrap
@@ -31,24 +31,25 @@ def test_a_table_of_every_kind_of_switch(pipeline: Path, tmp_path: Path) -> None
         Switch("turn", transform={"power": 0.0, "center": "none"}),
         Switch("adapt", adapt={"share": 0.5, "rounds": 1, "steps": 1, "classes": 2}),
     ]
-    results = tmp_path / "results"
+    record = results.Run("ranking", argparse.Namespace(), tmp_path)
     shown: list[str] = []
     checkpoints = {7: pipeline / "para" / "model.ep0"}
-    lines = bench_ranking.run(checkpoints, {}, switches, results, shown.append)
-    table = pd.read_csv(results / "ranking.csv")
+    lines = bench_ranking.run(checkpoints, {}, switches, record, shown.append)
+    table = results.latest(tmp_path, "ranking")
     assert table["switch"].tolist() == ["flip"] * 2 + ["turn"] * 2 + ["adapt"] * 2
     plain = layout.METRICS.load(pipeline)
     assert lines[1]["cmc@1 before"] == pytest.approx(plain["cmc@1"])
     assert lines[1]["map@R before"] == pytest.approx(plain["map@R"])
     assert lines[3]["map@R gain"] == pytest.approx(0, abs=1e-9)  # a rotation changes nothing
     assert lines[5]["n_query"] == plain["n_query"] // 2
-    assert (results / "ranking.md").read_text().count("\n") == 8
+    assert (tmp_path / "ranking.md").read_text().count("\n") == 8
     assert len(shown) == 3
 
 
 def test_boxes_are_compared_with_whole_images(pipeline: Path, tmp_path: Path) -> None:
     checkpoints = {7: pipeline / "para" / "model.ep0"}
-    lines = bench_ranking.run(checkpoints, checkpoints, [], tmp_path, lambda _: None)
+    record = results.Run("ranking", argparse.Namespace(), tmp_path)
+    lines = bench_ranking.run(checkpoints, checkpoints, [], record, lambda _: None)
     assert [line["switch"] for line in lines] == [bench_ranking.CROP] * 2
     assert [line["map@R gain"] for line in lines] == [0, 0]  # the same model twice
 

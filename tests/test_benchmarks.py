@@ -132,7 +132,7 @@ def test_accuracy(tmp_path: Path) -> None:
     common = "--arch=resnet18 --weights=none --dim=16 --batch_size=4 --epoch=1 --max_tuples=4"
     parser = bench_accuracy.make_parser()
     options = ["--models=3", "--photos=8", "--side=32", "--seeds=1"]
-    args = parser.parse_args([*options, f"--common={common}", f"--output={tmp_path}"])
+    args = parser.parse_args([*options, f"--common={common}", "--tuples=", f"--output={tmp_path}"])
     bench_accuracy.run(args)
     table = results.latest(tmp_path, "accuracy_table")
     assert {"default", "original's objective", "raw pixels"} <= set(table["method"])
@@ -142,8 +142,10 @@ def test_accuracy(tmp_path: Path) -> None:
 def calls_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Call functions in this process, which saves starting an interpreter for each."""
 
-    def call(function: Callable[..., Any], threads: int, /, **arguments: Any) -> tuple[Any, None]:
-        return function(**arguments), None
+    usage = processes.Usage(1.0, 1.0, 10**6, "")
+
+    def call(function: Callable[..., Any], threads: int, /, **arguments: Any) -> tuple[Any, Any]:
+        return function(**arguments), usage
 
     monkeypatch.setattr(processes, "call", call)
 
