@@ -11,12 +11,16 @@ The formulas, for D images in the database and Q queries, from one measured run 
     seconds = start + (measured seconds - start) * work / measured work
     memory  = measured peak, where it is flat in the samples (it grows by less than 5%);
               else on the straight line through the smallest and the largest sample, over images
-    disk    = measured bytes written * work / measured work
+    disk    = measured bytes written * work / measured work; of mips, by queries alone
     money   = seconds / 3600 * cores * price of a core-hour
+
+Training validates after its epoch: to what was measured comes the time of embedding the database,
+as build_image_db does, and the memory of the embeddings. nns and baselines have the queries of the
+measured run, whatever Q is.
 """
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -101,7 +105,7 @@ def rates(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     samples = results.latest(folder, "pipeline")
     if samples.empty:
         raise SystemExit(f"{folder}/pipeline.csv is missing: python -m benchmarks.bench_pipeline")
-    samples["items"] = _items(samples)
+    samples["items"], samples["queries"] = _items(samples), _queries(samples)
     large = results.latest(folder, "large")
     if not large.empty:
         large["items"] = large["rows"] + large["queries"].where(large["stage"] == "mips", 0)
@@ -110,7 +114,7 @@ def rates(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     chosen = samples.groupby("stage", sort=False).tail(1).set_index("stage", drop=False)
     full = results.latest(folder, "pipeline_full")
     if not full.empty:
-        full["items"] = _items(full)
+        full["items"], full["queries"] = _items(full), _queries(full)
     for _, row in full.iterrows():
         if row["stage"].split(",")[0] in ("image_matrix", "train", "build_image_db"):
             for column in chosen.columns.intersection(full.columns):
@@ -121,41 +125,52 @@ def rates(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _items(rows: pd.DataFrame) -> pd.Series:
     """Return what ``items`` counts, of each row of pipeline.csv or pipeline_full.csv."""
-
-    def work_of(stage: str) -> pd.Series:
-        of_stage = rows[rows["stage"] == stage].set_index("images")["work"]
-        return rows["images"].map(of_stage).fillna(0)
-
-    database, queries = work_of("image_matrix"), work_of("image_matrix, queries")
+    database = _work_of(rows, "image_matrix")
     found = rows["work"].where(rows["unit"] == "images", database)
-    return found.where(rows["stage"] != "mips", database + queries)
+    return found.where(rows["stage"] != "mips", database + _queries(rows))
+
+
+def _queries(rows: pd.DataFrame) -> pd.Series:
+    """Return the number of queries in the sample of each row."""
+    return _work_of(rows, "image_matrix, queries")
+
+
+def _work_of(rows: pd.DataFrame, stage: str) -> pd.Series:
+    of_stage = rows[rows["stage"] == stage].set_index("images")["work"]
+    return rows["images"].map(of_stage).fillna(0)
 
 
 def costs(
     chosen: pd.DataFrame, samples: pd.DataFrame, scale: Scale, tuples: int, price: float
 ) -> list[Cost]:
     """Return what each stage takes at a scale."""
-    found = []
+    found: dict[str, Cost] = {}
     for stage, measured in chosen.iterrows():
         name = str(stage)
         amount = work(name, scale, measured, tuples)
         factor = amount / measured["work"]
         start = measured["start_seconds"]
         seconds = start + max(0.0, measured["seconds"] - start) * factor
-        written = 0.0 if name == "mips" else 1e6 * measured["written_MB"]
-        found.append(
-            Cost(
-                name,
-                amount,
-                measured["unit"],
-                seconds,
-                memory(samples[samples["stage"] == name], measured, items(name, scale)),
-                # A checkpoint is as large as it is, whatever it was trained on.
-                written * (1 if name == "train" else factor),
-                seconds / 3600 * measured["cores"] * price,
-            )
+        # A checkpoint is as large as it is, whatever it was trained on.
+        growth = {"train": 1.0, "mips": scale.queries / max(1, measured["queries"])}
+        found[name] = Cost(
+            name,
+            amount,
+            measured["unit"],
+            seconds,
+            memory(samples[samples["stage"] == name], measured, items(name, scale)),
+            1e6 * measured["written_MB"] * growth.get(name, factor),
+            seconds / 3600 * measured["cores"] * price,
         )
-    return found
+    if {"train", "build_image_db"} <= set(found):
+        train, encode = found["train"], found["build_image_db"]
+        found["train"] = replace(
+            train,
+            seconds=train.seconds + encode.seconds,
+            peak_bytes=train.peak_bytes + encode.disk_bytes,
+            money=train.money + encode.money,
+        )
+    return list(found.values())
 
 
 def total(of_all: list[Cost]) -> Cost:

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -273,7 +274,7 @@ def test_growth_is_drawn_and_its_exponent_fitted(tmp_path: Path) -> None:
 
 def test_extrapolation_by_hand() -> None:
     row = {"stage": "image_matrix", "unit": "images", "cores": 2, "start_seconds": 1.0}
-    row |= {"seconds": 3.0, "written_MB": 4.0}
+    row |= {"seconds": 3.0, "written_MB": 4.0, "queries": 10}
     sizes = {"work": 50, "items": 50, "peak_MB": 10.0}, {"work": 100, "items": 100, "peak_MB": 20.0}
     samples = pd.DataFrame([row | size for size in sizes])
     chosen = samples.tail(1).set_index("stage", drop=False)
@@ -283,3 +284,13 @@ def test_extrapolation_by_hand() -> None:
     assert cost.disk_bytes == 40e6
     assert cost.peak_bytes == pytest.approx(200e6)  # 0.2 MB an image
     assert cost.money == pytest.approx(21 / 3600 * 2 * 0.5)
+    others = {"train": "tuples", "build_image_db": "images", "mips": "comparisons"}
+    more = pd.concat([samples.assign(stage=name, unit=unit) for name, unit in others.items()])
+    chosen = more[more["work"] == 100].set_index("stage", drop=False)
+    train, encode, mips = extrapolate.costs(chosen, more, scale, tuples=200, price=0.5)
+    assert encode == replace(cost, stage="build_image_db")
+    # Twice the tuples, then all images are embedded and kept.
+    assert train.seconds == 1 + 2 * 2 + encode.seconds
+    assert train.peak_bytes == cost.peak_bytes + encode.disk_bytes
+    assert train.disk_bytes == 4e6
+    assert mips.disk_bytes == 2e6  # half as many queries
