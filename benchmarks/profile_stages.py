@@ -79,7 +79,8 @@ def run(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as name:
         data_dir = (args.samples or Path(name)) / f"sample{args.size}"
         draw_sample(data_dir, args.size, args.photos)
-        clear(data_dir)  # a stage that finds its work done shows nothing
+        if not args.stages:
+            clear(data_dir)  # a stage that finds its work done shows nothing
         for stage in todo:
             found = profile(stage, data_dir, args.threads)
             n_sample = sum(found.values())
@@ -104,7 +105,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--side", type=int, default=64, help="side of the squares in pixels")
     add("--arch", default="resnet18", help="the trunk")
     add("--steps", type=int, default=20, help="of training")
-    add("--stages", nargs="+", help="some of them, in order; default: all")
+    add("--stages", nargs="+", help="some, on what the others left; default: all")
     add("--places", type=int, default=3, help="places of each stage")
     add("--samples", type=Path, help="keeps the drawn sample; default: a temporary folder")
     results.add_arguments(parser)
