@@ -17,109 +17,53 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import pandas as pd
 
-from retrieval import cli, intervals, layout, setting
+from retrieval import cli, paired
 from retrieval.formats import InputError
 
 log = logging.getLogger(__name__)
 
 
 def run(data_dir: Path | None, first: str, second: str) -> pd.DataFrame:
-    """Print and return, for each metric that both have, both means and what may be concluded.
+    """Print and return what ``paired.compare`` says of two evaluations.
 
     Args:
         data_dir: The data directory; None where both are paths.
         first: Name or path of an evaluation.
         second: Name or path of another, of the same queries.
-
-    Returns:
-        metric, first, second, difference (second - first), low and high (its 95% interval),
-        p (two-sided) and verdict.
     """
-    (record, before), (other, after) = (load(data_dir, name) for name in (first, second))
-    common = before.index.intersection(after.index)
-    _check_queries(record, other, first, second, len(common))
-    n_class = common.get_level_values("Class").nunique()
-    if n_class < 2:
-        raise InputError(
-            f"{first} and {second} share {len(common)} queries of {n_class} classes; two classes "
-            "are needed at least: compare evaluations of the same queries and split"
-        )
+    pair = load(data_dir, first), load(data_dir, second)
+    table = paired.compare(*pair)
     for name in ("k", "n_gallery"):
-        if record[name] != other[name]:
-            log.warning("%s differs: %d and %d", name, record[name], other[name])
-    if len(common) < max(len(before), len(after)):
-        n_query = f"{len(before)} and {len(after)}"
-        log.warning("only %d of %s queries are in both, and compared", len(common), n_query)
-    before, after = before.loc[common], after.loc[common]
-    clusters = common.get_level_values("Class").to_numpy()
-    rows = []
-    for name in [column for column in before if column in after]:
-        if "@k" in name and record["k"] != other["k"]:
-            continue
-        pair = before[name].to_numpy(), after[name].to_numpy()
-        found = intervals.paired_bootstrap(*pair, clusters)
-        verdict = f"{second} is better" if found.low > 0 else f"{first} is better"
-        if found.low <= 0 <= found.high:
-            verdict = "no difference shown"
-        means = float(pair[0].mean()), float(pair[1].mean())
-        rows.append((name, *means, *found, verdict))
-    columns = ["metric", "first", "second", "difference", "low", "high", "p", "verdict"]
-    table = pd.DataFrame(rows, columns=columns)
-    print(f"first: {first}, second: {second}; {len(common)} queries of {n_class} classes")
+        values = [evaluation.record[name] for evaluation in pair]
+        if values[0] != values[1]:
+            log.warning("%s differs: %d and %d", name, *values)
+    counts, n_query = [len(evaluation.per_query) for evaluation in pair], table.attrs["n_query"]
+    if n_query < max(counts):
+        log.warning("only %d of %d and %d queries are in both, and compared", n_query, *counts)
+    n_class = table.attrs["n_class"]
+    print(f"first: {first}, second: {second}; {n_query} queries of {n_class} classes")
     print(table.to_string(index=False, float_format="{:.4f}".format))
     return table
 
 
-def _check_queries(
-    record: dict[str, Any], other: dict[str, Any], first: str, second: str, n_common: int
-) -> None:
-    """Refuse evaluations of different queries, whose Indexes may name different images."""
-    if record["queries"] != other["queries"]:
-        raise InputError(
-            f"{first} is of the {record['queries']} queries and {second} of the "
-            f"{other['queries']} queries: compare evaluations of the same"
-        )
-    hashes = {setting.query_hash(record), setting.query_hash(other)} - {None}
-    is_part = n_common == min(record["n_query"], other["n_query"])
-    if len(hashes) > 1 and not is_part:
-        raise InputError(
-            f"{first} and {second} are of different lists of queries, and none is part of the "
-            "other: evaluate both with the same --to_test"
-        )
-
-
-def load(data_dir: Path | None, name: str) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Return an evaluation and its queries, (Index, Class) -> a column for each metric."""
+def load(data_dir: Path | None, name: str) -> paired.Evaluation:
+    """Return an evaluation by its name in the data directory, or by the path of its .json."""
     path = Path(name).expanduser()
     if path.suffix == ".json":
-        folder, record_name = path.parent, path.name
-    elif path.name != name:
+        return paired.load(path.parent, path.name, name)
+    if path.name != name:
         raise InputError(
             f"{name} is no name of evaluations/, such as mips-test, and no path of a .json file"
         )
-    elif data_dir is None:
+    if data_dir is None:
         raise InputError(f"{name} is in evaluations/ of a data directory; name it: --dpath=...")
-    else:
-        folder = data_dir
-        record_name = Path(layout.EVALUATION.name).with_name(f"{name}.json").as_posix()
-    record = layout.EVALUATION.load(folder, record_name)
-    array_name = str(Path(record_name).with_suffix(".npy"))
-    array = layout.EVALUATION_PER_QUERY.load(folder, array_name)
-    columns = record.get("per_query")
-    if columns is None or array.shape != (record["n_query"], len(columns)):
-        raise InputError(
-            f"{folder / array_name} does not fit {record_name}: evaluate again, with: "
-            f"{layout.EVALUATION.made_by}"
-        )
-    frame = pd.DataFrame(array, columns=columns).astype({"Index": "int64", "Class": "int64"})
-    return record, frame.set_index(["Index", "Class"])
+    return paired.kept(data_dir, name)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -11,7 +11,7 @@ from retrieval.report.runs import Run
 from retrieval.setting import stage_of
 
 CMC_DEPTH = 100  # the last k of the cmc curve
-COMPARED = ("cmc@1", "map@R")  # the metrics whose intervals are drawn
+COMPARED = ("cmc@1", "map@R")  # the metrics whose intervals and differences are shown
 
 
 def describe(
@@ -39,6 +39,8 @@ def describe(
         "macro_definition": evaluation.DEFINITIONS["macro"],
         "has_intervals": any(run.record.get("intervals") for run in runs),
         "intervals": _intervals(runs),
+        "compared": COMPARED,
+        "gains": tables.gains(data_dir, runs, COMPARED),
         "curves": _curves([run for run in runs if run.ranking is not None]),
         "details": [_detail(run, makes, rows, k) for run in runs if run.ranking is not None],
         "model_commands": commands.model_commands(data_dir, embeddings),

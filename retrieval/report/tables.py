@@ -1,12 +1,16 @@
 """The tables of a report."""
 
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from retrieval import evaluation, setting
+from retrieval import evaluation, paired, setting
+from retrieval.formats import InputError
 from retrieval.report.confusion import first_results
 from retrieval.report.runs import Run
 
@@ -68,6 +72,40 @@ def _task(run: Run, metric: str) -> tuple[object, ...]:
     """Return what two runs must share for a metric of theirs to be compared."""
     names = ("queries", "n_query", "n_gallery", *(["k"] if "@k" in metric else []))
     return (setting.query_hash(run.record), *(run.record.get(name) for name in names))
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What a run has more than another one of the same queries, query by query.
+
+    Attributes:
+        run, other: Their names.
+        n_query: Queries that both have.
+        of_metric: Metric -> difference, and the ends of its 95% interval.
+    """
+
+    run: str
+    other: str
+    n_query: int
+    of_metric: dict[str, tuple[float, float, float]]
+
+
+def gains(data_dir: Path, runs: list[Run], metrics: Sequence[str]) -> list[Gain]:
+    """Return the gains over the plain exact search, or else over the first run of the queries."""
+    found = []
+    for queries in dict.fromkeys(run.record["queries"] for run in runs):
+        group = [run.name for run in runs if run.record["queries"] == queries]
+        plain = f"mips-{queries}"
+        other = plain if plain in group else group[0]
+        for name in group:
+            if name == other:
+                continue
+            with suppress(InputError):  # other queries, or kept by an older version
+                table = paired.compare(*(paired.kept(data_dir, one) for one in (other, name)))
+                ends = table.set_index("metric")[["difference", "low", "high"]]
+                values = {m: tuple(ends.loc[m]) for m in metrics if m in ends.index}
+                found.append(Gain(name, other, table.attrs["n_query"], values))
+    return found
 
 
 def classes(run: Run, makes: dict[int, str]) -> pd.DataFrame:
