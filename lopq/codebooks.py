@@ -89,7 +89,10 @@ def train_centroids(
 def kmeans(
     rows: np.ndarray, n_centroid: int, n_iter: int, seed: int, n_init: int = 1
 ) -> np.ndarray:
-    """Return (n_centroid, dim) float32 centroids of ``rows`` by faiss's k-means."""
+    """Return (n_centroid, dim) float32 centroids of ``rows`` by faiss's k-means.
+
+    It draws 256 rows for each centroid where there are more.
+    """
     if len(rows) <= n_centroid:
         return rows[np.minimum(np.arange(n_centroid), len(rows) - 1)]
     dim = rows.shape[1]
