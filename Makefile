@@ -48,24 +48,24 @@ demo: .venv
 	$(PY) -m process_data.summary --dpath=$(DEMO)
 
 # All benchmarks, small: about a quarter of an hour on two cores. Rewrites the tables of
-# benchmarks/README.md but those of recipes, switches and codes, which so little work says nothing about.
+# benchmarks/README.md but those of recipes, switches and codes, which so little work says nothing about, and
+# of many rows (bench_large), which extrapolate takes as they are.
 bench: .venv
 	mkdir -p $(BENCH)
 	$(PY) -m benchmarks.bench_image_matrix --scale=0.25 --repeats=1 --images 500 2000 --folder=$(BENCH)/photos
 	$(PY) -m benchmarks.bench_index --labels=0.1 --splits 1 --repeats=3
-	$(PY) -m benchmarks.bench_mips --rows 5000 20000 --n_query=500 --repeats=2
-	$(PY) -m benchmarks.bench_pipeline --sizes 200 400 --steps=5 --full=0 --repeats=1 --samples=$(BENCH)
-	$(PY) -m benchmarks.bench_large --rows 5000 20000 --n_query=500
+	$(PY) -m benchmarks.bench_mips --rows 5000 20000 --n_query=500 --repeats=1
+	$(PY) -m benchmarks.bench_pipeline --sizes 100 200 --photos=28 --steps=5 --full=0 --repeats=1 --samples=$(BENCH)
 	$(PY) -m benchmarks.extrapolate
-	$(PY) -m benchmarks.bench_encode --networks resnet18 --side=64 --batches 16 --images=64 --seconds=1 --repeats=1
+	$(PY) -m benchmarks.bench_encode --quick --networks resnet18 --side=64 --batches 16 --images=64 --seconds=1 --repeats=1
 	$(PY) -m benchmarks.bench_training_speed --sides 64 --images=256 --seconds=3 --repeats=1
-	$(PY) -m benchmarks.bench_training --dpath=$(BENCH)/sample400 --name=small --budget_s=1 --seeds 0 --holdout_classes=2 --output=$(BENCH)/results
-	$(PY) -m benchmarks.profile_stages --size=400 --steps=5 --samples=$(BENCH)
+	$(PY) -m benchmarks.bench_training --dpath=$(BENCH)/sample200 --name=small --budget_s=1 --seeds 0 --holdout_classes=2 --output=$(BENCH)/results
+	$(PY) -m benchmarks.profile_stages --size=200 --photos=28 --steps=5 --stages image_matrix train build_image_db nns --samples=$(BENCH)
 	$(PY) -m benchmarks.bench_accuracy --models=6 --photos=28 --seeds=1 --samples=$(BENCH)/accuracy --tuples="--batch_size=16 --epoch=1 --lr=0.0003 --max_tuples=160"
 	$(PY) -m benchmarks.bench_ranking --models=4 --photos=28 --seeds=7 --only=qe --training="--arch=resnet18 --weights=none --dim=128 --batch_size=16 --epoch=1 --max_tuples=160" --samples=$(BENCH)/ranking --output=$(BENCH)/results
 	$(PY) -m benchmarks.bench_lopq --parts accuracy --n_query=200 --seeds=1 --bytes 8 --cells 16 --settings disjoint --opq_rounds=5 --output=$(BENCH)/results
 
-# Every test and benchmark that needs a GPU, in eight minutes; says so where there is none.
+# Every test and benchmark that needs a GPU, made for eight minutes of one; says so where there is none.
 bench-gpu: .venv
 	$(PY) -m benchmarks.bench_gpu
 
