@@ -59,7 +59,7 @@ bench: .venv
 	$(PY) -m benchmarks.extrapolate
 	$(PY) -m benchmarks.bench_encode --quick --networks resnet18 --side=64 --batches 16 --images=64 --seconds=1 --repeats=1
 	$(PY) -m benchmarks.bench_training_speed --sides 64 --images=256 --seconds=3 --repeats=1
-	$(PY) -m benchmarks.bench_training --dpath=$(BENCH)/sample200 --name=small --budget_s=1 --seeds 0 --holdout_classes=2 --output=$(BENCH)/results
+	$(PY) -m benchmarks.bench_training --dpath=$(BENCH)/sample200 --name=small --only original ce supcon --budget_s=1 --seeds 0 --holdout_classes=2 --output=$(BENCH)/results
 	$(PY) -m benchmarks.profile_stages --size=200 --photos=28 --steps=5 --stages image_matrix train build_image_db nns --samples=$(BENCH)
 	$(PY) -m benchmarks.bench_accuracy --models=6 --photos=28 --seeds=1 --samples=$(BENCH)/accuracy --tuples="--batch_size=16 --epoch=1 --lr=0.0003 --max_tuples=160"
 	$(PY) -m benchmarks.bench_ranking --models=4 --photos=28 --seeds=7 --only=qe --training="--arch=resnet18 --weights=none --dim=128 --batch_size=16 --epoch=1 --max_tuples=160" --samples=$(BENCH)/ranking --output=$(BENCH)/results

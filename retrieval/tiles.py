@@ -81,8 +81,8 @@ def tiles(
     n_tile = max(1, -(-len(queries) // most_queries))
     n_row = min(most_queries, _round_up(max(1, -(-len(queries) // n_tile)), MULTIPLE))
     step = _round_up(batch_size, n_row)
+    scores = torch.empty(n_row * n_column, dtype=torch.float64 if is_exact else None, device=device)
     dtype = np.dtype(np.float64 if is_exact else np.float32)
-    scores = torch.from_numpy(np.empty(n_row * n_column, dtype)).to(device)
     buffer = np.empty((n_column, gallery.shape[1]), dtype)
     starts = [(q, g) for q in range(0, len(queries), step) for g in range(0, len(ids), n_column)]
     quiet = None if distributed.is_main() else True
