@@ -56,9 +56,11 @@ def measure(data_dir: Path, seed: int, args: argparse.Namespace) -> list[results
         threads=args.threads,
     )
     pipeline.prepare()
+    default = f"{args.tuples} {args.default}"
     trained = {
         "original's objective": f"{args.tuples} {args.original}",
-        "default": f"{args.tuples} {args.default}",
+        "default": default,
+        "default, --frozen_bn": f"{default} --frozen_bn" if args.frozen else None,
         f"best: {args.best}": args.best,
     }
     rows: list[results.Row] = []
@@ -132,6 +134,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("--original", default="--temperature=1 --augmentation=none", help="options of that method")
     add("--default", default="", help="options of that method")
+    add("--frozen", action="store_true", help="train the default with frozen batch norms, too")
     add("--best", help="options of the best recipe, without --tuples; left out: not trained")
     add("--samples", type=Path, help="keeps the data; default: a temporary folder")
     results.add_arguments(parser)
