@@ -13,7 +13,7 @@ from retrieval.formats import InputError
 from retrieval.model import EmbeddingModel, ModelConfig
 from retrieval.monitor import Monitor
 from retrieval.training_options import Recipe
-from tests.test_objectives import drawn_data
+from tests.drawn import drawn_data
 
 SIDE = 64
 RECIPE = Recipe("test", arch="resnet18", loss="ce", epoch=4, lr=1e-3, augmentation="none")
