@@ -20,16 +20,7 @@ from typing import get_args
 import numpy as np
 import torch
 
-from retrieval import (
-    adaptation,
-    checkpoint,
-    cli,
-    data_parallel,
-    devices,
-    distributed,
-    layout,
-    provenance,
-)
+from retrieval import adaptation, checkpoint, cli, devices, distributed, layout, provenance
 from retrieval.encode import embedding_blocks
 from retrieval.files import RowWriter
 from retrieval.formats import InputError
@@ -84,7 +75,7 @@ def run(
     path = layout.DATABASE.at(data_dir, output)
     place = devices.choose("cpu" if runtime != "torch" and device == "auto" else device)
     with distributed.together(place) as place:
-        dtype = data_parallel.agreed_dtype(devices.compute_dtype(place, precision))
+        dtype = distributed.agreed_dtype(devices.compute_dtype(place, precision))
         model = put_on(checkpoint.build_model(content, save_path, arch), place)
         if compile:
             compile_trunk(model)

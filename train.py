@@ -22,14 +22,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 import torch
 
 from retrieval import (
     checkpoint,
     cli,
     continuing,
-    data_parallel,
     devices,
     distributed,
     gradient_cache,
@@ -156,7 +154,7 @@ def run(
         if _freezes(chosen, origin, bool(frozen_bn)) if is_frozen is None else is_frozen:
             model.freeze_norms()
         put_on(model, place)
-        dtype = data_parallel.agreed_dtype(devices.compute_dtype(place, options["precision"]))
+        dtype = distributed.agreed_dtype(devices.compute_dtype(place, options["precision"]))
         # Steps of classes have one size, for which the fastest convolutions are worth a search.
         torch.backends.cudnn.benchmark = place.type == "cuda" and chosen.loss != "tuple"
         session = trainer.make(
@@ -218,7 +216,7 @@ def _first_model(
     model = EmbeddingModel(config)
     origin = first_weights.initialize(model, first)
     # All processes get the weights of the first one, which another machine may not have found.
-    return model, str(distributed.gather(np.array(origin))[0])
+    return model, distributed.of_first(origin)
 
 
 def _freezes(recipe: training_options.Recipe, origin: str, is_asked: bool) -> bool:

@@ -105,7 +105,7 @@ def rates(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     samples = results.latest(folder, "pipeline")
     if samples.empty:
         raise SystemExit(f"{folder}/pipeline.csv is missing: python -m benchmarks.bench_pipeline")
-    samples["items"], samples["queries"] = _items(samples), _queries(samples)
+    samples = _counted(samples)
     large = results.latest(folder, "large")
     if not large.empty:
         large["items"] = large["rows"] + large["queries"].where(large["stage"] == "mips", 0)
@@ -114,7 +114,7 @@ def rates(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     chosen = samples.groupby("stage", sort=False).tail(1).set_index("stage", drop=False)
     full = results.latest(folder, "pipeline_full")
     if not full.empty:
-        full["items"], full["queries"] = _items(full), _queries(full)
+        full = _counted(full)
     for _, row in full.iterrows():
         if row["stage"].split(",")[0] in ("image_matrix", "train", "build_image_db"):
             for column in chosen.columns.intersection(full.columns):
@@ -123,21 +123,17 @@ def rates(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return chosen.loc[order], samples
 
 
-def _items(rows: pd.DataFrame) -> pd.Series:
-    """Return what ``items`` counts, of each row of pipeline.csv or pipeline_full.csv."""
-    database = _work_of(rows, "image_matrix")
+def _counted(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows of pipeline.csv or pipeline_full.csv, with their items and queries."""
+
+    def work_of(stage: str) -> pd.Series:
+        of_stage = rows[rows["stage"] == stage].set_index("images")["work"]
+        return rows["images"].map(of_stage).fillna(0)
+
+    database, queries = work_of("image_matrix"), work_of("image_matrix, queries")
     found = rows["work"].where(rows["unit"] == "images", database)
-    return found.where(rows["stage"] != "mips", database + _queries(rows))
-
-
-def _queries(rows: pd.DataFrame) -> pd.Series:
-    """Return the number of queries in the sample of each row."""
-    return _work_of(rows, "image_matrix, queries")
-
-
-def _work_of(rows: pd.DataFrame, stage: str) -> pd.Series:
-    of_stage = rows[rows["stage"] == stage].set_index("images")["work"]
-    return rows["images"].map(of_stage).fillna(0)
+    found = found.where(rows["stage"] != "mips", database + queries)
+    return rows.assign(items=found, queries=queries)
 
 
 def costs(
@@ -163,14 +159,18 @@ def costs(
             seconds / 3600 * measured["cores"] * price,
         )
     if {"train", "build_image_db"} <= set(found):
-        train, encode = found["train"], found["build_image_db"]
-        found["train"] = replace(
-            train,
-            seconds=train.seconds + encode.seconds,
-            peak_bytes=train.peak_bytes + encode.disk_bytes,
-            money=train.money + encode.money,
-        )
+        found["train"] = _validated(found["train"], found["build_image_db"])
     return list(found.values())
+
+
+def _validated(train: Cost, encode: Cost) -> Cost:
+    """Return the cost of training with a validation, which embeds the database and keeps that."""
+    return replace(
+        train,
+        seconds=train.seconds + encode.seconds,
+        peak_bytes=train.peak_bytes + encode.disk_bytes,
+        money=train.money + encode.money,
+    )
 
 
 def total(of_all: list[Cost]) -> Cost:

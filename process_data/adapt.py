@@ -137,6 +137,7 @@ def run(
         n_guessed = int((guessed != UNKNOWN).sum())
         loss = trainer.train(guessed, steps, rng)
         log.info("round %d: %d images with guessed classes, loss %.4f", number, n_guessed, loss)
+    listed = _save_held_out(data_dir, held_out)  # before the checkpoint, which has its hash
     checkpoint.save(
         output,
         model,
@@ -145,7 +146,7 @@ def run(
         options={**content["options"], "adapted": options | start},
         frozen_norms=model.has_frozen_norms,
         has_seen_queries=pseudo != "none" or checkpoint.has_seen_queries(content),
-        held_out_sha256=_unseen(content, pseudo, _save_held_out(data_dir, held_out)),
+        held_out_sha256=_unseen(content, pseudo, listed),
         metrics={"loss": loss},
     )
     log.info("%s: adapted; encode database and queries again with it", output)

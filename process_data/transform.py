@@ -93,14 +93,15 @@ def run(
     layout.TRANSFORM_MEANS.save(data_dir, transform.means, f"{stem}.means.npy")
     layout.TRANSFORM_MATRIX.save(data_dir, transform.matrix, f"{stem}.matrix.npy")
     digest = hashlib.sha256(transform.means.tobytes() + transform.matrix.tobytes()).hexdigest()
-    more: dict[str, Any] = {"transform": options, "transform_sha256": digest}
+    more = {"transform": options, "transform_sha256": digest}
     outputs = (output_database, output_queries)
     for domain, (name, output) in enumerate(zip(names, outputs, strict=False)):
         _write(data_dir, transform, domain, domains[domain], output)
         record = (provenance.load(data_dir, name) or {}) | {"dim": transform.matrix.shape[1]}
         # What was fitted on queries once stays so, through all transforms that follow.
-        more["fitted_on_queries"] = takes_queries or setting.is_fitted_on_queries(record)
-        provenance.save(data_dir, output, record | {"from": name} | more)
+        is_fitted = takes_queries or setting.is_fitted_on_queries(record)
+        record |= {"from": name, "fitted_on_queries": is_fitted, **more}
+        provenance.save(data_dir, output, record)
         log.info("%s: %d dimensions", output, transform.matrix.shape[1])
     return layout.DATABASE_TRANSFORMED.at(data_dir, output_database)
 

@@ -8,29 +8,11 @@ process with all images. This is what gradient_cache.py does with the chunks of 
 
 from collections.abc import Callable, Iterable
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
 
 from retrieval import distributed
-from retrieval.formats import InputError
-
-
-def agreed_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype of convolutions that all processes have.
-
-    Gradients in different ones do not add up, and rows of one file would differ in precision.
-
-    Raises:
-        InputError: They have different ones, chosen for different GPUs.
-    """
-    names = sorted({str(name) for name in distributed.gather(np.array(str(dtype)))})
-    if len(names) > 1:
-        raise InputError(
-            f"the processes would compute in {' and '.join(names)}; choose one --precision for all"
-        )
-    return dtype
 
 
 def put_together(own: torch.Tensor, part: range, n: int) -> torch.Tensor:

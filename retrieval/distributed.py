@@ -94,6 +94,27 @@ def gather(array: np.ndarray) -> list[np.ndarray]:
     return arrays
 
 
+def of_first(text: str) -> str:
+    """Return the text of the first process, to every process. All processes must call it."""
+    return str(gather(np.array(text))[0])
+
+
+def agreed_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype of convolutions that all processes have.
+
+    Gradients in different ones do not add up, and rows of one file would differ in precision.
+
+    Raises:
+        InputError: They have different ones, chosen for different GPUs.
+    """
+    names = sorted({str(name) for name in gather(np.array(str(dtype)))})
+    if len(names) > 1:
+        raise InputError(
+            f"the processes would compute in {' and '.join(names)}; choose one --precision for all"
+        )
+    return dtype
+
+
 def barrier() -> None:
     """Wait until every process is here."""
     if size() > 1:
@@ -133,13 +154,12 @@ def row_writer(path: Path, shape: tuple[int, ...], dtype: str) -> Iterator[files
         with files.whole(path) as part:
             with part.open("wb") as file:
                 writer = files.RowWriter(file, shape, dtype)
-                gather(np.array(str(part)))
+                of_first(str(part))
                 yield writer
             barrier()  # all have written; an error of one of them leaves no file
         barrier()
         return
-    name = str(gather(np.array(""))[0])
-    with Path(name).open("rb+") as file:
+    with Path(of_first("")).open("rb+") as file:
         yield files.RowWriter(file, shape, dtype, is_new=False)
         os.fsync(file.fileno())
     barrier()

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from retrieval import intervals, layout, metrics, provenance, search, setting
+from retrieval import intervals, layout, metrics, paired, provenance, search, setting
 from retrieval.formats import InputError
 from retrieval.ranks import relevant_ranks as find_ranks
 from retrieval.tables import table
@@ -222,4 +222,4 @@ def evaluation_name(search_name: str, queries: str) -> str:
     >>> evaluation_name("mips", "test")
     'evaluations/mips-test.json'
     """
-    return Path(layout.EVALUATION.name).with_name(f"{search_name}-{queries}.json").as_posix()
+    return paired.record_name(f"{search_name}-{queries}")

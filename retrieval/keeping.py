@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from retrieval import checkpoint, distributed
 from retrieval.formats import InputError
 from retrieval.monitor import Row
@@ -102,7 +100,7 @@ def to_continue(save_path: Path, start_epoch: int, resume: Resume) -> Path | Non
             raise InputError("--start_epoch and --resume=auto both say where to go on; take one")
         return checkpoint.path_of(save_path, start_epoch)
     found = newest(save_path) if resume == "auto" and distributed.is_main() else None
-    name = str(distributed.gather(np.array(found.name if found else ""))[0])
+    name = distributed.of_first(found.name if found else "")
     if name:
         log.info("continued from %s", save_path / name)
     return save_path / name if name else None

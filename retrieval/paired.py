@@ -28,31 +28,39 @@ class Evaluation(NamedTuple):
     per_query: pd.DataFrame
 
 
-def load(folder: Path, record_name: str, name: str) -> Evaluation:
+def load(folder: Path, file: str, name: str) -> Evaluation:
     """Return an evaluation of a data directory.
 
     Args:
         folder: The data directory, or the folder of the file.
-        record_name: Its .json file, from there.
+        file: Its .json file, from there.
         name: For messages.
     """
-    record = layout.EVALUATION.load(folder, record_name)
-    array_name = str(Path(record_name).with_suffix(".npy"))
+    record = layout.EVALUATION.load(folder, file)
+    array_name = str(Path(file).with_suffix(".npy"))
     array = layout.EVALUATION_PER_QUERY.load(folder, array_name)
     columns = record.get("per_query")
     if columns is None or array.shape != (record["n_query"], len(columns)):
         raise InputError(
-            f"{folder / array_name} does not fit {record_name}: evaluate again, with: "
+            f"{folder / array_name} does not fit {file}: evaluate again, with: "
             f"{layout.EVALUATION.made_by}"
         )
     frame = pd.DataFrame(array, columns=columns).astype({"Index": "int64", "Class": "int64"})
     return Evaluation(name, record, frame.set_index(["Index", "Class"]))
 
 
+def record_name(name: str) -> str:
+    """Return the file of an evaluation, from the data directory.
+
+    >>> record_name("mips-test")
+    'evaluations/mips-test.json'
+    """
+    return Path(layout.EVALUATION.name).with_name(f"{name}.json").as_posix()
+
+
 def kept(data_dir: Path, name: str) -> Evaluation:
     """Return an evaluation by its name in ``evaluations/``, such as mips-test."""
-    record_name = Path(layout.EVALUATION.name).with_name(f"{name}.json").as_posix()
-    return load(data_dir, record_name, name)
+    return load(data_dir, record_name(name), name)
 
 
 def compare(first: Evaluation, second: Evaluation) -> pd.DataFrame:

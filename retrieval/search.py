@@ -55,7 +55,7 @@ def nearest(
     rows = searched_rows(len(gallery), is_allowed, device, is_shared)
 
     def best_of(some: np.ndarray, n: int, is_exact: bool) -> tuple[np.ndarray, np.ndarray]:
-        found = _best(some, gallery, rows, n, batch_size, device, is_exact)
+        found = _scan(some, gallery, rows, n, batch_size, device, is_exact)
         return _merge_processes(*found) if is_shared else found
 
     ids, similarities = best_of(queries, k + SPARE, False)
@@ -72,7 +72,7 @@ def nearest(
     return ids, similarities
 
 
-def _best(
+def _scan(
     queries: np.ndarray,
     gallery: np.ndarray,
     rows: np.ndarray,

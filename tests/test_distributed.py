@@ -88,3 +88,11 @@ def test_parts_are_whole(size: int, n: int, multiple: int, monkeypatch: pytest.M
         assert not len(part) or part.start % multiple == 0
         rows.extend(part)
     assert rows == list(range(n))
+
+
+def test_processes_must_agree_on_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert distributed.agreed_dtype(torch.float16) == torch.float16
+    others = [np.array("torch.float16"), np.array("torch.bfloat16")]
+    monkeypatch.setattr(distributed, "gather", lambda _: others)
+    with pytest.raises(InputError, match="torch.bfloat16 and torch.float16; choose one"):
+        distributed.agreed_dtype(torch.float16)

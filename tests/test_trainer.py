@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval import data_parallel, devices, distributed, trainer
+from retrieval import devices, trainer
 from retrieval.feeding import StepInput
 from retrieval.formats import InputError
 from retrieval.model import EmbeddingModel, ModelConfig
@@ -195,14 +195,6 @@ def test_training_in_float16_follows_float32(device: str) -> None:
     np.testing.assert_allclose(losses[1], losses[0], rtol=0.1)
     assert half.scaler.get_scale() == 16.0  # no step was left out
     assert not torch.equal(trunk_of(half)["conv1.weight"], before)
-
-
-def test_processes_must_agree_on_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert data_parallel.agreed_dtype(torch.float16) == torch.float16
-    others = [np.array("torch.float16"), np.array("torch.bfloat16")]
-    monkeypatch.setattr(distributed, "gather", lambda _: others)
-    with pytest.raises(InputError, match="torch.bfloat16 and torch.float16; choose one"):
-        data_parallel.agreed_dtype(torch.float16)
 
 
 @pytest.mark.parametrize("neck", ["after", "before"])
