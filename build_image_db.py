@@ -20,13 +20,16 @@ from typing import get_args
 import numpy as np
 import torch
 
-from retrieval import adaptation, checkpoint, cli, devices, distributed, layout, provenance
-from retrieval.encode import embedding_blocks
-from retrieval.files import RowWriter
-from retrieval.formats import InputError
-from retrieval.model import EmbeddingModel, compile_trunk, put_on
-from retrieval.runtime import Runtime, RuntimeModel
-from retrieval.views import Tta, Views
+from retrieval import cli
+from retrieval.compute import devices, distributed
+from retrieval.data import layout, provenance
+from retrieval.data.files import RowWriter
+from retrieval.data.formats import InputError
+from retrieval.model import bn_adaptation, checkpoint
+from retrieval.model.embedding import EmbeddingModel, compile_backbone, put_on
+from retrieval.model.encode import embedding_blocks
+from retrieval.model.runtime import Runtime, RuntimeModel
+from retrieval.model.tta import Tta, Views
 
 log = logging.getLogger(__name__)
 
@@ -74,17 +77,17 @@ def run(
     content = checkpoint.load(save_path)
     path = layout.DATABASE.at(data_dir, output)
     place = devices.choose("cpu" if runtime != "torch" and device == "auto" else device)
-    with distributed.together(place) as place:
+    with distributed.process_group(place) as place:
         dtype = distributed.agreed_dtype(devices.compute_dtype(place, precision))
         model = put_on(checkpoint.build_model(content, save_path, arch), place)
         if compile:
-            compile_trunk(model)
+            compile_backbone(model)
         if matrix.shape[-1] != model.config.side:
             log.info("images of %d px are scaled to %d px", matrix.shape[-1], model.config.side)
         if adapt_bn:
             if content.get("frozen_norms"):
                 log.warning("its batch norms were frozen in training: --adapt_bn may ruin it")
-            adaptation.adapt_batch_norm(model, matrix, batch_size, input)
+            bn_adaptation.adapt_batch_norm(model, matrix, batch_size, input)
         embedder = (
             model if runtime == "torch" else _compiled(model, matrix.shape[-1], runtime, dtype)
         )
@@ -100,8 +103,6 @@ def run(
             "checkpoint": str(save_path),
             "checkpoint_sha256": provenance.sha256(save_path),
             "epoch": content["epoch"],
-            "adapted": checkpoint.has_seen_queries(content),
-            "held_out_sha256": content.get("held_out_sha256"),
             "images": input,
             "images_sha256": provenance.RowsDigest.of_parts(parts).hexdigest(),
             "rows": len(matrix),

@@ -24,26 +24,17 @@ from typing import Any, get_args
 
 import torch
 
-from retrieval import (
-    checkpoint,
-    cli,
-    continuing,
-    devices,
-    distributed,
-    gradient_cache,
-    keeping,
-    recipes,
-    trainer,
-    training_options,
-    trunks,
-)
-from retrieval import weights as first_weights
-from retrieval.formats import InputError
-from retrieval.model import EmbeddingModel, ModelConfig, compile_trunk, put_on
-from retrieval.monitor import Row
-from retrieval.run_log import RunLog
-from retrieval.training_data import TrainingData
-from retrieval.validation import validate, validate_on_new_classes
+from retrieval import cli
+from retrieval.compute import devices, distributed
+from retrieval.data.formats import InputError
+from retrieval.model import backbones, checkpoint
+from retrieval.model import pretrained as first_weights
+from retrieval.model.embedding import EmbeddingModel, ModelConfig, compile_backbone, put_on
+from retrieval.training import checkpointing, config, continuing, gradient_cache, recipes, trainer
+from retrieval.training.dataset import TrainingData
+from retrieval.training.monitor import Row
+from retrieval.training.run_log import RunLog
+from retrieval.training.validation import validate, validate_on_new_classes
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +44,7 @@ def run(
     save_path: Path,
     show_batch: int = 5,
     start_epoch: int = -1,
-    resume: keeping.Resume = "none",
+    resume: checkpointing.Resume = "none",
     save_every: float = 0,
     scale: float | None = None,
     weights: str = "auto",
@@ -110,8 +101,8 @@ def run(
         start_epoch: Continue from ``model.ep{start_epoch}``; -1 starts anew.
         resume: ``auto``: continue from the newest checkpoint in the folder, if there is any.
         save_every: Minutes between checkpoints within an epoch, ``model.last``; 0: none.
-        scale: Images are scaled by it before the trunk.
-        weights: First weights of the trunk: auto, imagenet, none or the path of a state dict.
+        scale: Images are scaled by it before the backbone.
+        weights: First weights of the backbone: auto, imagenet, none or the path of a state dict.
         recipe: One of ``recipes.RECIPES``; None is ``original``.
         holdout_classes: Share (below 1) or number of classes that are not trained on at all; the
             epoch with the best map@R on them becomes ``model.best``.
@@ -120,7 +111,7 @@ def run(
         tensorboard: Write the metrics for TensorBoard too.
         device: auto, cpu, cuda or cuda:n.
         precision: Of the convolutions: ``devices.compute_dtype``.
-        compile: Compile the trunk first, which takes minutes.
+        compile: Compile the backbone first, which takes minutes.
         seed: Of the first weights, the order, the augmentation and the held-out classes.
 
     All others are those of ``training_options.Recipe``; None takes the recipe's value, and
@@ -128,9 +119,9 @@ def run(
     """
     options = {name: value for name, value in locals().items() if not isinstance(value, Path)}
     save_path = save_path.expanduser()
-    with distributed.together(devices.choose(device)) as place:
-        path = keeping.to_continue(save_path, start_epoch, resume)
-        content = checkpoint.load_to_continue(path) if path else None
+    with distributed.process_group(devices.choose(device)) as place:
+        path = checkpointing.to_continue(save_path, start_epoch, resume)
+        content = checkpoint.load(path) if path else None
         before = content and content["options"]
         chosen = recipes.resolve(recipe, options, before)
         options |= {"recipe": recipe or (before or {}).get("recipe", recipes.DEFAULT)}
@@ -138,9 +129,9 @@ def run(
         _check_options(options)
         if content is not None and path is not None:
             continuing.check(content, path, options)
-        first_epoch, rows = keeping.progress(content)
+        first_epoch, rows = checkpointing.progress(content)
         if first_epoch >= chosen.epoch:
-            return keeping.nothing_left(path, chosen.epoch, resume)
+            return checkpointing.nothing_left(path, chosen.epoch, resume)
         data = TrainingData.load(data_dir)
         if options["holdout_classes"]:
             data = data.hold_out(options["holdout_classes"], options["seed"])
@@ -168,19 +159,19 @@ def run(
             max_tuples=options["max_tuples"],
         )
         if compile:
-            compile_trunk(model)
+            compile_backbone(model)
         if content is not None:
             session.restore(content)
         run_log = RunLog(save_path, first_epoch, tensorboard) if distributed.is_main() else None
         about = {"weights": origin, "options": options}
-        keeper = keeping.Keeper(save_path, session, save_every, about)
+        keeper = checkpointing.Checkpointer(save_path, session, save_every, about)
         return _train(session, data, keeper, run_log, first_epoch, rows, show_batch)
 
 
 def _train(
     session: trainer.Trainer,
     data: TrainingData,
-    keeper: keeping.Keeper,
+    keeper: checkpointing.Checkpointer,
     run_log: RunLog | None,
     first_epoch: int,
     rows: Sequence[Row],
@@ -188,9 +179,9 @@ def _train(
 ) -> Path:
     """Train all epochs that are left, and return the path of the last checkpoint."""
     if run_log is not None:
-        keeping.restore_best(keeper.save_path, first_epoch, run_log.best_epoch)
+        checkpointing.restore_best(keeper.save_path, first_epoch, run_log.best_epoch)
     if not rows:
-        keeping.forget_last(keeper.save_path)
+        checkpointing.forget_last(keeper.save_path)
     recipe = session.recipe
     for number in range(first_epoch, recipe.epoch):
         done = rows if number == first_epoch else ()
@@ -206,20 +197,18 @@ def _train(
     return path
 
 
-def _first_model(
-    recipe: training_options.Recipe, first: str, side: int
-) -> tuple[EmbeddingModel, str]:
+def _first_model(recipe: config.Recipe, first: str, side: int) -> tuple[EmbeddingModel, str]:
     """Return the model that training starts with, and where its weights came from."""
-    mean, std = trunks.normalization(recipe.arch)
-    dim = recipe.dim or trunks.width(recipe.arch, max(1, side))
+    mean, std = backbones.normalization(recipe.arch)
+    dim = recipe.dim or backbones.width(recipe.arch, max(1, side))
     config = ModelConfig(recipe.arch, dim, max(1, side), mean, std, recipe.pool, recipe.neck)
     model = EmbeddingModel(config)
     origin = first_weights.initialize(model, first)
     # All processes get the weights of the first one, which another machine may not have found.
-    return model, distributed.of_first(origin)
+    return model, distributed.broadcast(origin)
 
 
-def _freezes(recipe: training_options.Recipe, origin: str, is_asked: bool) -> bool:
+def _freezes(recipe: config.Recipe, origin: str, is_asked: bool) -> bool:
     """Return whether batch norms are frozen: not before they learned, unless one insists."""
     is_random = origin.startswith(first_weights.RANDOM) and not is_asked
     if recipe.frozen_bn and is_random:
@@ -234,7 +223,7 @@ def _check_options(options: dict[str, Any]) -> None:
     for name in ("micro_batch", "max_tuples", "seed", "holdout_classes", "save_every"):
         if options[name] < 0:
             raise InputError(f"--{name} must be at least 0; got {options[name]}")
-    trunks.check(options["arch"])
+    backbones.check(options["arch"])
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -245,11 +234,11 @@ def make_parser() -> argparse.ArgumentParser:
     add("--start_epoch", type=int, help="continue from model.ep{start_epoch}; -1 starts anew")
     add(
         "--resume",
-        choices=get_args(keeping.Resume),
+        choices=get_args(checkpointing.Resume),
         help="auto: continue from the newest checkpoint",
     )
     add("--save_every", type=float, help="minutes between checkpoints in an epoch; 0: none")
-    add("--scale", type=float, help="images are scaled by it before the trunk (1)")
+    add("--scale", type=float, help="images are scaled by it before the backbone (1)")
     add("--weights", help="first weights: auto, imagenet, none or the path of a state dict")
     add("--recipe", choices=recipes.RECIPES, help="what is set together; left out: original")
     add(
@@ -265,9 +254,9 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--compile",
         action=argparse.BooleanOptionalAction,
-        help="compile the trunk first, which takes minutes",
+        help="compile the backbone first, which takes minutes",
     )
-    training_options.add_arguments(parser)
+    config.add_arguments(parser)
     return parser
 
 

@@ -18,8 +18,8 @@ import pandas as pd
 
 from benchmarks import imagenet, results
 from benchmarks.pipeline import VALID, Pipeline
-from retrieval import layout
-from retrieval.evaluation import evaluation_name
+from retrieval.data import layout
+from retrieval.evaluation.evaluate import evaluation_name
 
 QUERIES = {"validation": "valid", "surveillance": "test"}
 METRICS = ("cmc@1", "map@R", "map")

@@ -26,9 +26,11 @@ from torch.fx.experimental.optimization import fuse
 
 from benchmarks import networks, processes, results
 from benchmarks.harness import by_turns, median, spread
-from retrieval import devices, onnx, provenance, runtime
-from retrieval.encode import embedding_blocks
-from retrieval.model import EmbeddingModel, compile_trunk, put_on
+from retrieval.compute import devices
+from retrieval.data import provenance
+from retrieval.model import onnx, runtime
+from retrieval.model.embedding import EmbeddingModel, compile_backbone, put_on
+from retrieval.model.encode import embedding_blocks
 
 NAIVE, OURS, CEILING, PEAK = "naive loop", "ours", "resident batch", "matmul peak"
 Embed = Callable[[np.ndarray], np.ndarray]
@@ -47,7 +49,7 @@ def embed_with(
         pixels = torch.from_numpy(images).to(device).float() / 255
         pixels = ((pixels - model.mean) / model.std).contiguous(memory_format=memory_format)
         with devices.autocast(device, dtype):
-            features = model.trunk(pixels)
+            features = model.backbone(pixels)
         pooled = model.projection(model.pool(features.float()))
         return torch.nn.functional.normalize(pooled).cpu().numpy()
 
@@ -118,7 +120,7 @@ def _embed_of(
         return embed_with(model, device, torch.contiguous_format, torch.float32)
     if method == "torch folded":
         folded = copy.deepcopy(model)
-        folded.trunk = fuse(folded.trunk.eval())
+        folded.backbone = fuse(folded.backbone.eval())
         return embed_with(folded, device, torch.channels_last, auto)
     _, layout, precision = method.split()
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
@@ -135,7 +137,7 @@ def _timed_ours(
 ) -> dict[str, float]:
     device = model.mean.device
     if method != OURS:
-        compile_trunk(model)
+        compile_backbone(model)
     dtype = devices.compute_dtype(device, "auto")
 
     rows = np.arange(1 << 24) % len(matrix)
@@ -225,7 +227,7 @@ def run(args: argparse.Namespace) -> None:
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     add = parser.add_argument
-    add("--networks", nargs="+", default=["resnet18", "resnet50"], help="trunks")
+    add("--networks", nargs="+", default=["resnet18", "resnet50"], help="backbones")
     add("--side", type=int, default=224, help="of the images, in pixels")
     add("--batches", type=int, nargs="+", default=[8, 16, 64], help="images at once")
     add("--images", type=int, default=512, help="images in the file")

@@ -20,7 +20,7 @@ import torch
 from benchmarks import bench_encode, bench_training_speed, processes, results
 from benchmarks.bench_mips import write_vectors
 from benchmarks.harness import median, once, spread
-from retrieval.search import nearest
+from retrieval.search.nearest import nearest_neighbors
 
 TABLES = ("gpu_encode", "gpu_training_speed", "gpu_search")
 NONE = "Not measured: there was no GPU."
@@ -51,7 +51,7 @@ def search(args: argparse.Namespace, record: results.Run) -> None:
             torch.cuda.synchronize(device)
 
         calls = {
-            "mips, database in a file": lambda: nearest(queries, rows, 20, device=device),
+            "mips, database in a file": lambda: nearest_neighbors(queries, rows, 20, device=device),
             "products and topk, all on the GPU": all_resident,
         }
         table: list[results.Row] = []
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> None:
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--network", default="resnet50", help="the trunk")
+    parser.add_argument("--network", default="resnet50", help="the backbone")
     parser.add_argument("--rows", type=int, default=500_000, help="of the search")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--repeats", type=int, default=2, help="of each measurement")

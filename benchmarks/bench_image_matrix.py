@@ -21,7 +21,7 @@ from benchmarks import processes, results
 from benchmarks.harness import by_turns, median, spread
 from benchmarks.photos import write_photos
 from process_data.image_matrix import write_matrix
-from retrieval import images
+from retrieval.data import decode
 
 FLOOR = "scaled decoding alone"
 OURS = "image_matrix"
@@ -71,7 +71,7 @@ def ours(path: Path, side: int) -> np.ndarray:
     with Image.open(path) as image:
         width, height = _size(image.size, side)
     left, top = (side - width) // 2, (side - height) // 2
-    return images.load_square(path, side)[top : top + height, left : left + width]
+    return decode.load_square(path, side)[top : top + height, left : left + width]
 
 
 METHODS: dict[str, Callable[[Path, int], np.ndarray | None]] = {
@@ -176,7 +176,7 @@ def growth(folder: Path, args: argparse.Namespace) -> list[results.Row]:
         options = ["--image_info=many.csv", "--image_root_path=480x320", "--mname=many.npy"]
         usage = processes.run([*stage, *options, f"--image_resolution={side}"], args.threads)
         last = np.load(folder / "many.npy", mmap_mode="r")[count - 1]
-        square = images.load_square(folder / "480x320" / names[(count - 1) % DISTINCT], side)
+        square = decode.load_square(folder / "480x320" / names[(count - 1) % DISTINCT], side)
         same = np.array_equal(last, square.transpose(2, 0, 1))
         (folder / "many.npy").unlink()
         rows.append(

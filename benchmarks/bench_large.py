@@ -19,7 +19,7 @@ from benchmarks import results
 from benchmarks.bench_index import write_csv
 from benchmarks.bench_pipeline import measure, start_seconds
 from benchmarks.stages import Settings, stages
-from retrieval import layout
+from retrieval.data import layout
 
 STAGES = ("make_train_valid", "mask_data", "mips", "nns")
 PER_CLASS = 40  # images, as in CompCars

@@ -40,9 +40,9 @@ def write_vectors(path: Path, n_row: int, dim: int, seed: int) -> Path:
 
 
 def ours(rows: np.ndarray) -> Search:
-    from retrieval.search import nearest
+    from retrieval.search.nearest import nearest_neighbors
 
-    return lambda queries, k: nearest(queries, rows, k)[0]
+    return lambda queries, k: nearest_neighbors(queries, rows, k)[0]
 
 
 def faiss_flat(rows: np.ndarray) -> Search:

@@ -16,18 +16,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
 import build_image_db
 from benchmarks import results
 from benchmarks.pipeline import Pipeline
-from process_data import adapt, transform
+from process_data import transform
 from process_data.image_matrix import Crop
-from retrieval import evaluation, files, layout, refine
-from retrieval.intervals import paired_bootstrap
-from retrieval.task import Task, load_task
+from retrieval.data import files, layout
+from retrieval.evaluation import evaluate, ranking
+from retrieval.evaluation.bootstrap import paired_bootstrap
+from retrieval.evaluation.query_gallery import QueryGallery, load_task
 
 FOLDER = "bench_ranking"
 K = 20
@@ -58,7 +58,6 @@ class Switch:
         queries_only: The database is encoded without them.
         transform: Options of process_data.transform; None leaves it out.
         refine: Options of the search.
-        adapt: Options of process_data.adapt; None leaves it out.
     """
 
     name: str
@@ -66,7 +65,6 @@ class Switch:
     queries_only: bool = False
     transform: dict[str, Any] | None = None
     refine: dict[str, Any] = field(default_factory=dict)
-    adapt: dict[str, Any] | None = None
 
 
 PLAIN = Switch("none")
@@ -80,30 +78,22 @@ SWITCHES = [
     Switch("--power=0 --center=per_domain", transform={"power": 0.0, "center": "per_domain"}),
     Switch("--power=0.5 --center=joint", transform={}),
     Switch("--power=0.5 --center=per_domain", transform={"center": "per_domain"}),
-    Switch("--power=1 --shrinkage=0.1", transform={"power": 1.0, "shrinkage": 0.1}),
-    Switch("--power=0.5 --fit=both", transform={"fit": "both"}),
-    Switch("--power=0.5 --strength=0.5", transform={"strength": 0.5}),
+    Switch("--power=1", transform={"power": 1.0}),
     Switch("--power=0.5 --dim=32", transform={"dim": 32}),
     Switch("--qe=5", refine={"qe": 5}),
     Switch("--dba=10", refine={"dba": 10}),
     Switch("--qe=5 --dba=10", refine={"qe": 5, "dba": 10}),
     Switch("--rerank_kr=100", refine={"rerank_kr": 100}),
     Switch("--tta=flip --rerank_kr=100", {"tta": "flip"}, refine={"rerank_kr": 100}),
-    Switch("adapt --share=0.5 --pseudo=none", adapt={"share": 0.5, "pseudo": "none"}),
-    Switch("adapt --share=0.5", adapt={"share": 0.5}),
-    Switch("adapt --share=0.5 --pseudo=cluster", adapt={"share": 0.5, "pseudo": "cluster"}),
 ]
 
 
 def embeddings(data_dir: Path, checkpoint: Path, switch: Switch, number: int) -> tuple[str, str]:
     """Encode and transform as the switch says; return the names of database and queries."""
     stem = f"switch{number}"
-    is_encoded = number > 0 and not switch.encode and switch.adapt is None
+    is_encoded = number > 0 and not switch.encode
     names = encoded_names("switch0" if is_encoded else stem)
     sources = layout.IMAGE_MATRIX.name, layout.TEST_MATRIX.name
-    if switch.adapt is not None:
-        path = layout.DATABASE.at(data_dir, f"{FOLDER}/{stem}.model")
-        checkpoint = adapt.run(data_dir, checkpoint, path, **switch.adapt)
     for name, source in () if is_encoded else zip(names, sources, strict=True):
         options = {} if switch.queries_only and source == sources[0] else switch.encode
         build_image_db.run(data_dir, checkpoint, source, name, **options)
@@ -118,16 +108,16 @@ def encoded_names(stem: str) -> tuple[str, str]:
     return f"{FOLDER}/{stem}.npy", f"{FOLDER}/t{stem}.npy"
 
 
-def per_query(task: Task, refinement: refine.Refinement) -> pd.DataFrame:
+def per_query(task: QueryGallery, refinement: ranking.Refinement) -> pd.DataFrame:
     """Search, and return the metrics of each query."""
     place = torch.device("cpu")
     task = refinement.with_gallery(task, place)
-    find = refine.finder(task, 1024, place)
+    find = ranking.finder(task, 1024, place)
     task = refinement.with_queries(task, find)
     ids, _ = find(task.queries, refinement.depth(task, K))
     if refinement.rerank_kr:
         ids, _ = refinement.rerank(task, ids, place)
-    return evaluation.measure(task, ids, K).per_query
+    return evaluate.measure(task, ids, K).per_query
 
 
 def measure(checkpoint: Path, seed: int, switch: Switch, number: int) -> pd.DataFrame:
@@ -141,10 +131,7 @@ def measure(checkpoint: Path, seed: int, switch: Switch, number: int) -> pd.Data
     """
     data_dir = checkpoint.parents[1]
     database, queries = embeddings(data_dir, checkpoint, switch, number)
-    refinement = refine.Refinement.of(OFF | switch.refine)
-    unseen = None
-    if switch.adapt is not None:
-        unseen = layout.TEST_HELD_OUT.load(data_dir)[:, 0]
+    refinement = ranking.Refinement.of(OFF | switch.refine)
     parts = []
     for is_valid in (True, False):
         name = database if is_valid else queries
@@ -153,8 +140,6 @@ def measure(checkpoint: Path, seed: int, switch: Switch, number: int) -> pd.Data
         frame["cluster"] = [f"{seed}:{label}" for label in task.query_labels]
         frame["query"] = [f"{seed}:{index}" for index in task.query_index]
         frame["queries"] = task.name
-        if unseen is not None and not is_valid:
-            frame = frame[np.isin(task.query_index, unseen)]
         parts.append(frame)
     return pd.concat(parts)
 

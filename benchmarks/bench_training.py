@@ -1,4 +1,4 @@
-"""Compare objectives and recipes at equal data, trunk, image size and processor time.
+"""Compare objectives and recipes at equal data, backbone, image size and processor time.
 
 Reads   --dpath, a data directory with imageset.npy, the split, test_image.npy and test.npy
 Writes  training_<name>.csv (appended) and training_<name>.md in --output
@@ -28,15 +28,19 @@ import torch
 
 from benchmarks import bench_training_speed, results
 from benchmarks.harness import versions
-from retrieval import cli, devices, layout, provenance, trainer, trunks
-from retrieval import weights as first_weights
-from retrieval.encode import embed
-from retrieval.feeding import StepInput, step_inputs
-from retrieval.model import EmbeddingModel, ModelConfig
-from retrieval.recipes import RECIPES
-from retrieval.training_data import TrainingData
-from retrieval.training_options import Recipe
-from retrieval.validation import retrieve, validate_on_new_classes
+from retrieval import cli
+from retrieval.compute import devices
+from retrieval.data import layout, provenance
+from retrieval.model import backbones
+from retrieval.model import pretrained as first_weights
+from retrieval.model.embedding import EmbeddingModel, ModelConfig
+from retrieval.model.encode import embed
+from retrieval.training import trainer
+from retrieval.training.config import Recipe
+from retrieval.training.dataset import TrainingData
+from retrieval.training.recipes import RECIPES
+from retrieval.training.step_loader import StepInput, step_inputs
+from retrieval.training.validation import retrieve, validate_on_new_classes
 
 MICRO_BATCH = 1_000  # no step is divided
 DIM = 128
@@ -53,8 +57,8 @@ OBJECTIVES = {
     ORIGINAL: _ORIGINAL,
     "recipe original: tuples, T=0.1": _TUPLE,
     "recipe original, batch negatives": replace(_TUPLE, negatives="batch"),
-    # The trunk of the recipe vit, and with it the rate, is another one.
-    "recipe vit, this trunk": replace(RECIPES["vit"], batch_size=IMAGES, lr=1e-4),
+    # The backbone of the recipe vit, and with it the rate, is another one.
+    "recipe vit, this backbone": replace(RECIPES["vit"], batch_size=IMAGES, lr=1e-4),
     **{
         f"recipe {name}": replace(recipe, batch_size=IMAGES)
         for name, recipe in RECIPES.items()
@@ -97,7 +101,7 @@ def train(
     """Train for the budget; return the model, its steps and the images it saw."""
     budget_s = 0 if name == UNTRAINED else args.budget_s
     torch.manual_seed(seed)
-    mean, std = trunks.normalization(args.arch) if name != ORIGINAL else ((0.0,) * 3, (1.0,) * 3)
+    mean, std = backbones.normalization(args.arch) if name != ORIGINAL else ((0.0,) * 3, (1.0,) * 3)
     side = data.images.shape[-1]
     config = ModelConfig(args.arch, DIM, side, mean, std, recipe.pool, recipe.neck)
     model = EmbeddingModel(config)
@@ -215,7 +219,7 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--dpath", type=cli.data_directory, required=True, help="the data directory")
     add("--name", required=True, help="of the results")
-    add("--arch", default="resnet18", help="the trunk")
+    add("--arch", default="resnet18", help="the backbone")
     add("--weights", default="none", help="first weights, as in train.py")
     add("--budget_s", type=float, default=45.0, help="processor time of each model")
     add("--threads", type=int, default=1, help="of torch")

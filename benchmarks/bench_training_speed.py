@@ -23,11 +23,13 @@ import torch
 
 from benchmarks import networks, processes, results
 from benchmarks.harness import by_turns, median, spread
-from retrieval import devices, objectives, provenance
-from retrieval.batches import Batch, Steps
-from retrieval.model import compile_trunk, put_on
-from retrieval.trainer import Trainer
-from retrieval.training_options import Recipe
+from retrieval.compute import devices
+from retrieval.data import provenance
+from retrieval.model.embedding import compile_backbone, put_on
+from retrieval.training import losses
+from retrieval.training.config import Recipe
+from retrieval.training.samplers import Batch, Steps
+from retrieval.training.trainer import Trainer
 
 OURS, COMPILED, CEILING = "ours", "ours, compiled", "resident batch"
 N_CLASS = 64
@@ -58,8 +60,8 @@ def make_trainer(
     recipe = Recipe("benchmark", arch=arch, loss="ce", batch_size=batch, augmentation="light")
     model = put_on(networks.make_model(arch, side), device)
     if is_compiled:
-        compile_trunk(model)
-    objective = objectives.make(recipe, model.config.dim, N_CLASS).to(device)
+        compile_backbone(model)
+    objective = losses.make(recipe, model.config.dim, N_CLASS).to(device)
     dtype = devices.compute_dtype(device, "auto")
     source = RandomBatches(n_image, batch)
     return Trainer(model, objective, source, recipe, batch, dtype, seed=7)
@@ -140,7 +142,7 @@ def run(args: argparse.Namespace) -> None:
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     add = parser.add_argument
-    add("--networks", nargs="+", default=["resnet18"], help="trunks")
+    add("--networks", nargs="+", default=["resnet18"], help="backbones")
     add("--sides", type=int, nargs="+", default=[64, 224], help="of the images, in pixels")
     add("--batch", type=int, default=64, help="images in a step")
     add("--images", type=int, default=2048, help="images in the file")

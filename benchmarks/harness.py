@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
-from retrieval.provenance import processor
+from retrieval.data.provenance import processor
 
 LIBRARIES = (
     *("numpy", "torch", "torchvision", "faiss-cpu", "pillow"),

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from retrieval import trunks
-from retrieval.model import EmbeddingModel, ModelConfig
+from retrieval.model import backbones
+from retrieval.model.embedding import EmbeddingModel, ModelConfig
 
 DIM = 512
 MATMUL = {"cpu": 1024, "cuda": 8192}  # side of the matrices of the peak
@@ -27,7 +27,7 @@ def write_images(path: Path, n: int, side: int) -> Path:
 def make_model(arch: str, side: int) -> EmbeddingModel:
     """Return a model with random weights, always the same."""
     torch.manual_seed(0)
-    dim = min(DIM, trunks.width(arch, side))
+    dim = min(DIM, backbones.width(arch, side))
     return EmbeddingModel(ModelConfig(arch, dim, side))
 
 

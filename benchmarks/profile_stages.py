@@ -103,7 +103,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--size", type=int, default=3000, help="images in the sample")
     add("--photos", type=int, default=60, help="of each model, from the front")
     add("--side", type=int, default=64, help="side of the squares in pixels")
-    add("--arch", default="resnet18", help="the trunk")
+    add("--arch", default="resnet18", help="the backbone")
     add("--steps", type=int, default=20, help="of training")
     add("--stages", nargs="+", help="some, on what the others left; default: all")
     add("--places", type=int, default=3, help="places of each stage")

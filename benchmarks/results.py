@@ -21,7 +21,7 @@ import pandas as pd
 import psutil
 
 from benchmarks import harness, processes
-from retrieval import provenance
+from retrieval.data import provenance
 
 FOLDER = Path(__file__).resolve().parent / "results"
 RUNS = "runs.csv"

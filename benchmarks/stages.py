@@ -21,7 +21,7 @@ class Settings:
 
     Attributes:
         side: Of the image matrix, in pixels.
-        arch: The trunk.
+        arch: The backbone.
         steps: Of training.
         batch_size: Tuples in each of them.
         photos: Of each model in the sample, from the front; no class is minor.

@@ -21,8 +21,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from compcars import names, tree
-from retrieval import cli, layout
-from retrieval.formats import InputError
+from retrieval import cli
+from retrieval.data import layout
+from retrieval.data.formats import InputError
 
 log = logging.getLogger(__name__)
 

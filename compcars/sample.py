@@ -24,8 +24,9 @@ from compcars import sample_images, sample_tree
 from compcars.sample_catalogue import draw_catalogue
 from compcars.sample_plan import surveillance_shots, web_shots
 from compcars.tree import IMAGE_DATA
-from retrieval import cli, files
-from retrieval.formats import InputError, Json
+from retrieval import cli
+from retrieval.data import files
+from retrieval.data.formats import InputError, Json
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,9 @@ import numpy as np
 import pandas as pd
 
 from compcars import tree
-from retrieval import cli, layout
-from retrieval.formats import InputError
+from retrieval import cli
+from retrieval.data import layout
+from retrieval.data.formats import InputError
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import numpy as np
 import scipy.io
 from scipy.io.matlab import MatReadError
 
-from retrieval.formats import InputError
+from retrieval.data.formats import InputError
 
 IMAGE_DATA = "Image_data"
 VIEWPOINTS = {-1: "uncertain", 1: "front", 2: "rear", 3: "side", 4: "front-side", 5: "rear-side"}

@@ -16,9 +16,10 @@ from pathlib import Path
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from retrieval import audit, browse, cli, layout
-from retrieval.formats import InputError
-from retrieval.report import findings, page
+from retrieval import cli
+from retrieval.data import layout
+from retrieval.data.formats import InputError
+from retrieval.report import findings, image_audit, page, ranking_view
 
 log = logging.getLogger(__name__)
 
@@ -50,13 +51,13 @@ def run(
         raise InputError(
             f"--distance must be from 0 to 64 and --limit at least 1; got {distance} and {limit}"
         )
-    images = audit.load_images(data_dir, iname, tindex)
-    found = audit.find(images, distance, similarity, contrast)
-    counts = audit.count(found)
-    places = audit.count_places(images)
+    images = image_audit.load_images(data_dir, iname, tindex)
+    found = image_audit.find(images, distance, similarity, contrast)
+    counts = image_audit.count(found)
+    places = image_audit.count_places(images)
     print(", ".join(f"{place}: {count} images" for place, count in places.items()))
     print(counts.to_string(index=False) if len(counts) else "nothing was found")
-    names = browse.load_names(data_dir)
+    names = ranking_view.load_names(data_dir)
     content = findings.describe(images, found, counts, names, limit)
     path = layout.AUDIT.save(data_dir, found)
     page_path = page.write(layout.AUDIT_PAGE.at(data_dir), layout.AUDIT_PAGE.name, **content)

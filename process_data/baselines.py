@@ -16,12 +16,15 @@ from typing import Any
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from retrieval import baselines, cli, devices, evaluation, layout, tables
-from retrieval.task import load_task
+from retrieval import cli
+from retrieval.compute import devices
+from retrieval.data import layout
+from retrieval.evaluation import descriptors, evaluate, tables
+from retrieval.evaluation.query_gallery import load_task
 
-DESCRIPTORS: dict[str, baselines.Descriptor] = {
-    "pixels": baselines.raw_pixels,
-    "histogram": baselines.color_histogram,
+DESCRIPTORS: dict[str, descriptors.Descriptor] = {
+    "pixels": descriptors.raw_pixels,
+    "histogram": descriptors.color_histogram,
 }
 
 
@@ -44,18 +47,18 @@ def run(
     images = (layout.IMAGE_MATRIX.at(data_dir), query_file.at(data_dir))
     records = []
     for name, descriptor in DESCRIPTORS.items():
-        gallery = baselines.describe(descriptor, gallery_images, name)
-        queries = gallery if is_valid else baselines.describe(descriptor, query_images, name)
+        gallery = descriptors.describe(descriptor, gallery_images, name)
+        queries = gallery if is_valid else descriptors.describe(descriptor, query_images, name)
         described = replace(
             task,
             queries=queries[task.query_index],
             gallery=gallery,
             files=(*images, *task.files[2:]),
         )
-        *_, measured = evaluation.search_exactly(described, k, batch_size, devices.choose("cpu"))
+        *_, measured = evaluate.search_exactly(described, k, batch_size, devices.choose("cpu"))
         options = {"k": k}
         records.append(
-            evaluation.save_metrics(data_dir, described, name, measured, options, "baselines")
+            evaluate.save_metrics(data_dir, described, name, measured, options, "baselines")
         )
     print(tables.table(records))
     return records

@@ -23,8 +23,9 @@ if not __package__:  # run as a file
 
 import pandas as pd
 
-from retrieval import cli, paired
-from retrieval.formats import InputError
+from retrieval import cli
+from retrieval.data.formats import InputError
+from retrieval.evaluation import paired
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,10 @@ if not __package__:  # run as a file
 
 import numpy as np
 
-from retrieval import browse, cli, files, layout
-from retrieval.formats import InputError
+from retrieval import cli
+from retrieval.data import files, layout
+from retrieval.data.formats import InputError
+from retrieval.report import ranking_view
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ def run(
     """
     if rows < 1 or k < 1:
         raise InputError(f"--rows and --k must be at least 1; got {rows} and {k}")
-    ranking = browse.load_ranking(data_dir)
+    ranking = ranking_view.load_ranking(data_dir)
     n_query = len(ranking.ids)
     rng = np.random.default_rng(seed)
     positions = np.sort(rng.choice(n_query, min(rows, n_query), replace=False))

@@ -19,8 +19,10 @@ from pathlib import Path
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from retrieval import checkpoint, cli, files, layout, onnx
-from retrieval.formats import InputError
+from retrieval import cli
+from retrieval.data import files, layout
+from retrieval.data.formats import InputError
+from retrieval.model import checkpoint, onnx
 
 log = logging.getLogger(__name__)
 

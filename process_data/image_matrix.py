@@ -23,8 +23,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from retrieval import cli, files, images, indexes, layout
-from retrieval.formats import InputError
+from retrieval import cli
+from retrieval.data import decode, files, image_index, layout
+from retrieval.data.formats import InputError
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ def run(
     image_root_path: str = "Image_data/data/image/",
     mname: str = layout.IMAGE_MATRIX.name,
     image_resolution: int = 224,
-    filter_type: images.Fill = "Gaussian",
+    filter_type: decode.Fill = "Gaussian",
     crop: Crop = "none",
     on_unreadable: OnUnreadable = "stop",
     workers: int = 0,
@@ -61,7 +62,7 @@ def run(
     """
     if image_resolution < 1:
         raise InputError(f"--image_resolution must be at least 1; got {image_resolution}")
-    table = indexes.by_index(layout.IMAGE_INDEX.load(data_dir, image_info), image_info)
+    table = image_index.by_index(layout.IMAGE_INDEX.load(data_dir, image_info), image_info)
     root = data_dir / Path(image_root_path).expanduser()
     if not root.is_dir():
         raise InputError(f"{root} is no folder; --image_root_path must name the images'")
@@ -104,9 +105,9 @@ class UnreadableImages(Exception):
 def write_matrix(
     target: Path,
     paths: Sequence[Path],
-    boxes: Sequence[images.Box | None],
+    boxes: Sequence[decode.Box | None],
     side: int,
-    fill: images.Fill,
+    fill: decode.Fill,
     workers: int = 0,
 ) -> None:
     """Write row i of ``target`` from ``paths[i]``, in parallel.
@@ -125,8 +126,8 @@ def write_matrix(
 
         def write_row(row: int) -> None:
             try:
-                square = images.load_square(paths[row], side, fill, boxes[row])
-            except images.UNREADABLE as error:
+                square = decode.load_square(paths[row], side, fill, boxes[row])
+            except decode.UNREADABLE as error:
                 reasons[row] = str(error) or type(error).__name__
             else:
                 matrix.write(row, square.transpose(2, 0, 1)[None])
@@ -138,7 +139,7 @@ def write_matrix(
             raise UnreadableImages(dict(sorted(reasons.items())))
 
 
-def _boxes(table: pd.DataFrame, name: str) -> list[images.Box | None]:
+def _boxes(table: pd.DataFrame, name: str) -> list[decode.Box | None]:
     corners = ["X1", "Y1", "X2", "Y2"]
     if not set(corners) <= set(table.columns):
         raise InputError(f"{name} has no columns X1, Y1, X2, Y2; use --crop=none")
@@ -167,7 +168,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--image_root_path", help="folder of the images, relative to --dpath")
     parser.add_argument("--mname", help="name of the array to write")
     parser.add_argument("--image_resolution", type=int, help="side of the squares in pixels")
-    parser.add_argument("--filter_type", choices=images.FILLS, help="filling of the borders")
+    parser.add_argument("--filter_type", choices=decode.FILLS, help="filling of the borders")
     parser.add_argument("--crop", choices=get_args(Crop), help="take the boxes of the csv, or all")
     parser.add_argument(
         "--on_unreadable",

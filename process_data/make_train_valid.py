@@ -19,8 +19,9 @@ if not __package__:  # run as a file
 import numpy as np
 from tqdm import tqdm
 
-from retrieval import cli, files, indexes, layout
-from retrieval.formats import InputError
+from retrieval import cli
+from retrieval.data import files, image_index, layout
+from retrieval.data.formats import InputError
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +173,7 @@ def run(
             "--ratio must be at least 2, --min_len and --neg_count at least 1; "
             f"got {ratio}, {min_len} and {neg_count}"
         )
-    table = indexes.by_index(layout.IMAGE_INDEX.load(data_dir, iname), iname)
+    table = image_index.by_index(layout.IMAGE_INDEX.load(data_dir, iname), iname)
     rng = np.random.default_rng(seed)
     split = split_classes(table["Class"].to_numpy(), ratio, min_len, rng)
     _check_possible(split, iname, ratio, min_len, neg_count)

@@ -18,8 +18,9 @@ if not __package__:  # run as a file
 
 import numpy as np
 
-from retrieval import cli, files, layout, provenance, splits
-from retrieval.formats import InputError
+from retrieval import cli
+from retrieval.data import files, image_index, layout, provenance
+from retrieval.data.formats import InputError
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def run(data_dir: Path, tindex: str | None = None) -> Path:
             is used where it is None. Without test images, only the validation is prepared.
     """
     database = layout.DATABASE.load(data_dir)
-    labels = splits.load_labels(data_dir)
+    labels = image_index.load_labels(data_dir)
     if len(labels) != len(database):
         raise InputError(
             f"{layout.DATABASE.name} has {len(database)} rows, but the split has {len(labels)} "
@@ -66,7 +67,7 @@ def _queries(data_dir: Path, tindex: str | None) -> np.ndarray | None:
         log.info("no %s: only the validation can be evaluated", layout.TEST_QUERIES.name)
         return None
     n_image, name = len(layout.TEST_DATABASE.load(data_dir)), layout.TEST_DATABASE.name
-    queries = splits.load_test_queries(data_dir, tindex, n_image, name)
+    queries = image_index.load_test_queries(data_dir, tindex, n_image, name)
     provenance.check_same_model(data_dir, layout.DATABASE.name, layout.TEST_DATABASE.name)
     return queries
 

@@ -19,8 +19,11 @@ from pathlib import Path
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from retrieval import cli, devices, distributed, evaluation, layout, metrics, ranks, refine
-from retrieval.task import load_task
+from retrieval import cli
+from retrieval.compute import devices, distributed
+from retrieval.data import layout
+from retrieval.evaluation import evaluate, metrics, ranking, ranks
+from retrieval.evaluation.query_gallery import load_task
 
 
 def run(
@@ -62,27 +65,27 @@ def run(
         kr_weight: Of the plain distance beside that of the neighbors, from 0 to 1.
     """
     options = {name: value for name, value in locals().items() if name != "data_dir"}
-    refinement = refine.Refinement.of(options)
+    refinement = ranking.Refinement.of(options)
     task = load_task(data_dir, is_valid, to_test, test_matrix, database)
     task.check_k(k)
-    with distributed.together(devices.choose(device)) as place:
+    with distributed.process_group(devices.choose(device)) as place:
         task = refinement.with_gallery(task, place)
-        find = refine.finder(task, batch_size, place)
+        find = ranking.finder(task, batch_size, place)
         task = refinement.with_queries(task, find)
         if rerank_kr:
             ids, _ = find(task.queries, refinement.depth(task, k))
             ids, similarities = refinement.rerank(task, ids, place)
             first = ids[:, :rerank_kr]
             hits = metrics.find_hits(first, task.query_labels, task.gallery_labels)
-            plain = evaluation.exact_ranks(task, batch_size, place)
-            measured = evaluation.measure(task, ids, k, ranks.with_reordered(plain, hits))
+            plain = evaluate.exact_ranks(task, batch_size, place)
+            measured = evaluate.measure(task, ids, k, ranks.with_reordered(plain, hits))
         else:
-            ids, similarities, measured = evaluation.search_exactly(task, k, batch_size, place)
+            ids, similarities, measured = evaluate.search_exactly(task, k, batch_size, place)
         if not distributed.is_main():
             return layout.METRICS.at(data_dir)
     found = ids[:, :k], similarities[:, :k]
     used = devices.describe(place)
-    return evaluation.save(data_dir, task, run_name, *found, measured, options, "mips", used)
+    return evaluate.save(data_dir, task, run_name, *found, measured, options, "mips", used)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from retrieval.search.nearest import nearest_neighbors
+
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
@@ -23,9 +25,11 @@ import numpy as np
 from lopq import LOPQError, LOPQModel, LOPQSearcher
 from lopq.sampling import training_rows
 from lopq.storage import VERSION
-from retrieval import cli, evaluation, layout, provenance, refine, search
-from retrieval.formats import InputError
-from retrieval.task import Task, load_task
+from retrieval import cli
+from retrieval.data import layout, provenance
+from retrieval.data.formats import InputError
+from retrieval.evaluation import evaluate, ranking
+from retrieval.evaluation.query_gallery import QueryGallery, load_task
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +95,7 @@ def run(
     options = {name: value for name, value in locals().items() if name != "data_dir"}
     if min(cells, quota, rerank) < 0 or dimension < 1:
         raise InputError("--cells, --quota and --rerank must be at least 0, --dimension at least 1")
-    refinement = refine.Refinement.of(options)
+    refinement = ranking.Refinement.of(options)
     task = load_task(data_dir, is_valid, to_test, test_matrix, database)
     task.check_k(k)
     task = refinement.with_gallery(task)
@@ -122,7 +126,7 @@ def run(
     except LOPQError as error:
         raise InputError(str(error)) from error
     seconds = time.perf_counter() - started
-    measured = evaluation.measure(task, ids, k)
+    measured = evaluate.measure(task, ids, k)
     recall = measured.more["recall@k vs exact"] = recall_of_exact(task, found)
     log.info(
         "searched %d queries in %.2f s; %d bytes per image and %d of the model; of the exact "
@@ -134,12 +138,12 @@ def run(
         k,
         recall,
     )
-    return evaluation.save(
-        data_dir, task, run_name, ids[:, :k], similarities[:, :k], measured, options
+    return evaluate.save(
+        data_dir, task, run_name, ids[:, :k], similarities[:, :k], measured, options, "nns"
     )
 
 
-def recall_of_exact(task: Task, ids: np.ndarray) -> float:
+def recall_of_exact(task: QueryGallery, ids: np.ndarray) -> float:
     """Return the share of the exact first k that ``ids`` has, over evenly spaced queries.
 
     Args:
@@ -148,12 +152,12 @@ def recall_of_exact(task: Task, ids: np.ndarray) -> float:
     """
     n_query, k = ids.shape
     rows = np.unique(np.linspace(0, n_query - 1, min(n_query, RECALL_SAMPLE)).astype(int))
-    exact, _ = search.nearest(task.queries[rows], task.gallery, k, is_allowed=task.is_allowed)
+    exact, _ = nearest_neighbors(task.queries[rows], task.gallery, k, is_allowed=task.is_allowed)
     found = [len(np.intersect1d(a, b)) for a, b in zip(exact, ids[rows], strict=True)]
     return float(np.mean(found) / k)
 
 
-def _fitted(data_dir: Path, task: Task, **options: Any) -> LOPQSearcher:
+def _fitted(data_dir: Path, task: QueryGallery, **options: Any) -> LOPQSearcher:
     """Return the index of the whole database, fitted now or at an earlier run."""
     path = layout.LOPQ_INDEX.at(data_dir)
     valid = np.unique(layout.VALID_QUERIES.load(data_dir)[:, 0])  # who they are, in one order

@@ -16,9 +16,11 @@ from pathlib import Path
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from retrieval import browse, cli, devices, layout
-from retrieval.formats import InputError
-from retrieval.report import page
+from retrieval import cli
+from retrieval.compute import devices
+from retrieval.data import layout
+from retrieval.data.formats import InputError
+from retrieval.report import page, ranking_view
 from retrieval.report.content import describe
 from retrieval.report.runs import load_runs
 
@@ -52,7 +54,7 @@ def run(
     if rows < 1 or k < 1:
         raise InputError(f"--rows and --k must be at least 1; got {rows} and {k}")
     found = load_runs(data_dir, runs, devices.choose(device))
-    names = browse.load_names(data_dir)
+    names = ranking_view.load_names(data_dir)
     content = describe(data_dir, found, names, rows, k)
     path = page.write(
         layout.REPORT.at(data_dir, output), layout.REPORT.name, title=title, **content

@@ -15,12 +15,13 @@ from typing import Any
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from retrieval import cli, evaluation, tables
+from retrieval import cli
+from retrieval.evaluation import evaluate, tables
 
 
 def run(data_dir: Path) -> list[dict[str, Any]]:
     """Print and return the evaluations: validation first, the best first by map@R."""
-    records = evaluation.load_all(data_dir)
+    records = evaluate.load_all(data_dir)
     records.sort(key=lambda record: (record["queries"] != "valid", -record["map@R"]))
     print(tables.table(records))
     return records

@@ -27,8 +27,11 @@ if not __package__:  # run as a file
 
 import numpy as np
 
-from retrieval import cli, embeddings, files, layout, provenance, setting, whitening
-from retrieval.formats import InputError
+from retrieval import cli
+from retrieval.data import files, layout, provenance
+from retrieval.data.formats import InputError
+from retrieval.evaluation import records
+from retrieval.search import embeddings, whitening
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +102,7 @@ def run(
         _write(data_dir, transform, domain, domains[domain], output)
         record = (provenance.load(data_dir, name) or {}) | {"dim": transform.matrix.shape[1]}
         # What was fitted on queries once stays so, through all transforms that follow.
-        is_fitted = takes_queries or setting.is_fitted_on_queries(record)
+        is_fitted = takes_queries or records.is_fitted_on_queries(record)
         record |= {"from": name, "fitted_on_queries": is_fitted, **more}
         provenance.save(data_dir, output, record)
         log.info("%s: %d dimensions", output, transform.matrix.shape[1])

@@ -14,8 +14,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from retrieval.formats import InputError
-from retrieval.setting import BASELINES
+from retrieval.data.formats import InputError
+from retrieval.evaluation.records import BASELINES
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from retrieval.training_data import TrainingData
+from retrieval.training.dataset import TrainingData
 
 
 def drawn_data(n_class: int = 6, per_class: int = 5) -> TrainingData:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from retrieval import layout
+from retrieval.data import layout
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

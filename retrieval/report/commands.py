@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from retrieval import checkpoint, provenance
-from retrieval.formats import InputError
-from retrieval.setting import stage_of
+from retrieval.data import provenance
+from retrieval.data.formats import InputError
+from retrieval.model import checkpoint
 
 FLAG_OF = {"is_valid": "isValid", "run_name": "run"}
 
@@ -15,8 +15,7 @@ FLAG_OF = {"is_valid": "isValid", "run_name": "run"}
 def model_commands(data_dir: Path, embeddings: Iterable[str]) -> list[str]:
     """Return the commands that made some embeddings, from the training on, as far as known.
 
-    The training's options are those in the checkpoint, which must be where it was, unchanged; so
-    must the one that it was adapted from.
+    The training's options are those in the checkpoint, which must be where it was, unchanged.
 
     Args:
         data_dir: The data directory.
@@ -49,25 +48,17 @@ def _training_commands(path: Path, sha256: str) -> list[str]:
         content = checkpoint.load(path)
     except InputError:  # written by another version
         return []
-    options = dict(content["options"])
-    adapted = options.pop("adapted", None)
-    if not adapted:
-        return [command("python train.py", {"save_path": path.parent, **options})]
-    adapted = dict(adapted)
-    start, start_sha256 = adapted.pop("start", "..."), adapted.pop("start_sha256", "")
-    files = {"save_path": start, "output": path}
-    adapt = command("python -m process_data.adapt", files | adapted)
-    return [*_training_commands(Path(start), start_sha256), adapt]
+    return [command("python train.py", {"save_path": path.parent, **content["options"]})]
 
 
 def search_command(record: dict[str, Any]) -> str:
     """Return the command that an evaluation was made with, from its recorded options.
 
-    >>> search_command({"search": "pixels", "queries": "valid", "options": {"k": 5}})
+    >>> search_command({"stage": "baselines", "queries": "valid", "options": {"k": 5}})
     'python -m process_data.baselines --dpath=... --k=5 --isValid=1'
     """
     options = dict(record["options"]) | {"is_valid": record["queries"] == "valid"}
-    return command(f"python -m process_data.{stage_of(record)}", options)
+    return command(f"python -m process_data.{record['stage']}", options)
 
 
 def command(start: str, options: dict[str, Any]) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from retrieval import layout
-from retrieval.browse import Ranking
+from retrieval.data import layout
+from retrieval.report.ranking_view import Ranking
 
 MOST = 30  # rows of a heat map
 

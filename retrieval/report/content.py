@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from retrieval import evaluation, layout, provenance
+from retrieval.data import layout, provenance
+from retrieval.evaluation import evaluate
 from retrieval.report import commands, confusion, figures, pictures, tables
 from retrieval.report.runs import Run
-from retrieval.setting import stage_of
 
 CMC_DEPTH = 100  # the last k of the cmc curve
 COMPARED = ("cmc@1", "map@R")  # the metrics whose intervals and differences are shown
@@ -36,7 +36,7 @@ def describe(
         "counts": tables.COUNTS,
         "cells": {name: tables.cells(runs, name) for name in metrics},
         "definitions": tables.definitions(runs),
-        "macro_definition": evaluation.DEFINITIONS["macro"],
+        "macro_definition": evaluate.DEFINITIONS["macro"],
         "has_intervals": any(run.record.get("intervals") for run in runs),
         "intervals": _intervals(runs),
         "compared": COMPARED,
@@ -56,7 +56,7 @@ def _embeddings(runs: list[Run]) -> list[str]:
     """Return the names of all embeddings that the runs searched with or among."""
     names = []
     for run in runs:
-        if stage_of(run.record) == "baselines":  # they search in pixels
+        if run.record["stage"] == "baselines":  # they search in pixels
             continue
         options = run.record["options"]
         database = options.get("database") or layout.DATABASE.name

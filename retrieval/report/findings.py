@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from retrieval import audit
-from retrieval.audit import ImageSet
+from retrieval.report import image_audit
+from retrieval.report.image_audit import ImageSet
 from retrieval.report.page import picture
 
 ONES = ("blank", "single")
@@ -53,9 +53,9 @@ def describe(
     ones = {kind: found[found["Kind"] == kind] for kind in ONES}
     return {
         "title": "Audit of the images",
-        "places": audit.count_places(images),
+        "places": image_audit.count_places(images),
         "counts": counts.to_dict("records"),
-        "kinds": audit.KINDS,
+        "kinds": image_audit.KINDS,
         "n_pair": len(pairs),
         "n_cut": found.attrs.get("n_cut", 0),
         "n_conflict": int((pairs["Conflict"] == "yes").sum()),

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from retrieval import files
-from retrieval.formats import InputError
+from retrieval.data import files
+from retrieval.data.formats import InputError
 
 TEMPLATES = Path(__file__).with_name("templates")
 MAX_BYTES = 10_000_000  # more, and people cannot mail it

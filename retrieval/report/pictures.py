@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from retrieval.browse import Ranking
 from retrieval.report.page import picture
+from retrieval.report.ranking_view import Ranking
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from retrieval import browse, evaluation, layout, metrics, refine
-from retrieval.browse import Ranking
-from retrieval.formats import InputError
-from retrieval.ranks import relevant_ranks
-from retrieval.setting import stage_of
-from retrieval.task import Task, load_task
+from retrieval.data import layout
+from retrieval.data.formats import InputError
+from retrieval.evaluation import evaluate, metrics
+from retrieval.evaluation.query_gallery import QueryGallery, load_task
+from retrieval.evaluation.ranking import Refinement, finder
+from retrieval.evaluation.ranks import relevant_ranks
+from retrieval.report import ranking_view
+from retrieval.report.ranking_view import Ranking
 
 TASK_OPTIONS = ("is_valid", "to_test", "test_matrix", "database")
 TOLERANCE = 1e-4  # by which a metric may differ when it is computed on another device
@@ -85,7 +87,7 @@ def load_runs(
         device: Where to search.
         batch_size: Queries scored at once.
     """
-    records = {_name(record): record for record in evaluation.load_all(data_dir)}
+    records = {_name(record): record for record in evaluate.load_all(data_dir)}
     missing = [name for name in names or () if name not in records]
     if missing:
         raise InputError(
@@ -97,7 +99,7 @@ def load_runs(
 
 
 def _name(record: dict[str, Any]) -> str:
-    return Path(evaluation.evaluation_name(record["search"], record["queries"])).stem
+    return Path(evaluate.evaluation_name(record["search"], record["queries"])).stem
 
 
 def _load(
@@ -105,18 +107,18 @@ def _load(
 ) -> Run:
     is_last = _is_last(data_dir, record)
     # Of reciprocal re-ranking, only the first results are in order.
-    is_exact = stage_of(record) == "mips" and not record["options"].get("rerank_kr")
+    is_exact = record["stage"] == "mips" and not record["options"].get("rerank_kr")
     if not is_last and not is_exact:
         return Run(name, record, note="the ranking is not kept: only the last search's is")
     try:
         task = _searched(data_dir, record["options"], device, batch_size) if is_exact else None
         if is_last:
-            ranking = browse.load_ranking(data_dir)
+            ranking = ranking_view.load_ranking(data_dir)
         else:
             assert task is not None
-            find = refine.finder(task, batch_size, device)
+            find = finder(task, batch_size, device)
             found = find(task.queries, int(record["k"]))
-            ranking = browse.with_images(data_dir, task, *found, record["options"])
+            ranking = ranking_view.with_images(data_dir, task, *found, record["options"])
         if not _agrees(ranking, record):
             raise InputError("it does not give its metrics: other files are there now")
     except InputError as error:
@@ -141,13 +143,13 @@ def _load(
 
 def _searched(
     data_dir: Path, options: dict[str, Any], device: torch.device, batch_size: int
-) -> Task:
+) -> QueryGallery:
     """Return what an exact search looked in, with the queries and images as it moved them."""
     named: dict[str, Any] = {name: options.get(name) for name in TASK_OPTIONS}
     task = load_task(data_dir, **named)
-    refinement = refine.Refinement.of(options)
+    refinement = Refinement.of(options)
     task = refinement.with_gallery(task, device)
-    return refinement.with_queries(task, refine.finder(task, batch_size, device))
+    return refinement.with_queries(task, finder(task, batch_size, device))
 
 
 def _is_last(data_dir: Path, record: dict[str, Any]) -> bool:

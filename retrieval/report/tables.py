@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from retrieval import evaluation, paired, setting
-from retrieval.formats import InputError
+from retrieval.data.formats import InputError
+from retrieval.evaluation import evaluate, paired, records
 from retrieval.report.confusion import first_results
 from retrieval.report.runs import Run
 
@@ -37,7 +37,7 @@ class Cell:
 
 def metric_names(runs: list[Run]) -> list[str]:
     """Return the metrics that some run has, in the order of their definitions."""
-    defined = [name for name in evaluation.DEFINITIONS if name not in COUNTS]
+    defined = [name for name in evaluate.DEFINITIONS if name not in COUNTS]
     return [n for n in defined if any(isinstance(run.record.get(n), float) for run in runs)]
 
 
@@ -47,7 +47,7 @@ def definitions(runs: list[Run]) -> dict[str, str]:
     for run in runs:
         recorded |= run.record.get("definitions", {})
     shown = [*COUNTS, *metric_names(runs)]
-    found = {name: recorded.get(name) or evaluation.DEFINITIONS.get(name) for name in shown}
+    found = {name: recorded.get(name) or evaluate.DEFINITIONS.get(name) for name in shown}
     return {name: text for name, text in found.items() if text}
 
 
@@ -71,7 +71,7 @@ def cells(runs: list[Run], name: str) -> list[Cell]:
 def _task(run: Run, metric: str) -> tuple[object, ...]:
     """Return what two runs must share for a metric of theirs to be compared."""
     names = ("queries", "n_query", "n_gallery", *(["k"] if "@k" in metric else []))
-    return (setting.query_hash(run.record), *(run.record.get(name) for name in names))
+    return (records.query_hash(run.record), *(run.record.get(name) for name in names))
 
 
 @dataclass(frozen=True)

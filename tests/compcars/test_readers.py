@@ -8,8 +8,8 @@ import pytest
 import scipy.io
 
 from compcars import data_info, names, test_data_info, tree
-from retrieval import layout
-from retrieval.formats import InputError
+from retrieval.data import layout
+from retrieval.data.formats import InputError
 
 
 def write(root: Path, path: str, label: str | None) -> None:

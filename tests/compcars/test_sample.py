@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.io import loadmat
 
 from compcars import sample
-from retrieval.formats import InputError
+from retrieval.data.formats import InputError
 
 SMALL = {
     "models": 9,

@@ -1,0 +1,102 @@
+"""Where to compute, in which precision, and how much memory there is."""
+
+import os
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from retrieval.data.formats import InputError
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def choose(name: str) -> torch.device:
+    """Return the device that ``auto``, ``cpu``, ``cuda`` or ``cuda:n`` means on this machine."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"--device={name} is none of auto, cpu, cuda, cuda:n") from error
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"--device={name} is none of auto, cpu, cuda, cuda:n")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise InputError(f"--device={name}: this machine has {count} CUDA devices; use auto or cpu")
+    return device
+
+
+def describe(device: torch.device) -> str:
+    """Return a device in words: ``cpu``, or which GPU."""
+    if device.type == "cpu":
+        return "cpu"
+    return f"{device}, {torch.cuda.get_device_name(device)}"
+
+
+def compute_dtype(device: torch.device, precision: Precision) -> torch.dtype:
+    """Return the dtype of convolutions.
+
+    ``auto`` takes bfloat16 where the processor has it natively, float16 on GPUs of compute
+    capability 7.x, else float32.
+    """
+    if precision != "auto":
+        return DTYPES[precision]
+    if device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        if capability >= (8, 0):
+            return torch.bfloat16
+        return torch.float16 if capability >= (7, 0) else torch.float32
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    is_native = "avx512_bf16" in flags or "amx_bf16" in flags
+    return torch.bfloat16 if is_native else torch.float32
+
+
+def gradient_scaler(device: torch.device, dtype: torch.dtype) -> torch.amp.GradScaler:
+    """Return what keeps gradients of float16 from vanishing; it does nothing for other dtypes.
+
+    It multiplies the loss, divides the gradients before the optimizer sees them, and leaves out
+    steps whose gradients overflowed (Micikevicius et al., Mixed Precision Training, ICLR 2018).
+    """
+    return torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
+    """Return the context in which convolutions run in ``dtype``."""
+    is_enabled = dtype != torch.float32
+    return torch.autocast(device.type, dtype if is_enabled else None, enabled=is_enabled)
+
+
+def check_steps(scaler: torch.amp.GradScaler, scale_before: float, steps: int) -> None:
+    """Refuse steps of float16 that were all left out, each of which lowered the scale."""
+    if not scaler.is_enabled() or not steps:
+        return
+    if scaler.get_scale() <= scale_before * scaler.get_backoff_factor() ** steps:
+        raise InputError(
+            f"the gradients of all {steps} steps overflow in float16, nothing was learned; "
+            "use --precision=float32"
+        )
+
+
+def total_memory(device: torch.device) -> int:
+    """Return the bytes of memory that this process may use at most.
+
+    The total, not what is free at the moment: what is derived from it stays the same from run
+    to run on one machine.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    container = Path("/sys/fs/cgroup/memory.max")
+    limit = container.read_text().strip() if container.exists() else "max"
+    return min(total, int(limit)) if limit.isdecimal() else total
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy a CPU tensor to a device; the copy to a GPU does not block."""
+    if device.type == "cpu":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)

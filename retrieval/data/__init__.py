@@ -1,0 +1,1 @@
+"""Files on disk: the data directory, its formats, records of provenance, images."""

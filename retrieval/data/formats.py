@@ -1,0 +1,141 @@
+"""The kinds of files that stages exchange, each checked when it is read and when it is written."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from retrieval.data import files
+
+
+class InputError(ValueError):
+    """Something the person at the keyboard can put right: a file, a column, a value."""
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of the data directory."""
+
+    name: str
+    made_by: str  # the command, as it is typed
+    holds: str  # one line of the README's table
+
+    @property
+    def form(self) -> str:
+        """What kind of file it is, for the README's table."""
+        return self.name.rpartition(".")[2]
+
+    def at(self, data_dir: Path, name: str | None = None) -> Path:
+        return Path(data_dir) / (name or self.name)
+
+    def found(self, data_dir: Path, name: str | None = None) -> Path:
+        """Return the path of the file, which must exist."""
+        path = self.at(data_dir, name)
+        if not path.is_file():
+            raise InputError(f"{path} is missing; make it with: {self.made_by}")
+        return path
+
+
+@dataclass(frozen=True)
+class Array(File):
+    """A ``.npy`` file, with its axes named in order; a number stands for a fixed length."""
+
+    dtype: str
+    axes: tuple[str | int, ...]
+
+    @property
+    def form(self) -> str:
+        return f"{self.dtype} ({', '.join(map(str, self.axes))}{',' * (len(self.axes) == 1)})"
+
+    def load(self, data_dir: Path, name: str | None = None) -> np.ndarray:
+        """Map the file into memory, read-only."""
+        path = self.found(data_dir, name)
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            # Truncated, no .npy file at all, or a pickle, which could run code when read.
+            raise InputError(
+                f"{path} is no whole .npy file of plain numbers; make it again with: {self.made_by}"
+            ) from error
+        return self._checked(array, path)
+
+    def save(self, data_dir: Path, array: np.ndarray, name: str | None = None) -> Path:
+        path = self.at(data_dir, name)
+        return files.write_array(path, self._checked(array, path))
+
+    def _checked(self, array: np.ndarray, path: Path) -> np.ndarray:
+        fits = array.dtype == np.dtype(self.dtype) and array.ndim == len(self.axes)
+        fixed = zip(array.shape, self.axes, strict=False)
+        if not fits or any(isinstance(axis, int) and length != axis for length, axis in fixed):
+            raise InputError(
+                f"{path} holds {array.dtype} {array.shape}, not {self.form}; "
+                f"it is made by: {self.made_by}"
+            )
+        return array
+
+
+@dataclass(frozen=True)
+class Table(File):
+    """A ``.csv`` file and the columns it must have, with their dtypes; more columns may follow."""
+
+    columns: dict[str, str]
+
+    @property
+    def form(self) -> str:
+        return ", ".join(self.columns)
+
+    def load(self, data_dir: Path, name: str | None = None) -> pd.DataFrame:
+        path = self.found(data_dir, name)
+        try:
+            table = pd.read_csv(path, encoding="utf-8")
+        except (ValueError, pd.errors.EmptyDataError) as error:
+            raise InputError(f"{path} is no csv file: {error}") from error
+        return self._checked(table, path)
+
+    def save(self, data_dir: Path, table: pd.DataFrame, name: str | None = None) -> Path:
+        path = self.at(data_dir, name)
+        text = self._checked(table, path).to_csv(index=False, lineterminator="\n")
+        return files.write_text(path, text)
+
+    def _checked(self, table: pd.DataFrame, path: Path) -> pd.DataFrame:
+        missing = [column for column in self.columns if column not in table.columns]
+        if missing:
+            raise InputError(
+                f"{path} has no column {', '.join(missing)} "
+                f"(it has: {', '.join(map(str, table.columns))}); it is made by: {self.made_by}"
+            )
+        for column, dtype in self.columns.items():
+            if dtype == "int64" and table[column].dtype != np.int64:
+                raise InputError(f"{path}: {_first_bad(table[column])}")
+        return table
+
+
+def _first_bad(column: pd.Series) -> str:
+    """Say where a column that should hold whole numbers does not."""
+    numbers = pd.to_numeric(column, errors="coerce")
+    bad = np.flatnonzero(numbers.isna() | (numbers % 1 != 0))
+    if not len(bad):
+        return f"column {column.name} must hold whole numbers"
+    row = int(bad[0])
+    return f"column {column.name}, line {row + 2}: {column.iloc[row]!r} is not a whole number"
+
+
+@dataclass(frozen=True)
+class Json(File):
+    """A ``.json`` file."""
+
+    def load(self, data_dir: Path, name: str | None = None) -> Any:
+        path = self.found(data_dir, name)
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(
+                f"{path} is no JSON ({error}); make it again with: {self.made_by}"
+            ) from error
+
+    def save(self, data_dir: Path, value: object, name: str | None = None) -> Path:
+        text = json.dumps(value, indent=1, allow_nan=False) + "\n"
+        return files.write_text(self.at(data_dir, name), text)

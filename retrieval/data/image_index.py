@@ -1,0 +1,88 @@
+"""Rows and labels: row i of an array is the image with Index i, and its class is in the split."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from retrieval.data import layout
+from retrieval.data.formats import InputError
+
+
+def by_index(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the rows in the order of Index, which must run from 0 to n - 1.
+
+    Args:
+        table: An index csv with the column Index.
+        name: Its file name, for the message.
+
+    >>> by_index(pd.DataFrame({"Path": ["b", "a"], "Index": [1, 0]}), "x.csv")["Path"].tolist()
+    ['a', 'b']
+    """
+    if table.empty:
+        raise InputError(f"{name} lists no images")
+    ordered = table.sort_values("Index", kind="stable").reset_index(drop=True)
+    wrong = np.flatnonzero(ordered["Index"].to_numpy() != np.arange(len(ordered)))
+    if len(wrong):
+        raise InputError(
+            f"{name}: Index must hold each number from 0 to {len(ordered) - 1} once; "
+            f"it breaks at {wrong[0]}; make the csv again rather than editing it"
+        )
+    return ordered
+
+
+def check_rows(index: np.ndarray, n_row: int, name: str, array_name: str) -> None:
+    """Refuse Indexes that have no row in an array of ``n_row`` rows."""
+    if len(index) and not 0 <= index.min() <= index.max() < n_row:
+        wrong = index.min() if index.min() < 0 else index.max()
+        raise InputError(
+            f"{name} names the image {wrong}, but {array_name} has {n_row} rows: they were "
+            "made from different image lists; make both again from the same csv"
+        )
+
+
+def load_labels(data_dir: Path) -> np.ndarray:
+    """Return the class of each image of the split, (n_image,) int64, from ``model_num.json``."""
+    class_images = layout.CLASS_IMAGES.load(data_dir)
+    try:
+        labels = np.array([int(label) for label in class_images], np.int64)
+        images = [np.array(of_class, np.int64).reshape(-1) for of_class in class_images.values()]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise _broken(data_dir) from error
+    index = np.concatenate(images) if images else np.empty(0, np.int64)
+    if not np.array_equal(np.sort(index), np.arange(len(index))):
+        raise _broken(data_dir)
+    of_image = np.empty(len(index), np.int64)
+    of_image[index] = np.repeat(labels, [len(of_class) for of_class in images])
+    return of_image
+
+
+def load_test_queries(
+    data_dir: Path, tindex: str | None, n_image: int, array_name: str
+) -> np.ndarray:
+    """Return Index and Class of the test images, (n_test, 2) int64.
+
+    Args:
+        data_dir: The data directory.
+        tindex: Index csv of the test images; None takes ``test.npy``.
+        n_image: Rows of the array that was made from them.
+        array_name: Its file name, for the message.
+    """
+    if tindex is None:
+        name, queries = layout.TEST_QUERIES.name, layout.TEST_QUERIES.load(data_dir)
+    else:
+        name, table = tindex, layout.TEST_INDEX.load(data_dir, tindex)
+        queries = table[["Index", "Class"]].to_numpy(np.int64)
+    if len(queries) != n_image:
+        raise InputError(
+            f"{name} lists {len(queries)} images, but {array_name} has {n_image} rows; if images "
+            "were dropped, name the csv that was written then: --tindex=tindexinfo.kept.csv"
+        )
+    return queries
+
+
+def _broken(data_dir: Path) -> InputError:
+    file = layout.CLASS_IMAGES
+    return InputError(
+        f"{file.at(data_dir)} does not list each image once; make it again with: {file.made_by}"
+    )

@@ -1,0 +1,137 @@
+"""Images of a matrix on the device before they are needed, and results on their way back.
+
+A thread reads ahead while the network works. What it reads goes through read() into a buffer of its
+own: a memory map would keep every page it ever touched in the memory of the process, and hold the
+interpreter's lock while the disk is slow. For a GPU the buffer is pinned and copied once, as uint8,
+on a stream of its own, so that neither the program nor the GPU waits for the copy.
+"""
+
+import mmap
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from weakref import finalize
+
+import numpy as np
+import torch
+
+AHEAD = 2  # batches that are read before they are asked for
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Some images of a matrix.
+
+    Attributes:
+        host: (n, 3, side, side) uint8, as read.
+        images: The same on the device; the very same memory where the device is the CPU.
+    """
+
+    host: np.ndarray
+    images: torch.Tensor
+
+
+class RowReader:
+    """Reads rows of an array; of a memory map, without touching the map."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+        self._descriptor: int | None = None
+        # Only a whole map says at which place of the file it begins.
+        if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.size:
+            descriptor = os.open(Path(str(array.filename)), os.O_RDONLY)
+            finalize(self, os.close, descriptor)
+            if array.flags.c_contiguous and os.fstat(descriptor).st_size == len(array.base):
+                self._descriptor = descriptor
+
+    def read(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Copy ``array[rows]`` to ``out``; rows that follow one another are read at once."""
+        if self._descriptor is None or not len(rows):
+            out[:] = self.array[rows]
+            return
+        starts = np.flatnonzero(np.diff(rows, prepend=rows[:1] - 2) != 1)
+        for first, last in zip(starts, [*starts[1:], len(rows)], strict=True):
+            self._fill(int(rows[first]), memoryview(out[first:last].data).cast("B"))
+
+    def _fill(self, row: int, buffer: memoryview) -> None:
+        assert self._descriptor is not None
+        offset = self.array.offset + row * self.array.strides[0]  # type: ignore[attr-defined]
+        while buffer:
+            count = os.preadv(self._descriptor, [buffer], offset)
+            if not count:
+                raise OSError(f"{self.array.filename} ends early")  # type: ignore[attr-defined]
+            buffer, offset = buffer[count:], offset + count
+
+
+class _Loader:
+    """Reads images and starts their way to the device; called in the thread that reads ahead."""
+
+    def __init__(self, matrix: np.ndarray, device: torch.device) -> None:
+        self._reader = RowReader(matrix)
+        self._shape = matrix.shape[1:]
+        self._device = device
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def __call__(self, rows: np.ndarray) -> tuple[Loaded, torch.cuda.Event | None]:
+        shape = (len(rows), *self._shape)
+        if self._stream is None:
+            buffer = torch.empty(shape, dtype=torch.uint8)
+            self._reader.read(rows, buffer.numpy())
+            return Loaded(buffer.numpy(), buffer), None
+        # Buffers come back to a pool of pinned memory when their copy is done and they are dropped.
+        with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
+            buffer = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
+            self._reader.read(rows, buffer.numpy())
+            images = buffer.to(self._device, non_blocking=True)
+            return Loaded(buffer.numpy(), images), self._stream.record_event()
+
+
+def read_ahead(
+    matrix: np.ndarray, blocks: Iterable[np.ndarray], device: torch.device, ahead: int = AHEAD
+) -> Iterator[Loaded]:
+    """Yield the images of each block of rows, in their order.
+
+    Args:
+        matrix: (n_image, 3, side, side) uint8, may be a memory map.
+        blocks: Of rows of the matrix, int64, none negative.
+        device: Where the images are wanted.
+        ahead: Blocks that are read before they are asked for.
+    """
+    load = _Loader(matrix, device)
+    left = iter(blocks)
+    with ThreadPoolExecutor(1, "read_ahead") as thread:
+        pending = deque(thread.submit(load, rows) for rows in islice(left, ahead))
+        try:
+            while pending:
+                loaded, copied = pending.popleft().result()
+                pending.extend(thread.submit(load, rows) for rows in islice(left, 1))
+                if copied is not None:
+                    stream = torch.cuda.current_stream(device)
+                    stream.wait_event(copied)
+                    loaded.images.record_stream(stream)
+                yield loaded
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+class AsyncCopy:
+    """A tensor on its way from the device; on the CPU it is there already."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._copied: torch.cuda.Event | None = None
+        self._host = tensor
+        if tensor.is_cuda:
+            self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            self._host.copy_(tensor, non_blocking=True)
+            self._copied = torch.cuda.current_stream(tensor.device).record_event()
+
+    def wait(self) -> np.ndarray:
+        """Return it, as soon as it is there; what the device was told later is not waited for."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        return self._host.numpy()

@@ -1,0 +1,272 @@
+"""The data directory: every file in it, the command that writes it, what it holds.
+
+No stage spells a file name. It reads with ``layout.X.load(data_dir)`` and writes with
+``layout.X.save(data_dir, value)``; both check the declaration below. Where a command lets people
+choose a name (``--mname``, ``--input``, ...), that name is the optional last argument.
+"""
+
+from retrieval.data.formats import Array, File, Json, Table
+
+
+def _stage(name: str, options: str = "") -> str:
+    return f"python -m {name} --dpath=...{options}"
+
+
+_IMAGE_COLUMNS = {"Path": "str", "Class": "int64", "Index": "int64"}
+_CAR_COLUMNS = {
+    "Path": "str",
+    "FileName": "str",
+    "View Point": "int64",
+    "Year": "str",
+    "CarMake": "int64",
+    "Class": "int64",
+    "Index": "int64",
+    "X1": "float64",
+    "Y1": "float64",
+    "X2": "float64",
+    "Y2": "float64",
+}
+_SPLIT = _stage("process_data.make_train_valid")
+_MASKS = _stage("process_data.mask_data")
+_TRANSFORM = _stage("process_data.transform")
+_SEARCH = _stage("process_data.mips")
+_MATRIX = _stage("process_data.image_matrix", " --image_info=car_front.csv")
+_ENCODE = "python build_image_db.py --dpath=... --save_path=.../model.ep0"
+
+CAR_FRONT = Table(
+    "car_front.csv",
+    _stage("compcars.data_info"),
+    "web images from the front and front side (viewpoints 1 and 4)",
+    _CAR_COLUMNS,
+)
+CAR_REAR = Table(
+    "car_rear.csv",
+    _stage("compcars.data_info"),
+    "web images from the rear and rear side (viewpoints 2 and 5)",
+    _CAR_COLUMNS,
+)
+IMAGE_INDEX = Table(
+    "indexinfo.csv",
+    _stage("process_data.data_info"),
+    "your own images, one class per folder; ClassName is the folder's name",
+    _IMAGE_COLUMNS,
+)
+CLASS_NAMES = Table(
+    "class_names.csv",
+    _stage("compcars.data_info"),
+    "what people call each Class (process_data.data_info writes it too)",
+    {"Class": "int64", "ClassName": "str"},
+)
+TEST_INDEX = Table(
+    "tindexinfo.csv",
+    _stage("compcars.test_data_info"),
+    "surveillance images; Class is the web-nature model id",
+    _IMAGE_COLUMNS,
+)
+TEST_QUERIES = Array(
+    "test.npy",
+    _stage("compcars.test_data_info"),
+    "Index and Class of the test images",
+    "int64",
+    ("n_test", 2),
+)
+IMAGE_MATRIX = Array(
+    "imageset.npy",
+    _MATRIX,
+    "the database's images, RGB; row i is the image with Index i",
+    "uint8",
+    ("n_image", 3, "side", "side"),
+)
+TEST_MATRIX = Array(
+    "test_image.npy",
+    _stage("process_data.image_matrix", " --image_info=tindexinfo.csv --mname=test_image.npy"),
+    "the test images, in the same form",
+    "uint8",
+    ("n_test", 3, "side", "side"),
+)
+TRAIN = Array(
+    "train.npy",
+    _SPLIT,
+    "training tuples: anchor, positive, negatives (Indexes)",
+    "int64",
+    ("n_pair", "2 + neg_count"),
+)
+TRAIN_REVERSED = Array(
+    "train2.npy",
+    _SPLIT,
+    "each pair the other way round, with negatives of its own",
+    "int64",
+    ("n_pair", "2 + neg_count"),
+)
+VALID_PAIRS = Array(
+    "valid.npy",
+    _SPLIT,
+    "validation image, training image, 1 same class / 0 different",
+    "int64",
+    ("2 * n_valid", 3),
+)
+VALID_QUERIES = Array(
+    "valid_for_test.npy",
+    _SPLIT,
+    "Index and Class of the validation queries",
+    "int64",
+    ("n_valid", 2),
+)
+CLASS_IMAGES = Json("model_num.json", _SPLIT, "class -> the Indexes of its images")
+MINOR_CLASSES = Json("cutted_class.json", _SPLIT, "the minor classes: fewer than --min_len images")
+DATABASE = Array(
+    "database.npy",
+    _ENCODE,
+    "embeddings of imageset.npy, rows of unit L2 norm",
+    "float32",
+    ("n_image", "dim"),
+)
+TEST_DATABASE = Array(
+    "tdatabase.npy",
+    _ENCODE + " --input=test_image.npy --output=tdatabase.npy",
+    "embeddings of test_image.npy, rows of unit L2 norm",
+    "float32",
+    ("n_test", "dim"),
+)
+DATABASE_RECORD = Json(
+    "database.json",
+    _ENCODE,
+    "where database.npy came from: hashes of the checkpoint and the images (tdatabase.json alike)",
+)
+DATABASE_TRANSFORMED = Array(
+    "database_t.npy",
+    _TRANSFORM,
+    "database.npy, centered and whitened, rows of unit L2 norm (a .json beside it, as above)",
+    "float32",
+    ("n_image", "new_dim"),
+)
+TEST_DATABASE_TRANSFORMED = Array(
+    "tdatabase_t.npy",
+    _TRANSFORM,
+    "tdatabase.npy, by the same transform",
+    "float32",
+    ("n_test", "new_dim"),
+)
+TRANSFORM_MEANS = Array(
+    "database_t.means.npy",
+    _TRANSFORM,
+    "the transform: what is subtracted from the database's rows, and from the queries'",
+    "float64",
+    (2, "dim"),
+)
+TRANSFORM_MATRIX = Array(
+    "database_t.matrix.npy",
+    _TRANSFORM,
+    "the transform: what the rows are multiplied by then, before they are normalized",
+    "float64",
+    ("dim", "new_dim"),
+)
+ONNX_MODEL = File(
+    "model.onnx",
+    _stage("process_data.export_onnx", " --save_path=.../model.ep0"),
+    "the trained model for programs without torch: images to embeddings",
+)
+TEST_MASKED = Array(
+    "test_masked.npy", _MASKS, "test.npy without minor classes", "int64", ("n_query", 2)
+)
+GALLERY_MASK = Array(
+    "mask2.npy",
+    _MASKS,
+    "1: the image may be retrieved, 0: it is of a minor class",
+    "uint8",
+    (1, "n_image"),
+)
+DATABASE_MASKED = Array(
+    "database_masked.npy",
+    _MASKS,
+    "the rows of database.npy that may be retrieved",
+    "float32",
+    ("n_kept", "dim"),
+)
+CLASSES_MASKED = Array(
+    "dbcm.npy", _MASKS, "Class of each row of database_masked.npy", "int64", ("n_kept",)
+)
+NEIGHBORS = Array(
+    "neighbors.npy",
+    _SEARCH,
+    "last evaluation: Indexes in the database, best first, -1 where there are fewer than k",
+    "int64",
+    ("n_query", "k"),
+)
+SIMILARITIES = Array(
+    "similarities.npy",
+    _SEARCH,
+    "last evaluation: the cosine similarities of the neighbors",
+    "float32",
+    ("n_query", "k"),
+)
+METRICS = Json("mAP.json", _SEARCH, "last evaluation: options, metrics, and the definition of each")
+PER_QUERY = Array(
+    "mAP.npy",
+    _SEARCH,
+    "last evaluation: the metrics of each query; mAP.json names the columns (per_query)",
+    "float64",
+    ("n_query", "n_column"),
+)
+EVALUATION = Json(
+    "evaluations/mips-test.json",
+    _SEARCH,
+    "the same, kept for each search (mips, nns, pixels, histogram, or --run) and queries "
+    "(valid, test)",
+)
+EVALUATION_PER_QUERY = Array(
+    "evaluations/mips-test.npy",
+    _SEARCH,
+    "the same for each kept evaluation",
+    "float64",
+    ("n_query", "n_column"),
+)
+LOPQ_INDEX = File(
+    "lopq.index",
+    _stage("process_data.nns"),
+    "the fitted LOPQ model and the codes of the database (format: docs/lopq.md)",
+)
+LOPQ_RECORD = Json(
+    "lopq.json",
+    _stage("process_data.nns"),
+    "what lopq.index was fitted on: the hashes of database and validation queries, the options, "
+    "the format",
+)
+CONTACT_SHEET = File(
+    "contact_sheet.png",
+    _stage("process_data.contact_sheet"),
+    "queries of the last evaluation and what was retrieved for them",
+)
+REPORT = File(
+    "report.html",
+    _stage("process_data.report"),
+    "all evaluations on one page: metrics, curves, classes, confusions, pictures, commands",
+)
+AUDIT = Table(
+    "audit.csv",
+    _stage("process_data.audit"),
+    "duplicates, label conflicts and blank images, the most serious first; B is empty where one "
+    "image is meant",
+    {
+        "Kind": "str",
+        "Distance": "float64",
+        "Similarity": "float64",
+        "IndexA": "int64",
+        "IndexB": "float64",
+        "PathA": "str",
+        "PathB": "str",
+        "ClassA": "int64",
+        "ClassB": "float64",
+        "WhereA": "str",
+        "WhereB": "str",
+        "Conflict": "str",
+    },
+)
+AUDIT_PAGE = File(
+    "audit.html", _stage("process_data.audit"), "the same on a page, with the pictures side by side"
+)
+
+
+def declared() -> list[File]:
+    """Return every file declared here, in the order of the pipeline."""
+    return [value for value in globals().values() if isinstance(value, File)]

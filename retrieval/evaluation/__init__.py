@@ -1,0 +1,1 @@
+"""Queries and gallery in, metrics with intervals out."""

@@ -1,0 +1,1 @@
+"""The embedding model: backbone, pooling, weights, checkpoints, encoding."""

@@ -1,0 +1,114 @@
+"""Checkpoints that describe themselves: ``<save_path>/model.ep{n}``."""
+
+import os
+import pickle
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from retrieval.data import files
+from retrieval.data.formats import InputError
+from retrieval.model.embedding import EmbeddingModel, ModelConfig
+
+FORMAT = "car retrieval checkpoint"
+VERSION = 3
+BEST = "model.best"
+KEYS = {"format", "version", "epoch", "model", "weights", "state_dict", "options", "metrics"}
+
+
+def path_of(save_path: Path, epoch: int) -> Path:
+    """Return the path of the checkpoint of an epoch, counted from 0."""
+    return save_path / f"model.ep{epoch}"
+
+
+def save(path: Path, model: EmbeddingModel, *, epoch: int, weights: str, **more: Any) -> Path:
+    """Write a checkpoint, whole or not at all.
+
+    Args:
+        path: Where to.
+        model: Its configuration and weights are kept: what is encoded with, which is the moving
+            average of the trained weights where a run has one.
+        epoch: The epoch that ends here, from 0.
+        weights: Where training started from.
+        more: ``options``, ``metrics`` and what it takes to continue; plain values and tensors.
+    """
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "epoch": epoch,
+        "model": asdict(model.config),
+        "weights": weights,
+        "state_dict": model.state_dict(),
+        **more,
+    }
+    with files.whole(path) as part:
+        torch.save(content, part)
+    return path
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint; nothing in it is executed.
+
+    Raises:
+        InputError: The file is missing, damaged, holds code, or is no checkpoint of ours.
+    """
+    if not path.is_file():
+        kind = "is a folder, not a checkpoint" if path.is_dir() else "is missing"
+        raise InputError(
+            f"{path} {kind}; --save_path must name a checkpoint such as model.ep0, "
+            "made with: python train.py --dpath=... --save_path=..."
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{path} is damaged, or holds more than tensors and plain values; train it again"
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise InputError(f"{path} is no checkpoint written by train.py")
+    if content.get("version") != VERSION or not set(content) >= KEYS:
+        raise InputError(
+            f"{path} is of version {content.get('version')}; this program reads version {VERSION}: "
+            "train it again"
+        )
+    return content
+
+
+def keep_best(path: Path) -> Path:
+    """Let ``model.best`` beside ``path`` be the same file, and return it.
+
+    A hard link, or a copy where the file system has none: the epoch may be deleted.
+    """
+    best = path.with_name(BEST)
+    with files.whole(best) as part:
+        # What a killed process left may be a link to another epoch, which a copy would overwrite.
+        part.unlink(missing_ok=True)
+        try:
+            os.link(path, part)
+        except OSError:
+            shutil.copyfile(path, part)
+    return best
+
+
+def build_model(content: dict[str, Any], path: Path, arch: str | None = None) -> EmbeddingModel:
+    """Build the model of a checkpoint, with its weights.
+
+    Args:
+        content: What ``load`` returned.
+        path: Its file, for messages.
+        arch: What the caller takes the architecture to be; None to take the checkpoint's.
+    """
+    config = ModelConfig(**content["model"])
+    if arch not in (None, config.arch):
+        raise InputError(
+            f"{path} holds a {config.arch}, not --arch={arch}; use --arch={config.arch}"
+        )
+    model = EmbeddingModel(config)
+    try:
+        model.load_state_dict(content["state_dict"], strict=True)
+    except RuntimeError as error:
+        raise InputError(f"the weights in {path} do not fit its {config.arch}") from error
+    return model

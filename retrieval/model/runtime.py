@@ -1,0 +1,94 @@
+"""Other programs that compute the same network on a CPU, from its ONNX form."""
+
+import tempfile
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from retrieval.data.formats import InputError
+from retrieval.model import onnx
+from retrieval.model.embedding import EmbeddingModel
+
+Runtime = Literal["torch", "openvino", "onnxruntime"]
+Infer = Callable[[np.ndarray], np.ndarray]  # (n, 3, side, side) uint8 -> (n, dim) float32
+LEAST_COSINE = {torch.float32: 0.9999, torch.bfloat16: 0.99}  # with torch's embeddings in float32
+
+
+class RuntimeModel(nn.Module):
+    """Embeds as the model does that it was made from, on the CPU, for images of one side.
+
+    Args:
+        model: On the CPU, in evaluation mode.
+        runtime: Which program computes.
+        dtype: Of the convolutions; ``onnxruntime`` takes float32 alone.
+
+    Raises:
+        InputError: The program is not installed, or computes something else than torch.
+    """
+
+    mean: torch.Tensor
+
+    def __init__(self, model: EmbeddingModel, runtime: Runtime, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.config = model.config
+        self.register_buffer("mean", model.mean, persistent=False)
+        with tempfile.TemporaryDirectory() as folder:
+            path = onnx.export(model, Path(folder) / "model.onnx")
+            self._infer = START[runtime](path, torch.get_num_threads(), dtype)
+        self._check(model, runtime, LEAST_COSINE[dtype])
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Embed (n, 3, side, side) uint8 images: (n, dim) float32, rows of unit L2 norm."""
+        return torch.from_numpy(self._infer(images.contiguous().numpy()))
+
+    def _check(self, model: EmbeddingModel, runtime: str, least: float) -> None:
+        side = self.config.side
+        images = np.random.default_rng(0).integers(0, 256, (2, 3, side, side), dtype=np.uint8)
+        with torch.inference_mode():
+            expected = model(torch.from_numpy(images)).numpy()
+        cosine = float((self._infer(images) * expected).sum(axis=1).min())
+        if not cosine >= least:
+            raise InputError(
+                f"{runtime} computes other embeddings than torch (cosine {cosine:.4f}); "
+                "use --runtime=torch"
+            )
+
+
+def _openvino(path: Path, n_thread: int, dtype: torch.dtype) -> Infer:
+    if dtype == torch.float16:
+        raise InputError("--runtime=openvino computes in float32 or bfloat16 on a CPU")
+    precision = "bf16" if dtype == torch.bfloat16 else "f32"
+    options = {"INFERENCE_NUM_THREADS": n_thread, "INFERENCE_PRECISION_HINT": precision}
+    network = _library("openvino").Core().compile_model(str(path), "CPU", options)
+    return lambda images: np.array(network(images)[0])
+
+
+def _onnxruntime(path: Path, n_thread: int, dtype: torch.dtype) -> Infer:
+    if dtype != torch.float32:
+        raise InputError("--runtime=onnxruntime computes in float32: add --precision=float32")
+    library = _library("onnxruntime")
+    options = library.SessionOptions()
+    options.intra_op_num_threads = n_thread
+    session = library.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(None, {"images": images})[0]
+
+
+# Of an ONNX file, a number of threads, and the type of the convolutions.
+START: dict[str, Callable[[Path, int, torch.dtype], Infer]] = {
+    "openvino": _openvino,
+    "onnxruntime": _onnxruntime,
+}
+
+
+def _library(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise InputError(
+            f"--runtime={name} needs it; install it with: pip install {name}"
+        ) from error

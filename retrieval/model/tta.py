@@ -1,0 +1,75 @@
+"""Several views of each image, and one embedding for all of them.
+
+The views of an image are the image at several scales, each as it is and in a mirror. Their
+embeddings, of unit L2 norm, are averaged and scaled to unit L2 norm again, so that the result is
+compared like the embedding of one view. Mirror images are of Gordo et al. (End-to-end Learning of
+Deep Visual Representations for Image Retrieval, IJCV 2017), several scales of Radenovic et al.
+(Fine-tuning CNN Image Retrieval with No Human Annotation, TPAMI 2018).
+"""
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch.nn import functional as F
+
+from retrieval.data.formats import InputError
+from retrieval.model.embedding import EmbeddingModel
+from retrieval.model.runtime import RuntimeModel
+
+Tta = Literal["none", "flip"]
+
+
+@dataclass(frozen=True)
+class Views:
+    """Which views of an image are embedded.
+
+    Attributes:
+        tta: ``flip`` adds the mirror image of each view.
+        scales: The model's side is multiplied by them, each above 0.
+
+    >>> Views("flip", (1.0, 0.5)).count
+    4
+    """
+
+    tta: Tta = "none"
+    scales: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        if not self.scales or not all(0 < scale <= 8 for scale in self.scales):
+            raise InputError(f"--scales must be above 0 and at most 8; got {self.scales}")
+
+    @property
+    def count(self) -> int:
+        """How many times an image is embedded."""
+        return len(self.scales) * (2 if self.tta == "flip" else 1)
+
+    def embed(self, model: EmbeddingModel | RuntimeModel, images: torch.Tensor) -> torch.Tensor:
+        """Embed images, (n, 3, h, w) uint8 on the model's device, to (n, dim) float32.
+
+        Rows are of unit L2 norm. Each scale is one antialiased resampling of the images as given.
+        """
+        shown = [images, images.flip(-1)] if self.tta == "flip" else [images]
+        sizes = [model if scale == 1 else at_scale(model, scale) for scale in self.scales]
+        total = sum(sized(view) for sized in sizes for view in shown)
+        # One view is left as the model made it, to the last bit.
+        return total if self.count == 1 else F.normalize(total)
+
+
+def at_scale(model: EmbeddingModel | RuntimeModel, scale: float) -> EmbeddingModel:
+    """Return the same model, sharing all weights, for images of ``scale`` times the side.
+
+    Raises:
+        InputError: A transformer, or another program: both take images of one size only.
+    """
+    if isinstance(model, RuntimeModel):
+        raise InputError("--runtime takes images of one size only: leave --scales out")
+    patches = getattr(getattr(model.backbone, "net", None), "patch_embed", None)
+    if getattr(patches, "strict_img_size", False):
+        raise InputError(
+            f"{model.config.arch} takes images of {model.config.side} px only: leave --scales out"
+        )
+    scaled = copy.copy(model)
+    scaled.config = replace(model.config, side=max(1, round(model.config.side * scale)))
+    return scaled

@@ -1,0 +1,1 @@
+"""Exact search over embeddings, and what improves a ranking."""

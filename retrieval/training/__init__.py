@@ -1,0 +1,1 @@
+"""Training: options, recipes, batches, losses, the trainer, checkpoints."""

@@ -1,0 +1,126 @@
+"""What training reads from the data directory, checked to belong together."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from retrieval.data import image_index, layout
+from retrieval.data.formats import InputError
+
+CHECK_ROWS = 1_000_000
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The images and the split.
+
+    Attributes:
+        images: (n_image, 3, side, side) uint8, memory-mapped.
+        tuples: Of even and of odd epochs, (n_pair, 2 + neg_count) int64, memory-mapped.
+        pairs: (n, 3) int64: image, image, 1 same class / 0 different.
+        queries: (n_valid, 2) int64: Index and Class of the validation queries.
+        labels: (n_image,) int64, the class of each image.
+        gallery: (n_gallery,) int64, the images that the queries are searched in: no validation
+            query, no minor class.
+        rows: (n_train,) int64, the images to train on: no validation query, not held out.
+        holdout: (n,) int64, the images of held-out classes, which no step of training sees.
+    """
+
+    images: np.ndarray
+    tuples: tuple[np.ndarray, np.ndarray]
+    pairs: np.ndarray
+    queries: np.ndarray
+    labels: np.ndarray
+    gallery: np.ndarray
+    rows: np.ndarray
+    holdout: np.ndarray
+
+    @property
+    def classes(self) -> np.ndarray:
+        """The classes to train on, (n_class,) int64, ascending."""
+        return np.unique(self.labels[self.rows])
+
+    def numbers(self, rows: np.ndarray) -> np.ndarray:
+        """Return the places of the classes of training images in ``classes``, (n,) int64."""
+        return self._number_of_row[rows]
+
+    @cached_property
+    def _number_of_row(self) -> np.ndarray:
+        numbers = np.full(len(self.labels), -1)
+        numbers[self.rows] = np.unique(self.labels[self.rows], return_inverse=True)[1]
+        return numbers
+
+    @classmethod
+    def load(cls, data_dir: Path) -> "TrainingData":
+        images = layout.IMAGE_MATRIX.load(data_dir)
+        labels = image_index.load_labels(data_dir)
+        if len(images) != len(labels):
+            raise InputError(
+                f"{layout.IMAGE_MATRIX.name} has {len(images)} images, but the split has "
+                f"{len(labels)}: make both from the same csv (image_matrix --image_info=..., "
+                "make_train_valid --iname=...)"
+            )
+        tuples = layout.TRAIN.load(data_dir), layout.TRAIN_REVERSED.load(data_dir)
+        pairs = np.array(layout.VALID_PAIRS.load(data_dir))
+        queries = np.array(layout.VALID_QUERIES.load(data_dir))
+        minor = layout.MINOR_CLASSES.load(data_dir)
+        name = layout.IMAGE_MATRIX.name
+        is_query = np.zeros(len(labels), bool)
+        image_index.check_rows(queries[:, 0], len(labels), layout.VALID_QUERIES.name, name)
+        is_query[queries[:, 0]] = True
+        for array in tuples:
+            _check_tuples(array, is_query)
+        image_index.check_rows(pairs[:, :2], len(labels), layout.VALID_PAIRS.name, name)
+        gallery = np.flatnonzero(~is_query & ~np.isin(labels, minor))
+        rows, holdout = np.flatnonzero(~is_query), np.empty(0, np.int64)
+        return cls(images, tuples, pairs, queries, labels, gallery, rows, holdout)
+
+    def hold_out(self, amount: float, seed: int) -> "TrainingData":
+        """Set classes aside, drawn at random, and return the rest with them as ``holdout``.
+
+        All their images are: neither training nor the validation queries, pairs and gallery have
+        any of them left. Validation then tells how known classes are found, ``holdout`` how new
+        ones are.
+
+        Args:
+            amount: Below 1 the share of the classes, else their number. Classes of one image
+                are not drawn, as nothing could be found for it.
+            seed: Of the drawing.
+        """
+        classes, counts = np.unique(self.labels, return_counts=True)
+        several = classes[counts > 1]
+        n = round(amount * len(several)) if amount < 1 else int(amount)
+        if not 0 < n <= len(classes) - 2 or n > len(several):
+            raise InputError(
+                f"--holdout_classes={amount:g} takes {n} of {len(classes)} classes; at least one "
+                "must be held out and two left"
+            )
+        drawn = np.random.default_rng(seed).choice(several, n, replace=False)
+        is_out = np.isin(self.labels, drawn)
+        queries = self.queries[~is_out[self.queries[:, 0]]]
+        if not len(queries):
+            raise InputError(
+                f"--holdout_classes={amount:g} leaves no validation query; hold out fewer classes"
+            )
+        return replace(
+            self,
+            pairs=self.pairs[~is_out[self.pairs[:, :2]].any(axis=1)],
+            queries=queries,
+            gallery=self.gallery[~is_out[self.gallery]],
+            rows=self.rows[~is_out[self.rows]],
+            holdout=np.flatnonzero(is_out),
+        )
+
+
+def _check_tuples(tuples: np.ndarray, is_query: np.ndarray) -> None:
+    """Refuse tuples that hold a validation query: they are of another split."""
+    for start in range(0, len(tuples), CHECK_ROWS):
+        block = tuples[start : start + CHECK_ROWS]
+        image_index.check_rows(block, len(is_query), layout.TRAIN.name, layout.IMAGE_MATRIX.name)
+        if is_query[block].any():
+            raise InputError(
+                f"{layout.TRAIN.name} holds validation images of {layout.VALID_QUERIES.name}: they "
+                f"are of different splits; make both again with: {layout.TRAIN.made_by}"
+            )

@@ -1,0 +1,130 @@
+"""What a training step needs, on the device before the step begins.
+
+Images are read ahead in a thread (prefetch.py). On a GPU they are augmented on a stream of their
+own, while the step before still computes. What is random follows from the number of the step and
+the place of an image in it, never from how many processes share the step.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from retrieval.compute import distributed
+from retrieval.compute.devices import to_device
+from retrieval.data.image_loader import read_ahead
+from retrieval.training import augment
+from retrieval.training.samplers import Batch
+
+PIECE = 32  # images that are augmented together; the last piece of a step may be smaller
+AUGMENTATION = 3  # an entry of a seed, as in batches.py
+
+
+@dataclass(frozen=True)
+class StepInput:
+    """One step, and this process's part of its images.
+
+    Attributes:
+        n: Images of the step.
+        n_filled: With the repeats that fill it up.
+        part: This process's images among these.
+        images: (len(part), 3, side, side) uint8, augmented.
+        labels: (n,) int64 classes of all images of the step.
+        tuples: As in ``Batch``.
+    """
+
+    n: int
+    n_filled: int
+    part: range
+    images: torch.Tensor
+    labels: torch.Tensor
+    tuples: torch.Tensor | None
+
+
+def step_inputs(
+    matrix: np.ndarray,
+    batches: Iterable[Batch],
+    augmentation: augment.Augmentation,
+    device: torch.device,
+    seed: tuple[int, int],
+    first_step: int = 0,
+) -> Iterator[StepInput]:
+    """Yield what each step needs.
+
+    Args:
+        matrix: (n_image, 3, side, side) uint8, may be a memory map.
+        batches: Of the steps.
+        augmentation: Of the images.
+        device: Where all is wanted.
+        seed: Of the run, and the number of the epoch.
+        first_step: Number of the first step.
+    """
+    for_reading, for_steps = itertools.tee(batches)
+    loading = read_ahead(matrix, map(_rows_to_read, for_reading), device)
+    steps = zip(itertools.count(first_step), for_steps, loading)
+    inputs = (
+        _prepare(batch, loaded.images, augmentation, [*seed, step]) for step, batch, loaded in steps
+    )
+    return inputs if device.type == "cpu" else _on_its_own_stream(inputs, device)
+
+
+def _on_its_own_stream(inputs: Iterator[StepInput], device: torch.device) -> Iterator[StepInput]:
+    """Let the GPU prepare inputs beside what else it does."""
+    stream = torch.cuda.Stream(device)
+    while True:
+        with torch.cuda.stream(stream):
+            prepared = next(inputs, None)
+        if prepared is None:
+            return
+        main = torch.cuda.current_stream(device)
+        main.wait_stream(stream)
+        for tensor in (prepared.images, prepared.labels, prepared.tuples):
+            if tensor is not None:
+                tensor.record_stream(main)
+        yield prepared
+
+
+def _n_filled(batch: Batch) -> int:
+    return max(len(batch.rows), batch.n_filled)
+
+
+def _pieces(part: range, n: int) -> range:
+    """Return the images, of n, of all pieces that ``part`` has a share in."""
+    start = part.start // PIECE * PIECE
+    return range(start, min(n, -(-part.stop // PIECE) * PIECE) if len(part) else start)
+
+
+def _rows_to_read(batch: Batch) -> np.ndarray:
+    n = _n_filled(batch)
+    pieces = _pieces(distributed.own_part(n), n)
+    return np.resize(batch.rows, n)[pieces.start : pieces.stop]
+
+
+def _prepare(
+    batch: Batch, images: torch.Tensor, augmentation: augment.Augmentation, seed: list[int]
+) -> StepInput:
+    n_filled = _n_filled(batch)
+    part = distributed.own_part(n_filled)
+    first = _pieces(part, n_filled).start
+    changed = []
+    for number, piece in enumerate(images.split(PIECE), first // PIECE):
+        seed_torch([*seed, AUGMENTATION, number])
+        changed.append(augment.apply(augmentation, piece))
+    augmented = torch.cat(changed) if changed else images
+    device, tuples = images.device, batch.tuples
+    return StepInput(
+        n=len(batch.rows),
+        n_filled=n_filled,
+        part=part,
+        images=augmented[part.start - first : part.stop - first],
+        labels=to_device(torch.from_numpy(batch.labels), device),
+        tuples=None if tuples is None else to_device(torch.from_numpy(tuples), device),
+    )
+
+
+def seed_torch(entries: list[int]) -> None:
+    """Make what torch draws next follow from some numbers."""
+    key = np.random.SeedSequence(entries).generate_state(1, np.uint64)
+    torch.manual_seed(int(key[0]))

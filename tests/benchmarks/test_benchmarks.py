@@ -1,0 +1,296 @@
+"""Every benchmark runs at a tiny size; figures are not looked at, only that they are there."""
+
+import importlib
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import (
+    bench_accuracy,
+    bench_encode,
+    bench_gpu,
+    bench_image_matrix,
+    bench_index,
+    bench_large,
+    bench_mips,
+    bench_pipeline,
+    bench_training_speed,
+    extrapolate,
+    growth_plot,
+    harness,
+    processes,
+    profile_stages,
+    results,
+    stages,
+)
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run commands in this process, which saves starting an interpreter for each."""
+
+    def run(command: Sequence[str], threads: int, folder: Path = processes.ROOT) -> processes.Usage:
+        words = list(command[1:])
+        if words[0] == "-m":
+            words.pop(0)
+        name = words[0].removesuffix(".py")
+        start = time.perf_counter()
+        try:
+            assert importlib.import_module(name).main(words[1:]) == 0
+        except SystemExit as end:
+            assert end.code == 0
+        return processes.Usage(time.perf_counter() - start, 0.0, 1_000_000, "")
+
+    monkeypatch.setattr(processes, "run", run)
+
+
+def tiny(module: object, output: Path, options: str) -> None:
+    parser = module.make_parser()  # type: ignore[attr-defined]
+    args = parser.parse_args([*options.split(), f"--output={output}"])
+    module.run(args)  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("here")
+def test_image_matrix(tmp_path: Path) -> None:
+    tiny(bench_image_matrix, tmp_path, "--photos 480x320 --scale=0.005 --repeats=1 --images 20")
+    table = results.latest(tmp_path, "image_matrix").set_index("method")
+    assert set(table.index) == set(bench_image_matrix.METHODS)
+    assert (table["images_per_s"] > 0).all()
+    assert (table["PSNR_dB"].dropna() > 30).all()
+    memory = results.latest(tmp_path, "image_matrix_memory")
+    assert memory["last_row_is_right"].tolist() == ["yes"]
+
+
+@pytest.mark.usefixtures("here")
+def test_index(tmp_path: Path) -> None:
+    tiny(bench_index, tmp_path, "--labels=0.002 --splits 0.02 --repeats=1")
+    table = results.latest(tmp_path, "index")
+    assert table["images"].tolist() == [273, 1355]
+    assert table["wrong"].tolist() == [0, 0]
+
+
+@pytest.mark.usefixtures("here")
+def test_mips(tmp_path: Path) -> None:
+    tiny(bench_mips, tmp_path, "--rows 300 --n_query=20 --dim=16 --k=3 --repeats=1")
+    table = results.latest(tmp_path, "mips").set_index("method")
+    assert set(table.index) == set(bench_mips.METHODS)
+    assert (table["ids_as_in_float64"].dropna() == 1).all()
+
+
+@pytest.mark.usefixtures("here")
+def test_large(tmp_path: Path) -> None:
+    tiny(bench_large, tmp_path, "--rows 400 800 --n_query=20 --dim=32")
+    table = results.latest(tmp_path, "large").set_index(["stage", "rows"])
+    assert table.loc[("mips", 400), "work"] > 0.8 * 400 * 20  # some classes may be minor
+    assert (table["peak_MB"] > 0).all()
+
+
+def test_memory_follows_the_images_where_it_grows() -> None:
+    rows = pd.DataFrame({"items": [100, 1100], "peak_MB": [50.0, 60.0]})
+    assert extrapolate.memory(rows, rows.iloc[1], 2100) == pytest.approx(70e6)
+    assert extrapolate.memory(rows, rows.iloc[1], 600) == pytest.approx(55e6)
+    assert extrapolate.memory(rows, rows.iloc[1], 5) == 50e6
+    flat = rows.assign(peak_MB=[50.0, 51.0])
+    assert extrapolate.memory(flat, flat.iloc[1], 10**9) == 51e6
+
+
+@pytest.mark.usefixtures("here")
+def test_pipeline_and_extrapolation(tmp_path: Path) -> None:
+    output = tmp_path / "results"
+    (tmp_path / "README.md").write_text("<!-- extrapolation -->\n<!-- end -->\n")
+    small = "--photos=14 --side=32 --repeats=1 --stages data_info image_matrix make_train_valid"
+    tiny(bench_pipeline, output, f"--sizes 10 --full=10 {small} --samples={tmp_path}")
+    table = results.latest(output, "pipeline").set_index("stage")
+    assert table.loc["image_matrix", "work"] == 28
+    assert (table["written_MB"] > 0).all()
+    tiny(extrapolate, output, "")
+    costs = pd.read_csv(output / "extrapolation.csv").set_index(["scale", "stage"])
+    tuples = table.loc["make_train_valid", "work"]
+    assert costs.loc[("1 billion", "make_train_valid"), "work"] == pytest.approx(
+        1e9 * tuples / 28, rel=1e-3
+    )
+    assert "| all |" in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize("stage", stages.stages(stages.Settings()), ids=lambda stage: stage.name)
+def test_commands_of_the_stages_parse(stage: stages.Stage) -> None:
+    words = stage.command(Path("x"))[1:]
+    name = words.pop(0).removesuffix(".py")
+    name = words.pop(0) if name == "-m" else name
+    importlib.import_module(name).make_parser().parse_args(words)
+
+
+@pytest.mark.usefixtures("here")
+def test_accuracy(tmp_path: Path) -> None:
+    common = "--arch=resnet18 --weights=none --dim=16 --batch_size=4 --epoch=1 --max_tuples=4"
+    parser = bench_accuracy.make_parser()
+    options = ["--models=3", "--photos=8", "--side=32", "--seeds=1"]
+    args = parser.parse_args([*options, f"--common={common}", "--tuples=", f"--output={tmp_path}"])
+    bench_accuracy.run(args)
+    table = results.latest(tmp_path, "accuracy_table")
+    assert {"default", "original's objective", "raw pixels"} <= set(table["method"])
+
+
+@pytest.fixture
+def calls_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Call functions in this process, which saves starting an interpreter for each."""
+
+    usage = processes.Usage(1.0, 1.0, 10**6, "")
+
+    def call(function: Callable[..., Any], threads: int, /, **arguments: Any) -> tuple[Any, Any]:
+        return function(**arguments), usage
+
+    monkeypatch.setattr(processes, "call", call)
+
+
+@pytest.mark.usefixtures("calls_here")
+def test_encode(tmp_path: Path) -> None:
+    small = "--quick --networks resnet18 --side=32 --batches 2 --images=4 --seconds=0.01"
+    tiny(bench_encode, tmp_path, f"{small} --threads=1")
+    table = results.latest(tmp_path, "encode").set_index("method")
+    assert {bench_encode.NAIVE, bench_encode.OURS, "torch folded"} <= set(table.index)
+    assert (table["images_per_s"] > 0).all()
+    assert table.loc[bench_encode.NAIVE, "times_naive"] == 1
+    is_float = ~table.index.str.contains("bfloat16")
+    assert (table["largest_difference"][is_float] < 0.05).all()
+
+
+@pytest.mark.usefixtures("calls_here")
+def test_training_speed(tmp_path: Path) -> None:
+    tiny(
+        bench_training_speed, tmp_path, "--sides 32 --batch=4 --images=8 --seconds=0.01 --repeats=1"
+    )
+    table = results.latest(tmp_path, "training_speed").set_index("method")
+    assert set(table.index) == {bench_training_speed.OURS, bench_training_speed.CEILING}
+    assert (table["images_per_s"] > 0).all()
+
+
+def test_without_a_gpu_nothing_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    tiny(bench_gpu, tmp_path, "")
+    assert "Not measured" in capsys.readouterr().out
+    assert "Not measured" in (tmp_path / "gpu.md").read_text()
+
+
+def test_profiles(tmp_path: Path, tree: Path) -> None:
+    if not Path(sys.executable).with_name("py-spy").exists():
+        pytest.skip("py-spy is not installed beside this python")
+    stage = next(s for s in stages.stages(stages.Settings()) if s.name == "data_info")
+    found = profile_stages.profile(stage, tree, threads=1)
+    assert found["imports"] > 0
+
+
+def test_a_place_is_the_innermost_function_of_ours_with_the_library_call() -> None:
+    root = processes.ROOT
+    run, load = f"run ({root}/process_data/mips.py:30)", f"load ({root}/retrieval/data/files.py:9)"
+    assert profile_stages.place([run, load]) == "retrieval/data/files.py load"
+    assert profile_stages.place([run, "read (numpy/x.py:1)"]) == "process_data/mips.py run: read"
+    frozen = "_find_and_load (<frozen importlib._bootstrap>:1176)"
+    assert profile_stages.place([run, frozen, load]) == "imports"
+
+
+def test_a_process_is_pinned_watched_and_its_failure_told() -> None:
+    code = "import os, time; x = bytearray(90 << 20); time.sleep(0.3); "
+    code += "print(os.environ['OMP_NUM_THREADS'])"
+    usage = processes.run([sys.executable, "-c", code], threads=1)
+    assert usage.output.strip() == "1"
+    assert 90 << 20 < usage.peak_bytes < 200 << 20
+    assert usage.seconds > 0.3
+    with pytest.raises(RuntimeError, match="status 3"):
+        processes.run([sys.executable, "-c", "raise SystemExit(3)"], threads=1)
+
+
+def test_memory_of_children_counts() -> None:
+    child = "import time; x = bytearray(90 << 20); time.sleep(0.5)"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    usage = processes.run([sys.executable, "-c", code], threads=1)
+    assert usage.peak_bytes > 90 << 20
+
+
+def test_a_function_is_called_in_another_process() -> None:
+    found, usage = processes.call(harness.spread, 1, values=[1.0, 2.0, 3.0])
+    assert found == 100
+    assert usage.peak_bytes > 1 << 20
+    assert f"{os.getpid()}" not in usage.output
+
+
+def test_turns_alternate_and_the_first_does_not_count() -> None:
+    order: list[str] = []
+
+    def add(name: str) -> float:
+        order.append(name)
+        return float(len(order))
+
+    found = harness.by_turns({name: lambda n=name: add(n) for name in "ab"}, repeats=2)
+    assert "".join(order) == "baabba"
+    assert found == {"a": [3.0, 6.0], "b": [4.0, 5.0]}
+
+
+def test_results_are_appended_and_the_table_is_that_of_the_newest_run(tmp_path: Path) -> None:
+    readme, folder = tmp_path / "README.md", tmp_path / "results"
+    readme.write_text("before\n<!-- x -->\nold\n<!-- end -->\nafter\n<!-- y -->\n<!-- end -->\n")
+    options = bench_mips.make_parser().parse_args([])
+    run = results.Run("x", options, folder)
+    run.name = run.record["run"] = "2000-01-01T00:00:00"
+    run.publish("x", [{"images_per_s": 1.0, "gone": "a"}])
+    results.Run("x", options, folder).publish("x", [{"images_per_s": 12345.6, "new": 0.5}])
+    assert len(pd.read_csv(folder / "x.csv")) == 2
+    assert len(pd.read_csv(folder / "runs.csv")) == 2
+    text = readme.read_text()
+    assert text.startswith("before\n<!-- x -->\n| images/s | new |\n|---|---|\n| 12,346 | 0.5 |\n")
+    assert text.endswith("<!-- end -->\nafter\n<!-- y -->\n<!-- end -->\n")
+    assert "old" not in text
+
+
+def test_growth_is_drawn_and_its_exponent_fitted(tmp_path: Path) -> None:
+    images = np.array([100, 1000, 10_000])
+    rows = [
+        {
+            "images": int(n),
+            "stage": name,
+            "start_seconds": 1.0,
+            "seconds": 1 + n / 1000,
+            "peak_MB": 50.0,
+            "written_MB": n / 1000,
+        }
+        for name in growth_plot.STAGES
+        for n in images
+    ]
+    assert growth_plot.draw(pd.DataFrame(rows), tmp_path / "growth.png").stat().st_size > 10_000
+    lines = bench_pipeline.growth(rows)
+    assert [line["exponent"] for line in lines] == [1.0] * len(growth_plot.STAGES)
+    assert bench_pipeline.exponent([10, 100], [0.001, 0.002]) is None
+
+
+def test_extrapolation_by_hand() -> None:
+    row = {"stage": "image_matrix", "unit": "images", "cores": 2, "start_seconds": 1.0}
+    row |= {"seconds": 3.0, "written_MB": 4.0, "queries": 10}
+    sizes = {"work": 50, "items": 50, "peak_MB": 10.0}, {"work": 100, "items": 100, "peak_MB": 20.0}
+    samples = pd.DataFrame([row | size for size in sizes])
+    chosen = samples.tail(1).set_index("stage", drop=False)
+    scale = extrapolate.Scale("x", database=1000, queries=5)
+    (cost,) = extrapolate.costs(chosen, samples, scale, tuples=7, price=0.5)
+    assert cost.seconds == 1 + 2 * 10
+    assert cost.disk_bytes == 40e6
+    assert cost.peak_bytes == pytest.approx(200e6)  # 0.2 MB an image
+    assert cost.money == pytest.approx(21 / 3600 * 2 * 0.5)
+    others = {"train": "tuples", "build_image_db": "images", "mips": "comparisons"}
+    more = pd.concat([samples.assign(stage=name, unit=unit) for name, unit in others.items()])
+    chosen = more[more["work"] == 100].set_index("stage", drop=False)
+    train, encode, mips = extrapolate.costs(chosen, more, scale, tuples=200, price=0.5)
+    assert encode == replace(cost, stage="build_image_db")
+    # Twice the tuples, then all images are embedded and kept.
+    assert train.seconds == 1 + 2 * 2 + encode.seconds
+    assert train.peak_bytes == cost.peak_bytes + encode.disk_bytes
+    assert train.disk_bytes == 4e6
+    assert mips.disk_bytes == 2e6  # half as many queries

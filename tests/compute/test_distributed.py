@@ -1,0 +1,98 @@
+"""Two gloo processes of torchrun on the CPU, and the one process without it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from retrieval.compute import distributed
+from retrieval.data.formats import InputError
+from tests import torchrun
+
+PROGRAM = """
+import numpy as np
+import torch
+from retrieval import distributed
+
+with distributed.process_group(torch.device("cpu")) as device:
+    rank = distributed.rank()
+    assert device.type == "cpu" and distributed.size() == 2
+    parts = distributed.gather(np.arange(rank * 3, dtype=np.float32).reshape(rank, 3))
+    assert [part.shape for part in parts] == [(0, 3), (1, 3)] and parts[1].dtype == np.float32
+    own = distributed.own_part(11, multiple=4)
+    rows = np.concatenate(distributed.gather(np.array(own)))
+    assert rows.tolist() == list(range(11)) and own.start % 4 == 0 and len(own)
+    distributed.barrier()
+    if distributed.is_main():
+        print("all is well", flush=True)
+        distributed.gather(np.zeros(1))  # the other never comes
+        print("not reached")
+    raise RuntimeError("this one fails")
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> str:
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM)
+    return str(path)
+
+
+def test_two_processes_of_which_one_fails_in_the_end(program: str) -> None:
+    result = torchrun.run(program)
+    assert result.stdout == "all is well\n", result.stderr
+    assert result.returncode != 0
+    assert "this one fails" in result.stderr
+    assert "stops: another one ended" in result.stderr or "SIGTERM" in result.stderr
+
+
+def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    with distributed.process_group(torch.device("cpu")) as device:
+        assert device == torch.device("cpu")
+        assert (distributed.size(), distributed.rank()) == (1, 0)
+        assert distributed.is_main()
+        array = np.arange(3)
+        assert distributed.gather(array)[0] is array
+        distributed.barrier()
+
+
+@pytest.mark.parametrize(
+    ("error", "is_of_another"),
+    [
+        (RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer"), True),
+        (torch.distributed.DistBackendError("NCCL error: remote process exited"), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), False),
+        (RuntimeError("The size of tensor a (3) must match the size of tensor b (2)"), False),
+    ],
+)
+def test_only_the_end_of_another_process_is_told_as_such(
+    error: RuntimeError, is_of_another: bool
+) -> None:
+    expected = InputError if is_of_another else type(error)
+    with pytest.raises(expected) as found, distributed.exchange():
+        raise error
+    assert isinstance(found.value, InputError) == is_of_another
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+@pytest.mark.parametrize("n", [0, 1, 5, 64, 65])
+@pytest.mark.parametrize("multiple", [1, 8])
+def test_parts_are_whole(size: int, n: int, multiple: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "size", lambda: size)
+    rows = []
+    for rank in range(size):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        part = distributed.own_part(n, multiple)
+        assert not len(part) or part.start % multiple == 0
+        rows.extend(part)
+    assert rows == list(range(n))
+
+
+def test_processes_must_agree_on_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert distributed.agreed_dtype(torch.float16) == torch.float16
+    others = [np.array("torch.float16"), np.array("torch.bfloat16")]
+    monkeypatch.setattr(distributed, "gather", lambda _: others)
+    with pytest.raises(InputError, match="torch.bfloat16 and torch.float16; choose one"):
+        distributed.agreed_dtype(torch.float16)

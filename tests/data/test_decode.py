@@ -1,0 +1,128 @@
+"""Any image becomes an upright RGB square with its aspect kept."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from retrieval.data import decode
+
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+
+
+def save(path: Path, image: Image.Image, **options: object) -> Path:
+    image.save(path, **options)  # type: ignore[arg-type]
+    return path
+
+
+def halves(width: int, height: int) -> Image.Image:
+    """Left half red, right half blue."""
+    image = Image.new("RGB", (width, height), RED)
+    image.paste(BLUE, (width // 2, 0, width, height))
+    return image
+
+
+def test_aspect_is_kept_and_the_image_centered(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", halves(80, 40))
+    square = decode.load_square(path, 40, "Black")
+    assert square.shape == (40, 40, 3)
+    assert square.dtype == np.uint8
+    assert not square[:10].any()
+    assert not square[30:].any()
+    np.testing.assert_array_equal(square[10:30, 5], np.tile(RED, (20, 1)))
+    np.testing.assert_array_equal(square[10:30, 35], np.tile(BLUE, (20, 1)))
+    assert (decode.load_square(path, 40, "White")[:10] == 255).all()
+
+
+def test_gaussian_borders_continue_the_edge(tmp_path: Path) -> None:
+    square = decode.load_square(save(tmp_path / "a.png", halves(80, 40)), 40, "Gaussian")
+    assert square[2, 3, 0] > 200 > 50 > square[2, 3, 2]  # red over red
+    assert square[2, 36, 2] > 200 > 50 > square[2, 36, 0]  # blue over blue
+    assert 60 < square[0, 20, 0] < 195  # blurred in between
+
+
+@pytest.mark.parametrize("size", [(480, 320), (300, 480), (448, 446)])
+def test_borders_look_as_if_blurred_at_full_size(tmp_path: Path, size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    smooth = Image.fromarray(rng.integers(0, 256, (5, 7, 3), np.uint8)).resize(size)
+    square = decode.load_square(save(tmp_path / "a.png", smooth), 224)
+    black = decode.load_square(save(tmp_path / "a.png", smooth), 224, "Black")
+    rows, columns = np.flatnonzero(black.any((1, 2))), np.flatnonzero(black.any((0, 2)))
+    picture = black[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    before = rows[0], columns[0]
+    after = 223 - rows[-1], 223 - columns[-1]
+    continued = np.pad(picture, [*zip(before, after, strict=True), (0, 0)], mode="edge")
+    blurred = np.asarray(Image.fromarray(continued).filter(ImageFilter.GaussianBlur(14)))
+    is_border = np.ones((224, 224), bool)
+    is_border[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = False
+    assert is_border.any()
+    assert np.abs(square[is_border].astype(int) - blurred[is_border]).mean() < 4
+    np.testing.assert_array_equal(square[~is_border], black[~is_border])
+
+
+@pytest.mark.parametrize("size", [(1000, 10), (10, 1000), (1, 1), (3, 3)])
+def test_extreme_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
+    path = save(tmp_path / "a.png", Image.new("RGB", size, GREEN))
+    square = decode.load_square(path, 16)
+    assert square.shape == (16, 16, 3)
+    np.testing.assert_array_equal(square[8, 8], GREEN)
+
+
+def test_scaled_decoding_is_close_to_full_decoding(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    smooth = Image.fromarray(rng.integers(0, 256, (12, 18, 3), np.uint8)).resize((720, 480))
+    jpeg = decode.load_square(save(tmp_path / "a.jpg", smooth, quality=95), 64, "Black")
+    exact = decode.load_square(save(tmp_path / "a.png", smooth), 64, "Black")
+    assert np.abs(jpeg.astype(int) - exact).mean() < 3
+
+
+def test_exif_rotation_is_honored_and_boxes_are_as_displayed(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise: left becomes top
+    path = save(tmp_path / "a.jpg", halves(640, 320), exif=exif, quality=95)
+    square = decode.load_square(path, 64, "Black")
+    assert square[10, 32, 0] > 200  # red on top
+    assert square[54, 32, 2] > 200  # blue below
+    top = decode.load_square(path, 64, "Black", box=(0, 0, 320, 320))
+    assert top[..., 0].min() > 200
+
+
+def test_a_box_is_cut_out_of_a_jpeg_decoded_small(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jpg", halves(1600, 800), quality=95)
+    square = decode.load_square(path, 32, "Black", box=(900, 100, 1500, 700))
+    assert square[..., 2].min() > 200
+    assert square[..., 0].max() < 60
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "P", "1", "YCbCr", "I;16", "LA", "RGBA"])
+def test_every_mode_comes_out_as_rgb(tmp_path: Path, mode: str) -> None:
+    if mode == "I;16":
+        image = Image.fromarray(np.full((8, 8), 65535, np.uint16))
+    else:
+        image = Image.new("RGB", (8, 8), "white").convert(mode)
+    suffix = "tif" if mode in ("CMYK", "YCbCr") else "png"
+    square = decode.load_square(save(tmp_path / f"a.{suffix}", image), 8)
+    assert square.shape == (8, 8, 3)
+    assert square.min() > 250
+
+
+def test_transparency_is_white(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", Image.new("RGBA", (8, 8), (255, 0, 0, 0)))
+    assert decode.load_square(path, 8).min() == 255
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", None])
+def test_what_cannot_be_read_raises(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "a.jpg"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(decode.UNREADABLE):
+        decode.load_square(path, 8)
+
+
+def test_a_truncated_jpeg_raises(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jpg", halves(64, 64))
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(decode.UNREADABLE):
+        decode.load_square(path, 64)

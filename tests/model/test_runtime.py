@@ -1,0 +1,52 @@
+"""build_image_db.py --runtime: other programs compute the embeddings that torch does."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+
+import build_image_db
+from retrieval.data import layout
+from retrieval.data.formats import InputError
+from retrieval.model import runtime
+from retrieval.model.embedding import EmbeddingModel, ModelConfig
+
+OTHERS = [name for name in get_args(runtime.Runtime) if name != "torch"]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_it_writes_the_embeddings_of_torch(pipeline: Path, tmp_path: Path, name: str) -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip(name)
+    data_dir = shutil.copytree(pipeline, tmp_path / "data")
+    checkpoint = next(data_dir.glob("**/model.ep0"))
+    options = {"batch_size": 7, "precision": "float32"}  # 7: a last batch of another size
+    build_image_db.run(data_dir, checkpoint, output="one.npy", runtime=name, **options)
+    found = layout.DATABASE.load(data_dir, "one.npy")
+    build_image_db.run(data_dir, checkpoint, output="torch.npy", **options)
+    expected = layout.DATABASE.load(data_dir, "torch.npy")
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert json.loads((data_dir / "one.json").read_text())["runtime"] == name
+
+
+@pytest.mark.parametrize(
+    "options", [{"scales": (1.0, 0.5)}, {"compile": True}, {"precision": "bfloat16"}]
+)
+def test_what_it_cannot_do_is_refused(pipeline: Path, options: dict) -> None:
+    checkpoint = next(pipeline.glob("**/model.ep0"))
+    with pytest.raises(InputError, match="--runtime=onnxruntime"):
+        build_image_db.run(pipeline, checkpoint, output="x.npy", runtime="onnxruntime", **options)
+    assert not (pipeline / "x.npy").exists()
+
+
+def test_other_embeddings_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxscript")
+    model = EmbeddingModel(ModelConfig("resnet18", 16, 32)).eval()
+    wrong = -np.ones((2, 16), "f4")
+    monkeypatch.setitem(runtime.START, "openvino", lambda *_: lambda images: wrong)
+    with pytest.raises(InputError, match="openvino computes other embeddings"):
+        runtime.RuntimeModel(model, "openvino", torch.float32)

@@ -1,0 +1,52 @@
+"""Exact search by several processes finds, to the byte, what one finds."""
+
+from pathlib import Path
+
+import pytest
+
+from process_data import mips
+from retrieval.data import layout
+from retrieval.search import blocked_scores
+from tests import torchrun
+
+# The real tiles hold more images than this gallery has: one process would search all of it.
+SMALL_TILES = (4, 8)
+PROGRAM = f"""
+import sys
+from process_data import mips
+from retrieval import search, tiles
+
+tiles.SHAPES["cpu"] = {SMALL_TILES}
+searched = search.searched_rows
+def spy(*arguments):
+    rows = searched(*arguments)
+    assert len(rows) >= 8 and not len(rows) == arguments[0]
+    return rows
+search.searched_rows = spy
+sys.exit(mips.main(sys.argv[1:]))
+"""
+
+
+REFINED = {"qe": 3, "dba": 2, "rerank_kr": 12, "kr_k1": 6}
+
+
+@pytest.mark.parametrize("options", [{}, REFINED], ids=["plain", "refined"])
+def test_two_processes_write_the_files_of_one(
+    pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, int]
+) -> None:
+    monkeypatch.setitem(blocked_scores.SHAPES, "cpu", SMALL_TILES)
+    mips.run(pipeline, k=3, **options)  # type: ignore[arg-type]
+    names = [
+        *(file.name for file in (layout.NEIGHBORS, layout.SIMILARITIES, layout.PER_QUERY)),
+        *(file.name for file in (layout.METRICS, layout.EVALUATION)),
+    ]
+    alone = {name: (pipeline / name).read_bytes() for name in names}
+    for name in names:
+        (pipeline / name).unlink()
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    flags = [f"--{name}={value}" for name, value in options.items()]
+    result = torchrun.run(str(program), f"--dpath={pipeline}", "--k=3", *flags)
+    assert result.returncode == 0, result.stderr
+    assert {name: (pipeline / name).read_bytes() for name in names} == alone
+    assert result.stdout.count("n_gallery") == 1

@@ -1,0 +1,146 @@
+"""Centering and whitening against their formulas, and the stage that applies them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from process_data import mips, nns, transform
+from retrieval.data import layout
+from retrieval.data.formats import InputError
+from retrieval.search import whitening
+
+DEFAULTS: dict[str, Any] = {
+    "dim": 0,
+    "power": 1.0,
+    "shrinkage": 0.0,
+    "center": "joint",
+    "strength": 1.0,
+}
+
+
+@pytest.fixture
+def domains(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """Correlated rows of two domains with means of their own, in several blocks."""
+    monkeypatch.setattr(whitening, "BLOCK_ROWS", 16)
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(5, 5))
+    database = rng.normal(size=(70, 5)) @ mixing + 1
+    queries = rng.normal(size=(50, 5)) @ mixing - 2
+    return [database.astype(np.float32), queries.astype(np.float32)]
+
+
+def test_whitened_rows_have_the_identity_as_their_covariance(domains: list[np.ndarray]) -> None:
+    fitted = whitening.fit(domains, [0], **DEFAULTS)
+    moved = (domains[0] - fitted.means[0]) @ fitted.matrix
+    np.testing.assert_allclose(moved.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(np.cov(moved.T, bias=True), np.eye(5), atol=1e-6)
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("shrinkage", [0.0, 0.3, 1.0])
+def test_the_matrix_is_that_of_the_formula(
+    domains: list[np.ndarray], power: float, shrinkage: float
+) -> None:
+    options = DEFAULTS | {"power": power, "shrinkage": shrinkage}
+    matrix = whitening.fit(domains, [0], **options).matrix
+    covariance = np.cov(domains[0].T.astype(np.float64), bias=True)
+    shrunk = (1 - shrinkage) * covariance + shrinkage * np.trace(covariance) / 5 * np.eye(5)
+    variances, directions = np.linalg.eigh(shrunk)
+    # W W^T does not depend on the signs and the order of the directions.
+    expected = directions @ np.diag(variances**-power) @ directions.T
+    np.testing.assert_allclose(matrix @ matrix.T, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_each_domain_loses_its_own_mean(domains: list[np.ndarray]) -> None:
+    options = DEFAULTS | {"center": "per_domain", "strength": 0.5}
+    fitted = whitening.fit(domains, [0, 1], **options)
+    means = np.array([rows.mean(axis=0, dtype=np.float64) for rows in domains])
+    np.testing.assert_allclose(fitted.means, means / 2, atol=1e-6)
+    within = np.concatenate([rows - mean for rows, mean in zip(domains, means, strict=True)])
+    moved = within @ fitted.matrix
+    np.testing.assert_allclose(np.cov(moved.T, bias=True), np.eye(5), atol=1e-6)
+
+
+def test_one_mean_for_both_or_none(domains: list[np.ndarray]) -> None:
+    both = np.concatenate(domains).mean(axis=0, dtype=np.float64)
+    joint = whitening.fit(domains, [0, 1], **DEFAULTS)
+    np.testing.assert_allclose(joint.means, [both, both], atol=1e-6)
+    none = whitening.fit(domains, [0, 1], **DEFAULTS | {"center": "none"})
+    assert not none.means.any()
+    np.testing.assert_allclose(none.matrix, joint.matrix)
+
+
+def test_only_directions_that_vary_are_kept(domains: list[np.ndarray]) -> None:
+    flat = [rows @ np.diag([1, 1, 1, 0, 0]).astype(np.float32) for rows in domains]
+    assert whitening.fit(flat, [0], **DEFAULTS).matrix.shape == (5, 3)
+    assert whitening.fit(flat, [0], **DEFAULTS | {"dim": 2}).matrix.shape == (5, 2)
+    with pytest.raises(InputError, match="--dim must be from 1 to 3"):
+        whitening.fit(flat, [0], **DEFAULTS | {"dim": 4})
+
+
+def test_a_rotation_alone_changes_no_ranking(pipeline: Path) -> None:
+    before = np.array(layout.NEIGHBORS.load(pipeline))
+    transform.run(pipeline, power=0, center="none", shrinkage=0.5)
+    np.testing.assert_array_equal(
+        np.linalg.norm(layout.DATABASE.load(pipeline, "database_t.npy"), axis=1).round(5), 1
+    )
+    files = {"database": "database_t.npy", "test_matrix": "tdatabase_t.npy"}
+    mips.run(pipeline, k=5, **files)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(layout.NEIGHBORS.load(pipeline), before)
+    nns.run(pipeline, k=5, dimension=4, quota=1000, rerank=1000, **files)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(layout.NEIGHBORS.load(pipeline), before)
+
+
+def test_the_stage_searches_its_files_and_refuses_others(pipeline: Path) -> None:
+    transform.run(pipeline, fit="both", center="per_domain")
+    record = layout.DATABASE_RECORD.load(pipeline, "database_t.json")
+    source = layout.DATABASE_RECORD.load(pipeline)
+    assert record["checkpoint_sha256"] == source["checkpoint_sha256"]
+    assert record["transform"]["fit"] == "both"
+    mips.run(pipeline, k=3, database="database_t.npy", is_valid=True, run_name="mips-t")
+    kept = layout.EVALUATION.load(pipeline, "evaluations/mips-t-valid.json")
+    assert (kept["search"], kept["n_query"]) == ("mips-t", len(layout.NEIGHBORS.load(pipeline)))
+    transform.run(pipeline, output_database="a.npy", output_queries="b.npy")
+    wrong = [(None, "b.npy"), ("a.npy", None), ("a.npy", "tdatabase_t.npy")]
+    layout.DATABASE_RECORD.at(pipeline, "tdatabase.json").unlink()  # as made by hand
+    for database, queries in wrong:
+        with pytest.raises(InputError, match="were not transformed alike"):
+            mips.run(pipeline, k=3, database=database, test_matrix=queries)
+    mips.run(pipeline, k=3, database="a.npy", test_matrix="b.npy")
+
+
+def test_equal_inputs_give_equal_bytes(pipeline: Path) -> None:
+    names = ["database_t.npy", "tdatabase_t.npy", "database_t.json", "database_t.matrix.npy"]
+    contents = []
+    for _ in range(2):
+        transform.run(pipeline, shrinkage=0.1, strength=0.5)
+        contents.append([(pipeline / name).read_bytes() for name in names])
+    assert contents[0] == contents[1]
+
+
+def test_without_queries_the_database_is_transformed(pipeline: Path) -> None:
+    layout.TEST_DATABASE.at(pipeline).unlink()
+    transform.run(pipeline, dim=4)
+    assert layout.DATABASE.load(pipeline, "database_t.npy").shape[1] == 4
+    assert layout.DATABASE_RECORD.load(pipeline, "database_t.json")["dim"] == 4
+    mips.run(pipeline, k=3, is_valid=True, database="database_t.npy")
+    with pytest.raises(InputError, match=r"tdatabase\.npy is missing"):
+        transform.run(pipeline, center="per_domain")
+
+
+def test_mistakes_are_said(pipeline: Path) -> None:
+    with pytest.raises(InputError, match="--power and --shrinkage"):
+        transform.run(pipeline, power=2)
+    with pytest.raises(InputError, match="four different names"):
+        transform.run(pipeline, output_database="database.npy")
+    before = sorted(path.name for path in pipeline.iterdir())
+    for strength in (np.nan, np.inf):
+        with pytest.raises(InputError, match="--strength must be a finite number"):
+            transform.run(pipeline, strength=strength)
+    database = np.array(layout.DATABASE.load(pipeline))
+    layout.DATABASE.save(pipeline, np.repeat(database[:1], len(database), axis=0))
+    with pytest.raises(InputError, match="do not differ from each other"):
+        transform.run(pipeline)
+    assert sorted(path.name for path in pipeline.iterdir()) == before

@@ -1,0 +1,101 @@
+"""process_data.compare: two evaluations, query by query."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from process_data import baselines, compare, mips
+from retrieval.data import layout
+from retrieval.data.formats import InputError
+
+
+def test_means_are_those_of_the_evaluations(
+    pipeline: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mips.run(pipeline, k=3)
+    pixels = baselines.run(pipeline, k=3)[0]
+    table = compare.run(pipeline, "pixels-test", "mips-test").set_index("metric")
+    record = layout.METRICS.load(pipeline)
+    for name in ("cmc@1", "map@R", "map", "minp"):
+        row = table.loc[name]
+        assert row["first"] == pytest.approx(pixels[name])
+        assert row["second"] == pytest.approx(record[name])
+        assert row["difference"] == pytest.approx(record[name] - pixels[name])
+        assert row["low"] <= row["difference"] <= row["high"]
+    assert "verdict" in capsys.readouterr().out
+
+
+def test_an_evaluation_equals_itself_by_name_and_by_path(pipeline: Path) -> None:
+    mips.run(pipeline, k=3)
+    path = layout.EVALUATION.at(pipeline, "evaluations/mips-test.json")
+    table = compare.run(pipeline, "mips-test", str(path))
+    assert (table["difference"] == 0).all()
+    assert (table["verdict"] == "no difference shown").all()
+    assert (table["p"] == 1).all()
+
+
+def test_a_better_ranking_is_called_better(pipeline: Path) -> None:
+    mips.run(pipeline, k=3)
+    record = layout.EVALUATION.load(pipeline, "evaluations/mips-test.json")
+    values = np.array(layout.EVALUATION_PER_QUERY.load(pipeline, "evaluations/mips-test.npy"))
+    values[:, 2:] += 0.1
+    layout.EVALUATION.save(pipeline, record, "evaluations/better-test.json")
+    layout.EVALUATION_PER_QUERY.save(pipeline, values, "evaluations/better-test.npy")
+    assert (
+        compare.run(pipeline, "mips-test", "better-test")["verdict"] == "better-test is better"
+    ).all()
+    assert (
+        compare.run(pipeline, "better-test", "mips-test")["verdict"] == "better-test is better"
+    ).all()
+
+
+def test_metrics_of_another_k_are_left_out(
+    pipeline: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mips.run(pipeline, k=3)
+    mips.run(pipeline, k=4, run_name="four")
+    metrics = compare.run(pipeline, "mips-test", "four-test")["metric"].tolist()
+    assert "map@R" in metrics
+    assert not [name for name in metrics if "@k" in name]
+    assert "k differs: 3 and 4" in caplog.messages
+
+
+def test_what_cannot_be_compared_is_refused(pipeline: Path) -> None:
+    mips.run(pipeline, k=3)
+    with pytest.raises(InputError, match=r"evaluations/nothing\.json is missing"):
+        compare.run(pipeline, "mips-test", "nothing")
+    with pytest.raises(InputError, match=r"old/mips-test is no name of evaluations/"):
+        compare.run(pipeline, "mips-test", "old/mips-test")
+    with pytest.raises(InputError, match=r"name it: --dpath="):
+        compare.run(None, "mips-test", "mips-test")
+    with pytest.raises(InputError, match="is of the valid queries and mips-test of the test"):
+        compare.run(pipeline, "mips-valid", "mips-test")
+    values = np.array(layout.EVALUATION_PER_QUERY.load(pipeline, "evaluations/mips-test.npy"))
+    layout.EVALUATION_PER_QUERY.save(pipeline, values[1:], "evaluations/mips-test.npy")
+    with pytest.raises(InputError, match="does not fit"):
+        compare.run(pipeline, "mips-test", "mips-test")
+
+
+def test_two_paths_take_no_data_directory(
+    pipeline: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(layout.EVALUATION.at(pipeline))
+    assert compare.main([path, path]) == 0
+    assert "no difference shown" in capsys.readouterr().out
+
+
+def test_other_queries_are_refused_and_a_part_is_said(
+    pipeline: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    queries = np.array(layout.TEST_MASKED.load(pipeline))
+    layout.TEST_MASKED.save(pipeline, queries[:-4], "most.npy")
+    layout.TEST_MASKED.save(pipeline, queries[4:], "others.npy")
+    for name in ("most", "others"):
+        mips.run(pipeline, k=5, to_test=f"{name}.npy", run_name=name)
+    compare.run(pipeline, "mips-test", "most-test")
+    n_query = len(queries)
+    message = f"only {n_query - 4} of {n_query} and {n_query - 4} queries are in both, and compared"
+    assert message in caplog.messages
+    with pytest.raises(InputError, match="of different lists of queries"):
+        compare.run(pipeline, "others-test", "most-test")

@@ -1,0 +1,133 @@
+"""The split and the tuples: what may be drawn, what never."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from process_data import make_train_valid
+from retrieval.data import layout
+from retrieval.data.formats import InputError
+
+
+def write_index(data_dir: Path, labels: list[int]) -> None:
+    index = range(len(labels))
+    table = pd.DataFrame({"Path": [f"{i}.jpg" for i in index], "Class": labels, "Index": index})
+    table.to_csv(data_dir / "car_front.csv", index=False)
+
+
+def run(data_dir: Path, labels: list[int], **options: int) -> dict[str, np.ndarray]:
+    write_index(data_dir, labels)
+    make_train_valid.run(data_dir, **options)
+    files = (layout.TRAIN, layout.TRAIN_REVERSED, layout.VALID_PAIRS, layout.VALID_QUERIES)
+    return {file.name: np.array(file.load(data_dir)) for file in files}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 12), min_size=2, max_size=6),
+    ratio=st.integers(2, 5),
+    neg_count=st.integers(1, 4),
+    seed=st.integers(0, 5),
+)
+def test_the_rules_of_the_split(
+    tmp_path_factory: pytest.TempPathFactory,
+    sizes: list[int],
+    ratio: int,
+    neg_count: int,
+    seed: int,
+) -> None:
+    data_dir = tmp_path_factory.mktemp("split")
+    labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)) * 3, sizes))
+    min_len = 4
+    options = {"ratio": ratio, "min_len": min_len, "neg_count": neg_count, "seed": seed}
+    try:
+        files = run(data_dir, labels.tolist(), **options)
+    except InputError:
+        n_train = [size - size // ratio for size in sizes]
+        has_queries = any(size >= max(min_len, ratio) for size in sizes)
+        has_negatives = sum(n_train) - max(n_train) >= neg_count
+        assert not (has_queries and has_negatives and max(n_train) >= 2)
+        return
+    train, reverse, pairs, queries = files.values()
+    counts = dict(zip((np.arange(len(sizes)) * 3).tolist(), sizes, strict=True))
+
+    # Of each class, n // ratio images are for validation; minor classes give no query.
+    expected = {label: n // ratio if n >= min_len else 0 for label, n in counts.items()}
+    for label, n_query in expected.items():
+        assert (queries[:, 1] == label).sum() == n_query
+    np.testing.assert_array_equal(labels[queries[:, 0]], queries[:, 1])
+    assert len(np.unique(queries[:, 0])) == len(queries)
+
+    # Every pair of training images of a class, once.
+    n_pair = sum((n - n // ratio) * (n - n // ratio - 1) // 2 for n in counts.values())
+    assert train.shape == reverse.shape == (n_pair, 2 + neg_count)
+    assert len({frozenset(pair) for pair in train[:, :2].tolist()}) == n_pair
+    np.testing.assert_array_equal(train[:, :2], reverse[:, 1::-1])
+    for tuples in (train, reverse):
+        np.testing.assert_array_equal(labels[tuples[:, 0]], labels[tuples[:, 1]])
+        assert (labels[tuples[:, 2:]] != labels[tuples[:, :1]]).all()
+        assert not np.isin(tuples, queries[:, 0]).any()
+        assert all(len(set(row)) == 2 + neg_count for row in tuples.tolist())
+
+    # Pairs: each query once with its class, once with another; partners are training images.
+    same, other = pairs[pairs[:, 2] == 1], pairs[pairs[:, 2] == 0]
+    for half in (same, other):
+        np.testing.assert_array_equal(np.sort(half[:, 0]), np.sort(queries[:, 0]))
+        assert not np.isin(half[:, 1], queries[:, 0]).any()
+    np.testing.assert_array_equal(labels[same[:, 0]], labels[same[:, 1]])
+    assert (labels[other[:, 0]] != labels[other[:, 1]]).all()
+
+    minor = layout.MINOR_CLASSES.load(data_dir)
+    assert minor == [label for label, n in counts.items() if n < min_len]
+    of_class = layout.CLASS_IMAGES.load(data_dir)
+    assert {int(k): v for k, v in of_class.items()} == {
+        label: np.flatnonzero(labels == label).tolist() for label in counts
+    }
+
+
+def test_equal_seeds_give_equal_bytes(tmp_path: Path) -> None:
+    labels = [0, 1, 2] * 10
+    contents = []
+    for seed in (1, 1, 2):
+        run(tmp_path, labels, min_len=5, seed=seed)
+        contents.append([p.read_bytes() for p in sorted(tmp_path.glob("*.npy"))])
+    assert contents[0] == contents[1] != contents[2]
+
+
+def test_negatives_are_drawn_evenly() -> None:
+    rng = np.random.default_rng(0)
+    starts, sizes = np.full(20_000, 2), np.full(20_000, 3)
+    drawn = make_train_valid.draw_others(starts, sizes, 8, 3, rng)
+    counts = np.bincount(drawn.ravel(), minlength=8)
+    assert not counts[2:5].any()
+    np.testing.assert_allclose(counts[[0, 1, 5, 6, 7]] / 20_000, 3 / 5, atol=0.02)
+
+
+def test_blocks_of_pairs_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = np.stack(np.triu_indices(9, 1))
+    for block in (1, 10, 20, 1000):
+        monkeypatch.setattr(make_train_valid, "PAIR_BLOCK", block)
+        pairs = [np.stack(pair) for pair in make_train_valid._pair_blocks(9)]
+        np.testing.assert_array_equal(np.concatenate(pairs, axis=1), expected)
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "message"),
+    [
+        ([5] * 20, {}, "one class only"),
+        ([0] * 60 + [1] * 2, {"neg_count": 3}, "class 0 .* has 2 training images of other classes"),
+        ([0] * 57 + [1] * 57, {}, "no validation query is left: the largest class .* has 57"),
+        ([0] * 60 + [1] * 60, {"ratio": 1}, "--ratio must be at least 2"),
+        ([0, 1, 2, 3], {"min_len": 1, "neg_count": 1}, "no class .* has two training images"),
+    ],
+)
+def test_impossible_requests_are_said(
+    tmp_path: Path, labels: list[int], options: dict[str, int], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        run(tmp_path, labels, **options)
+    assert [p.name for p in tmp_path.iterdir()] == ["car_front.csv"]

@@ -1,0 +1,119 @@
+"""The approximate search finds what the exact one does, and its index is used again."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lopq import LOPQModel, LOPQSearcher
+from process_data import mips, nns
+from retrieval.data import layout
+from retrieval.data.formats import InputError
+
+
+@pytest.mark.parametrize("is_valid", [True, False])
+def test_reranking_everything_equals_the_exact_search(pipeline: Path, is_valid: bool) -> None:
+    mips.run(pipeline, k=5, is_valid=is_valid)
+    exact, similarities = (
+        np.array(file.load(pipeline)) for file in (layout.NEIGHBORS, layout.SIMILARITIES)
+    )
+    expected = layout.METRICS.load(pipeline)
+    nns.run(pipeline, dimension=4, k=5, is_valid=is_valid, quota=1000, rerank=1000)
+    np.testing.assert_array_equal(layout.NEIGHBORS.load(pipeline), exact)
+    np.testing.assert_allclose(layout.SIMILARITIES.load(pipeline), similarities, atol=1e-5)
+    found = layout.METRICS.load(pipeline)
+    assert found["recall@k vs exact"] == 1
+    for name in ("n_query", "n_gallery", "cmc@1", "map@k", "map@R"):
+        assert found[name] == expected[name]
+
+
+def test_what_is_masked_is_never_returned(pipeline: Path) -> None:
+    mask = np.array(layout.GALLERY_MASK.load(pipeline))
+    mask[0, ::3] = 0
+    layout.GALLERY_MASK.save(pipeline, mask)
+    nns.run(pipeline, dimension=4, k=10, is_valid=True)
+    ids = np.array(layout.NEIGHBORS.load(pipeline))
+    queries = layout.VALID_QUERIES.load(pipeline)[:, 0]
+    assert (ids >= 0).all()
+    assert mask[0, ids].all()
+    assert not np.isin(ids, queries).any()
+
+
+def test_the_index_is_used_again_until_something_changes(
+    pipeline: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    path = layout.LOPQ_INDEX.at(pipeline)
+
+    def fits(**options: int) -> bool:
+        caplog.clear()
+        nns.run(pipeline, **{"dimension": 4, "k": 3, **options})  # type: ignore[arg-type]
+        return any("fitted" in message for message in caplog.messages)
+
+    assert fits()
+    content = path.read_bytes()
+    assert not fits()
+    assert not fits(quota=30, rerank=10, is_valid=True)
+    assert fits(dimension=2)
+    assert fits()
+    assert path.read_bytes() == content  # same database, options and seed
+    database = np.array(layout.DATABASE.load(pipeline))
+    layout.DATABASE.save(pipeline, database[:, ::-1].copy())
+    assert fits()
+
+
+def test_other_validation_images_and_another_format_need_another_fit(
+    pipeline: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+
+    def fits() -> bool:
+        caplog.clear()
+        nns.run(pipeline, dimension=4, k=3)
+        return any("fitted" in message for message in caplog.messages)
+
+    assert fits()
+    valid = np.array(layout.VALID_QUERIES.load(pipeline))
+    layout.VALID_QUERIES.save(pipeline, valid[::-1].copy())
+    assert not fits()  # the same images
+    layout.VALID_QUERIES.save(pipeline, valid[1:].copy())
+    assert fits()
+    assert not fits()
+    monkeypatch.setattr(nns, "VERSION", 0)
+    assert fits()
+
+
+@pytest.mark.parametrize("size", [7, 10**6])
+def test_training_reads_only_the_sample(
+    size: int, pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lopq.sampling.TRAIN_SIZE", size)
+    monkeypatch.setattr("lopq.sampling.TRAIN_SIZE_PER_CELL", 1)
+    read, fit = [], LOPQModel.fit
+
+    def recorded(model: LOPQModel, data: np.ndarray, **options: int) -> None:
+        read.append(len(data))
+        fit(model, data, **options)
+
+    monkeypatch.setattr(LOPQModel, "fit", recorded)
+    nns.run(pipeline, dimension=4, k=3)
+    database = np.array(layout.DATABASE.load(pipeline))
+    left = np.delete(database, layout.VALID_QUERIES.load(pipeline)[:, 0], axis=0)
+    assert read == [min(size, len(left))]
+    expected = LOPQModel(V=1, M=4, rotation="pca", seed=7)
+    fit(expected, left)  # samples itself
+    found = LOPQSearcher.load(layout.LOPQ_INDEX.at(pipeline)).model
+    for mine, its in zip(expected.encode(database), found.encode(database), strict=True):
+        np.testing.assert_array_equal(mine, its)
+    np.testing.assert_array_equal(expected.Rs[0], found.Rs[0])
+
+
+def test_mistakes_are_said(pipeline: Path) -> None:
+    with pytest.raises(InputError, match="--k must be from 1"):
+        nns.run(pipeline, k=10_000)
+    with pytest.raises(InputError, match="must be at least 0"):
+        nns.run(pipeline, quota=-1)
+    nns.run(pipeline, dimension=4, k=3)
+    layout.LOPQ_INDEX.at(pipeline).write_bytes(b"no index")
+    with pytest.raises(InputError, match=r"lopq\.index"):
+        nns.run(pipeline, dimension=4, k=3)

@@ -1,0 +1,81 @@
+"""One's own photos: any folder with one sub-folder for each class."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import build_image_db
+from process_data import contact_sheet, data_info, image_matrix, make_train_valid, mask_data, mips
+from retrieval.data import layout
+from retrieval.data.formats import InputError
+from tests.conftest import train_small
+
+
+def draw(root: Path, names: list[str], count: int) -> None:
+    rng = np.random.default_rng(0)
+    for name in names:
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = rng.integers(0, 256, (20, 30, 3), np.uint8)
+            Image.fromarray(pixels).save(root / name / f"photo {i}.PNG")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    draw(tmp_path / "photos", ["b van", "a coupé", "ünknown"], 8)
+    draw(tmp_path / "queries", ["b van", "zebra"], 2)
+    (tmp_path / "photos" / "note.txt").write_text("no image")
+    (tmp_path / "photos" / "b van" / "list.txt").write_text("no image")
+    (tmp_path / "photos" / ".hidden").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "photos" / ".hidden" / "a.png")
+    Image.new("RGB", (4, 4)).save(tmp_path / "photos" / "loose.png")
+    return tmp_path
+
+
+def test_the_index_lists_images_of_sub_folders_in_order(photos: Path) -> None:
+    table = pd.read_csv(data_info.run(photos))
+    assert len(table) == 24
+    assert table["Path"].tolist() == sorted(table["Path"])
+    assert table["Index"].tolist() == list(range(24))
+    names = dict(zip(table["ClassName"], table["Class"], strict=True))
+    assert names == {"a coupé": 0, "b van": 1, "ünknown": 2}
+
+
+def test_queries_take_the_ids_of_the_same_names(photos: Path) -> None:
+    data_info.run(photos)
+    data_info.run(photos, "queries/", "tindexinfo.csv", "indexinfo.csv", queries=True)
+    assert layout.TEST_QUERIES.load(photos).tolist() == [[0, 1], [1, 1], [2, 3], [3, 3]]
+    names = layout.CLASS_NAMES.load(photos)
+    assert names["ClassName"].tolist() == ["a coupé", "b van", "ünknown", "zebra"]
+
+
+def test_the_whole_pipeline_runs_on_them(photos: Path) -> None:
+    data_info.run(photos)
+    data_info.run(photos, "queries/", "tindexinfo.csv", "indexinfo.csv", queries=True)
+    image_matrix.run(photos, "indexinfo.csv", "photos/", image_resolution=32)
+    image_matrix.run(photos, "tindexinfo.csv", "queries/", "test_image.npy", image_resolution=32)
+    make_train_valid.run(photos, "indexinfo.csv", min_len=5)
+    checkpoint = train_small(photos, epoch=1)
+    build_image_db.run(photos, checkpoint)
+    build_image_db.run(photos, checkpoint, "test_image.npy", "tdatabase.npy")
+    mask_data.run(photos)
+    mips.run(photos, k=5, is_valid=True)
+    mips.run(photos, k=5)
+    record = layout.METRICS.load(photos)
+    assert (record["n_query"], record["n_query_left_out"], record["n_gallery"]) == (2, 2, 24)
+    with Image.open(contact_sheet.run(photos, rows=5, k=4)) as sheet:
+        assert sheet.size[0] > sheet.size[1] > 200
+
+
+def test_mistakes_are_said(photos: Path) -> None:
+    with pytest.raises(InputError, match="is no folder"):
+        data_info.run(photos, "nowhere/")
+    (photos / "empty").mkdir()
+    with pytest.raises(InputError, match="no images in sub-folders"):
+        data_info.run(photos, "empty/")
+    (photos / "other.csv").write_text("Path,Class,Index\na.png,0,0\n")
+    with pytest.raises(InputError, match="no column ClassName"):
+        data_info.run(photos, classes_of="other.csv")

@@ -1,0 +1,58 @@
+"""Each loss, and what it makes of the classes."""
+
+from typing import get_args
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from retrieval.training import losses, monitor
+from retrieval.training.config import Loss, Recipe
+
+CLASS_LOSSES = [loss for loss in get_args(Loss) if loss != "tuple"]
+
+
+def gap(features: torch.Tensor, labels: torch.Tensor) -> float:
+    """Return by how much images of one class are more similar than others, on average."""
+    positive, negative = monitor.mean_similarities(features, labels).tolist()
+    return positive - negative
+
+
+@pytest.mark.parametrize("loss", ["tuple", *CLASS_LOSSES])
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_each_loss_falls_and_separates_the_classes(loss: str) -> None:
+    torch.manual_seed(0)
+    labels = torch.arange(4).repeat_interleave(4)
+    points = F.normalize(torch.randn(4, 8), dim=1)[labels] + 0.8 * torch.randn(16, 8)
+    tuples = torch.tensor([[i, (i // 4) * 4 + (i + 1) % 4, (i + 4) % 16] for i in range(16)])
+    recipe = Recipe("test", loss=loss)  # type: ignore[arg-type]
+    objective = losses.make(recipe, dim=8, n_class=4)
+    features = points.clone().requires_grad_()
+    optimizer = torch.optim.Adam([features, *objective.parameters()], 0.05)
+    values = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        value = objective(features, labels, tuples)
+        value.backward()
+        optimizer.step()
+        values.append(value.item())
+    assert values[-1] < 0.9 * values[0]
+    before = gap(points, labels)
+    after = gap(features, labels)
+    assert after > before + 0.2
+
+
+def test_cross_entropy_with_a_neck_before_the_classifier_by_hand() -> None:
+    torch.manual_seed(1)
+    features, labels = torch.randn(5, 3), torch.tensor([0, 1, 1, 0, 1])
+    objective = losses.CrossEntropy(3, 2, smoothing=0.2, neck="before").train()
+    centered = (features - features.mean(0)) / (features.var(0, unbiased=False) + 1e-5).sqrt()
+    logs = torch.log_softmax(centered @ objective.classifier.weight.T, dim=1)
+    target = torch.nn.functional.one_hot(labels, 2) * 0.8 + 0.1
+    expected = -(target * logs).sum(1).mean()
+    torch.testing.assert_close(objective(features, labels, None), expected)
+
+
+def test_the_tuple_loss_needs_tuples() -> None:
+    with pytest.raises(ValueError, match="needs batches of tuples"):
+        losses.make(Recipe("test"), 4, 2)(torch.randn(2, 4), torch.tensor([0, 1]), None)

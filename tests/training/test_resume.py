@@ -1,0 +1,163 @@
+"""A run that is killed at any time goes on as if nothing had happened."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from retrieval.data.formats import InputError
+from retrieval.model import checkpoint
+from retrieval.model.embedding import EmbeddingModel, ModelConfig
+from retrieval.training import checkpointing
+from tests.conftest import train_small
+from tests.torchrun import ENVIRONMENT, ROOT
+from tests.training.test_train import assert_equal, parts_of
+
+OPTIONS = {
+    "arch": "timm/test_resnet",  # small: its state is written after each step
+    "epoch": 2,
+    "batch_size": 2,
+    "max_tuples": 24,
+    "augmentation": "strong",
+    "ema": 0.9,
+    "micro_batch": 8,
+}
+
+
+def start(data_dir: Path, save_path: Path, log: Path) -> "subprocess.Popen[bytes]":
+    """Start a run that keeps its state after every step and goes on where the last one stopped."""
+    small = {"dim": 16, "weights": "none", "device": "cpu", "lr": 1e-3}
+    given = {"dpath": data_dir, "save_path": save_path, "resume": "auto", "save_every": 1e-9}
+    flags = [f"--{name}={value}" for name, value in {**given, **small, **OPTIONS}.items()]
+    with log.open("ab") as file:
+        command = [sys.executable, "train.py", *flags]
+        return subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdout=file, stderr=file)
+
+
+def steps_done(save_path: Path) -> tuple[int, int]:
+    """Return the epoch and the number of its steps in ``model.last``; (-1, 0) without one."""
+    try:
+        epoch, rows = checkpointing.progress(checkpoint.load(save_path / checkpointing.LAST))
+    except InputError:
+        return -1, 0
+    return epoch, len(rows)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_killed_runs_end_with_the_bytes_of_one_that_never_stopped(
+    pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("timm")
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    log = tmp_path / "log.txt"
+    train_small(pipeline, whole, **OPTIONS)
+    for least in ((0, 2), (1, 1)):
+        process = start(pipeline, killed, log)
+        deadline = time.monotonic() + 300
+        while steps_done(killed) < least and time.monotonic() < deadline:
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.1)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert steps_done(killed) >= least
+    process = start(pipeline, killed, log)
+    assert process.wait(300) == 0, log.read_text()
+    assert log.read_text().count("continued from") == 2
+    for name in ("model.ep0", "model.ep1"):
+        assert_equal(parts_of(killed / name), parts_of(whole / name))
+        assert_equal(*(checkpoint.load(folder / name)["raw"] for folder in (killed, whole)))
+    assert (killed / "log.csv").read_bytes() == (whole / "log.csv").read_bytes()
+    assert not (killed / checkpointing.LAST).exists()
+
+
+def test_the_newest_whole_checkpoint_is_taken(pipeline: Path, tmp_path: Path) -> None:
+    assert checkpointing.newest(tmp_path / "nowhere") is None
+    train_small(pipeline, tmp_path, epoch=2)
+    for age, name in enumerate(("model.ep0", "model.ep1")):
+        os.utime(tmp_path / name, (age, age))
+    assert checkpointing.newest(tmp_path) == tmp_path / "model.ep1"
+    last = tmp_path / checkpointing.LAST
+    last.write_bytes((tmp_path / "model.ep0").read_bytes()[:1000])  # damaged
+    assert checkpointing.newest(tmp_path) == tmp_path / "model.ep1"
+    os.utime(tmp_path / "model.ep0", (9, 9))
+    assert checkpointing.newest(tmp_path) == tmp_path / "model.ep0"
+
+
+def test_where_all_is_done_nothing_happens(pipeline: Path, tmp_path: Path) -> None:
+    first = train_small(pipeline, tmp_path, epoch=1, resume="auto")  # nothing to continue: anew
+    before = first.stat().st_mtime_ns
+    assert train_small(pipeline, tmp_path, epoch=1, resume="auto") == first
+    assert first.stat().st_mtime_ns == before
+    with pytest.raises(InputError, match="take one"):
+        train_small(pipeline, tmp_path, epoch=2, resume="auto", start_epoch=0)
+
+
+def test_a_new_run_forgets_what_an_old_one_left_within_an_epoch(
+    pipeline: Path, tmp_path: Path
+) -> None:
+    (tmp_path / checkpointing.LAST).write_bytes(b"of another run")
+    train_small(pipeline, tmp_path, epoch=1)
+    assert not (tmp_path / checkpointing.LAST).exists()
+
+
+def write_epochs(folder: Path, count: int) -> None:
+    """Write checkpoints that hold nothing but what they are."""
+    model = EmbeddingModel(ModelConfig("resnet18", 4, 32))
+    for epoch in range(count):
+        path = checkpoint.path_of(folder, epoch)
+        checkpoint.save(path, model, epoch=epoch, weights="none", options={}, metrics={})
+
+
+def best_epoch(folder: Path) -> int:
+    return int(checkpoint.load(folder / checkpoint.BEST)["epoch"])
+
+
+def test_the_best_epoch_is_one_of_those_that_are_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_epochs(tmp_path, 3)
+    checkpoint.keep_best(tmp_path / "model.ep2")
+    checkpointing.restore_best(tmp_path, 2, 0)  # back to after epoch 1
+    assert best_epoch(tmp_path) == 0
+    (tmp_path / "model.ep0").unlink()
+    checkpointing.restore_best(tmp_path, 2, 0)  # its file was deleted, but not what was linked
+    assert best_epoch(tmp_path) == 0
+    assert not caplog.records
+    checkpoint.keep_best(tmp_path / "model.ep2")
+    checkpointing.restore_best(tmp_path, 2, None)
+    assert not (tmp_path / checkpoint.BEST).exists()
+    assert "is removed" in caplog.text
+    checkpointing.restore_best(tmp_path, 2, 0)  # neither is there
+
+
+def test_going_on_does_not_need_the_file_of_the_best_epoch(pipeline: Path, tmp_path: Path) -> None:
+    options = {**OPTIONS, "arch": "resnet18", "holdout_classes": 2, "max_tuples": 4, "ema": 0}
+    train_small(pipeline, tmp_path, **options)
+    before = (tmp_path / checkpoint.BEST).stat().st_mtime_ns
+    best = best_epoch(tmp_path)
+    (tmp_path / "model.ep1").rename(
+        tmp_path / checkpointing.LAST
+    )  # as after a step of a third epoch
+    content = checkpoint.load(tmp_path / checkpointing.LAST)
+    torch.save({**content, "epoch": 2, "rows": []}, tmp_path / checkpointing.LAST)
+    for epoch in (0, 1):
+        (tmp_path / f"model.ep{epoch}").unlink(missing_ok=True)
+    train_small(pipeline, tmp_path, **{**options, "epoch": 3, "resume": "auto"})
+    assert best_epoch(tmp_path) in (best, 2)
+    assert best_epoch(tmp_path) == 2 or before == (tmp_path / checkpoint.BEST).stat().st_mtime_ns
+
+
+def test_a_link_that_a_killed_process_left_does_not_harm_an_older_checkpoint(
+    tmp_path: Path,
+) -> None:
+    write_epochs(tmp_path, 2)
+    older = (tmp_path / "model.ep0").read_bytes()
+    os.link(tmp_path / "model.ep0", tmp_path / f".{checkpoint.BEST}.{os.getpid()}.part")
+    checkpoint.keep_best(tmp_path / "model.ep1")
+    assert (tmp_path / "model.ep0").read_bytes() == older
+    assert best_epoch(tmp_path) == 1
