@@ -12,8 +12,11 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
+from typing import get_type_hints
 
+from retrieval.data import options
 from retrieval.data.formats import InputError
 from retrieval.evaluation.records import BASELINES
 
@@ -81,7 +84,8 @@ def stage_parser(
     """Return a parser with ``--dpath``, whose defaults are those of ``run``'s signature."""
     parser = argparse.ArgumentParser(description=description, formatter_class=_HelpFormatter)
     parameters = inspect.signature(run).parameters.values()
-    parser.set_defaults(**{p.name: p.default for p in parameters if p.default is not p.empty})
+    plain = [p for p in parameters if p.default is not p.empty and not is_dataclass(p.default)]
+    parser.set_defaults(**{p.name: p.default for p in plain})
     parser.add_argument(
         "--dpath",
         dest="data_dir",
@@ -154,6 +158,12 @@ def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _option_groups(run: Callable[..., object]) -> dict[str, type]:
+    """Return the parameters of ``run`` that take several flags at once: name -> dataclass."""
+    hints = get_type_hints(run)
+    return {name: hint for name, hint in hints.items() if is_dataclass(hint) and name != "return"}
+
+
 def execute(
     run: Callable[..., object], parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
 ) -> int:
@@ -165,9 +175,13 @@ def execute(
     is_first = os.environ.get("RANK", "0") == "0"  # the others of torchrun only warn
     level = logging.INFO if is_first else logging.WARNING
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
-    options = vars(parser.parse_args(argv))
+    arguments = vars(parser.parse_args(argv))
+    for name, kind in _option_groups(run).items():
+        arguments[name] = kind(
+            **{option: arguments.pop(option) for option in options.declared(kind)}
+        )
     try:
-        run(**options)
+        run(**arguments)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,0 +1,138 @@
+"""Options as dataclass fields: one declaration gives the flag, its help, default and range.
+
+    @dataclass(frozen=True)
+    class RankingOptions:
+        qe: int = option(0, "neighbors that expand a query; 0: off", at_least=0)
+
+``add_arguments`` makes the flags, ``check`` refuses values out of range. Nothing here is heavy to
+import, so that ``-h`` answers at once.
+"""
+
+import argparse
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from types import NoneType
+from typing import Any, get_args, get_type_hints
+
+from retrieval.data.formats import InputError
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is declared of an option beside its type.
+
+    Attributes:
+        default: Its value where it is left out.
+        help: What it does, with the unit.
+        above: Exclusive lower bound.
+        at_least: Inclusive lower bound.
+        below: Exclusive upper bound.
+        at_most: Inclusive upper bound.
+        parse: From the text of the flag; None takes the type.
+        flag: Name of the flag; None takes the field's.
+    """
+
+    default: Any
+    help: str
+    above: float | None = None
+    at_least: float | None = None
+    below: float | None = None
+    at_most: float | None = None
+    parse: Callable[[str], Any] | None = None
+    flag: str | None = None
+
+    @property
+    def range(self) -> str:
+        """The range in words, empty where there is none.
+
+        >>> Option(1.0, "", above=0, at_most=1).range
+        'above 0 and at most 1'
+        """
+        bounds = {
+            "above": self.above,
+            "at least": self.at_least,
+            "below": self.below,
+            "at most": self.at_most,
+        }
+        return " and ".join(
+            f"{word} {value:g}" for word, value in bounds.items() if value is not None
+        )
+
+    def holds(self, value: Any) -> bool:
+        """Return whether a number is finite and within the range."""
+        return (
+            math.isfinite(value)
+            and (self.above is None or value > self.above)
+            and (self.at_least is None or value >= self.at_least)
+            and (self.below is None or value < self.below)
+            and (self.at_most is None or value <= self.at_most)
+        )
+
+
+def option(default: Any, help: str, **more: Any) -> Any:
+    """Return a dataclass field that declares an option; ``more`` are attributes of `Option`."""
+    return field(default=default, metadata={"option": Option(default, help, **more)})
+
+
+def declared(kind: type) -> dict[str, Option]:
+    """Return the options that a dataclass declares, name -> option, in their order."""
+    return {f.name: f.metadata["option"] for f in fields(kind) if "option" in f.metadata}
+
+
+def choices(hint: Any) -> list[str]:
+    """Return the texts that a ``Literal``, or an optional one, allows; empty for other types."""
+    parts = [hint, *get_args(hint)]
+    return [text for part in parts for text in get_args(part) if isinstance(text, str)]
+
+
+def add_arguments(
+    parser: argparse.ArgumentParser,
+    kind: type,
+    title: str | None = None,
+    left_out: Any = ...,
+) -> None:
+    """Add a flag for each option of a dataclass.
+
+    Args:
+        parser: Where to.
+        kind: The dataclass.
+        title: Of the group of flags in the help.
+        left_out: What flags that are left out become; ``...``: the defaults.
+    """
+    group = parser.add_argument_group(title) if title else parser
+    hints = get_type_hints(kind)
+    for name, declaration in declared(kind).items():
+        hint = hints[name]
+        default = declaration.default if left_out is ... else left_out
+        settings: dict[str, Any] = {"dest": name, "default": default, "help": declaration.help}
+        plain = [part for part in (hint, *get_args(hint)) if isinstance(part, type)]
+        kinds = [part for part in plain if part is not NoneType]
+        if declaration.parse is not None:
+            settings["type"] = declaration.parse
+        elif kinds and kinds[0] is bool:
+            settings["action"] = argparse.BooleanOptionalAction
+        elif texts := choices(hint):
+            settings["choices"] = texts
+        else:
+            settings["type"] = kinds[0]
+        group.add_argument(f"--{declaration.flag or name}", **settings)
+
+
+def check(config: Any) -> None:
+    """Refuse values that are not among the choices, or out of range; None passes.
+
+    Raises:
+        InputError: Names the flag, the range and the value.
+    """
+    hints = get_type_hints(type(config))
+    for name, declaration in declared(type(config)).items():
+        value, texts = getattr(config, name), choices(hints[name])
+        flag = f"--{declaration.flag or name}"
+        if value is None:
+            continue
+        if texts and value not in texts:
+            raise InputError(f"{flag} must be one of {', '.join(texts)}; got {value}")
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if is_number and not declaration.holds(value):
+            raise InputError(f"{flag} must be {declaration.range or 'finite'}; got {value}")
