@@ -161,7 +161,8 @@ def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
 def _option_groups(run: Callable[..., object]) -> dict[str, type]:
     """Return the parameters of ``run`` that take several flags at once: name -> dataclass."""
     hints = get_type_hints(run)
-    return {name: hint for name, hint in hints.items() if is_dataclass(hint) and name != "return"}
+    kinds = {name: hint for name, hint in hints.items() if isinstance(hint, type)}
+    return {name: kind for name, kind in kinds.items() if is_dataclass(kind) and name != "return"}
 
 
 def execute(
