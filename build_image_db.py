@@ -1,12 +1,12 @@
 """Encode an image matrix into the image database.
 
 Reads   a checkpoint of train.py and an image matrix (--input)
-Writes  database.npy, or the name given as --output, and a .json of the same stem that says which
-        checkpoint and which images it was made from
+Writes  database.npy, or the name given as --output, and a .json of the same stem that records the
+        checkpoint and the images
 
     python build_image_db.py --dpath=~/ir/ --save_path=~/ir/para/model.ep0
 
-Several processes, of one machine or more with a common disk, write one file together:
+Several processes, on one machine or more with a shared disk, write one file together:
 
     torchrun --nproc_per_node=2 build_image_db.py --dpath=~/ir/ --save_path=~/ir/para/model.ep0
 """
@@ -15,21 +15,23 @@ import argparse
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
-import torch
 
 from retrieval import cli
-from retrieval.compute import devices, distributed
 from retrieval.data import layout, provenance
 from retrieval.data.files import RowWriter
 from retrieval.data.formats import InputError
-from retrieval.model import bn_adaptation, checkpoint
-from retrieval.model.embedding import EmbeddingModel, compile_backbone, put_on
-from retrieval.model.encode import embedding_blocks
-from retrieval.model.runtime import Runtime, RuntimeModel
-from retrieval.model.tta import Tta, Views
+from retrieval.model import checkpoint
+from retrieval.model.model_config import Runtime, Tta
+
+if TYPE_CHECKING:
+    import torch
+
+    from retrieval.compute.devices import Precision
+    from retrieval.model.embedding import EmbeddingModel
+    from retrieval.model.runtime import RuntimeModel
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ def run(
     batch_size: int = 64,
     arch: str | None = None,
     device: str = "auto",
-    precision: devices.Precision = "auto",
+    precision: "Precision" = "auto",
     tta: Tta = "none",
     scales: tuple[float, ...] = (1.0,),
     adapt_bn: bool = False,
@@ -53,27 +55,35 @@ def run(
 
     Args:
         data_dir: The data directory.
-        save_path: The checkpoint, which says all about the architecture and the preprocessing.
+        save_path: The checkpoint; it holds the architecture and the preprocessing.
         input: Name of the image matrix.
-        output: Name of the embeddings: (n_image, dim) float32, rows of unit L2 norm.
-        batch_size: Images at once.
-        arch: Checked against the checkpoint where it is given.
+        output: Name of the embeddings to write: (n_image, dim) float32, rows of unit L2 norm.
+        batch_size: Images per batch.
+        arch: Refused if the checkpoint has another architecture; None takes the checkpoint's.
         device: auto, cpu, cuda or cuda:n.
-        precision: Of the convolutions: ``devices.compute_dtype``.
-        tta: ``flip`` takes the mean of each image's embedding and its mirror image's.
-        scales: The mean over these multiples of the model's side.
-        adapt_bn: Normalize by the statistics of these images rather than the training images'.
-            No label is used, but each embedding depends on all images of the matrix.
-        compile: Compile the network first, which takes minutes; for very many images.
-        runtime: What computes: torch, or on a CPU another program, which may be faster.
+        precision: Dtype of the convolutions: ``devices.compute_dtype``.
+        tta: ``flip`` averages the embeddings of each image and of its mirror image.
+        scales: Averages the embeddings at these multiples of the model's side.
+        adapt_bn: Estimate the batch norm statistics from these images. No label is used, but
+            each embedding then depends on all images of the matrix.
+        compile: Compile the network first; takes minutes, pays off for many images.
+        runtime: What runs the network: torch, or another runtime, which may be faster on a CPU.
     """
     if batch_size < 1:
         raise InputError(f"--batch_size must be at least 1; got {batch_size}")
-    views = Views(tta, tuple(scales))
-    if runtime != "torch" and (compile or views.scales != (1.0,)):
+    if runtime != "torch" and (compile or tuple(scales) != (1.0,)):
         raise InputError(f"--runtime={runtime} takes neither --scales nor --compile")
     matrix = layout.IMAGE_MATRIX.load(data_dir, input)
     save_path = save_path.expanduser()
+    checkpoint.check_exists(save_path)
+    # What can be checked at once is checked before torch is imported, which takes seconds.
+    from retrieval.compute import devices, distributed
+    from retrieval.model import bn_adaptation
+    from retrieval.model.embedding import compile_backbone, put_on
+    from retrieval.model.encode import embedding_blocks
+    from retrieval.model.tta import Views
+
+    views = Views(tta, tuple(scales))
     content = checkpoint.load(save_path)
     path = layout.DATABASE.at(data_dir, output)
     place = devices.choose("cpu" if runtime != "torch" and device == "auto" else device)
@@ -86,7 +96,9 @@ def run(
             log.info("images of %d px are scaled to %d px", matrix.shape[-1], model.config.side)
         if adapt_bn:
             if content.get("frozen_norms"):
-                log.warning("its batch norms were frozen in training: --adapt_bn may ruin it")
+                log.warning(
+                    "batch norms were frozen in training: --adapt_bn may ruin the embeddings"
+                )
             bn_adaptation.adapt_batch_norm(model, matrix, batch_size, input)
         embedder = (
             model if runtime == "torch" else _compiled(model, matrix.shape[-1], runtime, dtype)
@@ -120,9 +132,11 @@ def run(
 
 
 def _compiled(
-    model: EmbeddingModel, given: int, runtime: Runtime, dtype: torch.dtype
-) -> RuntimeModel:
-    """Return the model as another program runs it, for images of ``given`` px."""
+    model: "EmbeddingModel", given: int, runtime: Runtime, dtype: "torch.dtype"
+) -> "RuntimeModel":
+    """Return the model in another runtime, for images of ``given`` px."""
+    from retrieval.model.runtime import RuntimeModel
+
     side = model.config.side
     if model.mean.is_cuda:
         raise InputError(f"--runtime={runtime} computes on the CPU; leave --device out")
@@ -140,7 +154,7 @@ def _write(
     blocks: Iterable[tuple[np.ndarray, np.ndarray]],
     save_path: Path,
 ) -> provenance.RowsDigest:
-    """Write the embeddings of consecutive rows, and return the hash of their images."""
+    """Write the embeddings of consecutive rows; return the hash of their images."""
     digest = provenance.RowsDigest()
     done = 0
     for images, embeddings in blocks:
@@ -163,25 +177,33 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--input", help="name of the image matrix")
     parser.add_argument("--output", help="name of the embeddings to write")
-    parser.add_argument("--batch_size", type=int, help="images at once")
-    parser.add_argument("--arch", help="checked against the checkpoint; may be left out")
-    parser.add_argument("--tta", choices=get_args(Tta), help="flip: embed the mirror image too")
+    parser.add_argument("--batch_size", type=int, help="images per batch")
     parser.add_argument(
-        "--scales", type=cli.numbers, help="embed at these multiples of the side, as in 1,0.7071"
+        "--arch", help="refused if the checkpoint has another architecture; may be left out"
+    )
+    parser.add_argument(
+        "--tta", choices=get_args(Tta), help="flip: average with the mirror image's embedding"
+    )
+    parser.add_argument(
+        "--scales",
+        type=cli.numbers,
+        help="average the embeddings at these multiples of the side, as in 1,0.7071",
     )
     parser.add_argument(
         "--adapt_bn",
         action="store_true",
-        help="normalize by the statistics of these images rather than the training images'",
+        help="estimate the batch norm statistics from these images",
     )
     cli.add_compute_arguments(parser)
     parser.add_argument(
         "--compile",
         action=argparse.BooleanOptionalAction,
-        help="compile the network first: for very many images",
+        help="compile the network first; takes minutes, pays off for many images",
     )
     parser.add_argument(
-        "--runtime", choices=get_args(Runtime), help="what computes; others than torch on a CPU"
+        "--runtime",
+        choices=get_args(Runtime),
+        help="what runs the network; others than torch on a CPU only",
     )
     return parser
 

@@ -33,13 +33,14 @@ from retrieval.compute import devices
 from retrieval.data import layout, provenance
 from retrieval.model import backbones
 from retrieval.model import pretrained as first_weights
-from retrieval.model.embedding import EmbeddingModel, ModelConfig
+from retrieval.model.embedding import EmbeddingModel
 from retrieval.model.encode import embed
-from retrieval.training import trainer
-from retrieval.training.config import Recipe
+from retrieval.model.model_config import ModelConfig
+from retrieval.training.config import RecipeName, TrainingConfig
 from retrieval.training.dataset import TrainingData
-from retrieval.training.recipes import RECIPES
-from retrieval.training.step_loader import StepInput, step_inputs
+from retrieval.training.recipes import RECIPES, resolve
+from retrieval.training.step_loader import StepInput
+from retrieval.training.trainer import Trainer
 from retrieval.training.validation import retrieve, validate_on_new_classes
 
 MICRO_BATCH = 1_000  # no step is divided
@@ -47,9 +48,14 @@ DIM = 128
 IMAGES = 64  # of a step
 TUPLES = 10  # about as many: up to 60 distinct ones, which are filled up to 64
 
-_TUPLE = replace(RECIPES["original"], batch_size=TUPLES)
+
+def _recipe(name: RecipeName, **changes: Any) -> TrainingConfig:
+    return resolve(TrainingConfig(recipe=name, **changes))
+
+
+_TUPLE = _recipe("original", batch_size=TUPLES)
 _ORIGINAL = replace(_TUPLE, temperature=1.0, augmentation="none")
-_CE = replace(RECIPES["ce"], batch_size=IMAGES)
+_CE = _recipe("ce", batch_size=IMAGES)
 ORIGINAL = "original's objective: tuples, T=1, inputs in [0, 1]"
 UNTRAINED = "no training, a random projection"
 OBJECTIVES = {
@@ -58,10 +64,10 @@ OBJECTIVES = {
     "recipe original: tuples, T=0.1": _TUPLE,
     "recipe original, batch negatives": replace(_TUPLE, negatives="batch"),
     # The backbone of the recipe vit, and with it the rate, is another one.
-    "recipe vit, this backbone": replace(RECIPES["vit"], batch_size=IMAGES, lr=1e-4),
+    "recipe vit, this backbone": _recipe("vit", batch_size=IMAGES, lr=1e-4),
     **{
-        f"recipe {name}": replace(recipe, batch_size=IMAGES)
-        for name, recipe in RECIPES.items()
+        f"recipe {name}": _recipe(name, batch_size=IMAGES)
+        for name in RECIPES
         if name not in ("original", "vit")
     },
     "recipe ce, surveillance augmentation": replace(_CE, augmentation="surveillance"),
@@ -96,39 +102,38 @@ class Result:
 
 
 def train(
-    name: str, recipe: Recipe, data: TrainingData, args: argparse.Namespace, seed: int
+    name: str, options: TrainingConfig, data: TrainingData, args: argparse.Namespace, seed: int
 ) -> tuple[EmbeddingModel, int, int]:
     """Train for the budget; return the model, its steps and the images it saw."""
     budget_s = 0 if name == UNTRAINED else args.budget_s
     torch.manual_seed(seed)
     mean, std = backbones.normalization(args.arch) if name != ORIGINAL else ((0.0,) * 3, (1.0,) * 3)
     side = data.images.shape[-1]
-    config = ModelConfig(args.arch, DIM, side, mean, std, recipe.pool, recipe.neck)
+    config = ModelConfig(args.arch, DIM, side, mean, std, options.pool, options.neck)
     model = EmbeddingModel(config)
     origin = first_weights.initialize(model, args.weights)
-    if recipe.frozen_bn and origin != first_weights.RANDOM:
+    if options.frozen_bn and origin != first_weights.RANDOM:
         model.freeze_norms()
     model.to(memory_format=torch.channels_last).train()
     dtype = devices.compute_dtype(torch.device("cpu"), "auto")
-    session = trainer.make(recipe, data, model, micro_batch=MICRO_BATCH, dtype=dtype, seed=seed)
+    trainer = Trainer(replace(options, seed=seed), data, model, dtype, MICRO_BATCH)
     steps, images = 0, 0
     if not budget_s:
         return model, steps, images
     start = time.process_time()
-    for given in _inputs(session, data.images):
+    for given in _endless(trainer):
         used = (time.process_time() - start) / budget_s
         if used >= 1:
             break
-        session.step(given, used * recipe.epoch)
+        trainer.step(given, used * options.epoch)
         steps, images = steps + 1, images + given.n
     return model, steps, images
 
 
-def _inputs(session: trainer.Trainer, images: np.ndarray) -> Iterator[StepInput]:
+def _endless(trainer: Trainer) -> Iterator[StepInput]:
     """Yield the steps of one epoch after the other, without end."""
     for epoch in itertools.count():
-        batches, kind = iter(session.source.epoch(epoch)), session.recipe.augmentation
-        yield from step_inputs(images, batches, kind, session.device, (session.seed, epoch))
+        yield from trainer.batches(epoch)
 
 
 def judge(model: EmbeddingModel, data: TrainingData, data_dir: Path) -> tuple[float, ...]:
@@ -150,11 +155,13 @@ def measure(args: argparse.Namespace) -> Iterator[Result]:
     rates = {} if tuned is None else best_rates(tuned)
     for seed in args.seeds:
         known = data.hold_out(args.holdout_classes, seed)
-        for name, recipe in OBJECTIVES.items():
+        for name, options in OBJECTIVES.items():
             if args.only and not any(part in name for part in args.only):
                 continue
             for factor in FACTORS if args.tune else (1.0,):
-                chosen = replace(recipe, lr=factor * rates.get(RATE_OF.get(name, name), recipe.lr))
+                chosen = replace(
+                    options, lr=factor * rates.get(RATE_OF.get(name, name), options.lr)
+                )
                 model, steps, images = train(name, chosen, known, args, seed)
                 found = judge(model, known, args.dpath)
                 yield Result(name, chosen.lr, seed, args.budget_s, steps, images, *found)

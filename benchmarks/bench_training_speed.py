@@ -26,8 +26,9 @@ from benchmarks.harness import by_turns, median, spread
 from retrieval.compute import devices
 from retrieval.data import provenance
 from retrieval.model.embedding import compile_backbone, put_on
-from retrieval.training import losses
-from retrieval.training.config import Recipe
+from retrieval.training.config import TrainingConfig
+from retrieval.training.dataset import TrainingData
+from retrieval.training.recipes import resolve
 from retrieval.training.samplers import Batch, Steps
 from retrieval.training.trainer import Trainer
 
@@ -36,8 +37,8 @@ N_CLASS = 64
 WARM_UP = {"cpu": 1, "cuda": 5}  # steps that do not count
 
 
-class RandomBatches:
-    """Steps of random images, as with a loss over classes."""
+class RandomSampler:
+    """Draws random images for each step, without end."""
 
     unit = "image"
 
@@ -54,17 +55,28 @@ class RandomBatches:
 
 
 def make_trainer(
-    arch: str, side: int, n_image: int, batch: int, device: torch.device, is_compiled: bool
+    arch: str, matrix: np.ndarray, batch: int, device: torch.device, is_compiled: bool
 ) -> Trainer:
-    """Return a trainer as train.py makes it, with cross entropy."""
-    recipe = Recipe("benchmark", arch=arch, loss="ce", batch_size=batch, augmentation="light")
-    model = put_on(networks.make_model(arch, side), device)
+    """Return a trainer as train.py makes it, with cross entropy, for the images of a matrix."""
+    config = resolve(TrainingConfig(arch=arch, loss="ce", batch_size=batch, augmentation="light"))
+    model = put_on(networks.make_model(arch, matrix.shape[-1]), device)
     if is_compiled:
         compile_backbone(model)
-    objective = losses.make(recipe, model.config.dim, N_CLASS).to(device)
+    rows, none = np.arange(len(matrix)), np.empty(0, np.int64)
+    data = TrainingData(
+        images=matrix,
+        tuples=None,
+        pairs=none.reshape(0, 3),
+        queries=none.reshape(0, 2),
+        labels=rows % N_CLASS,
+        gallery=none,
+        rows=rows,
+        holdout=none,
+    )
     dtype = devices.compute_dtype(device, "auto")
-    source = RandomBatches(n_image, batch)
-    return Trainer(model, objective, source, recipe, batch, dtype, seed=7)
+    trainer = Trainer(config, data, model, dtype, batch)
+    trainer.sampler = RandomSampler(len(matrix), batch)
+    return trainer
 
 
 def timed(
@@ -73,17 +85,16 @@ def timed(
     """Return the images/s of training steps, for about so many seconds after a few steps."""
     device = devices.choose(device_name)
     matrix = np.load(Path(folder) / f"{side}.npy", mmap_mode="r")
-    trainer = make_trainer(arch, side, len(matrix), batch, device, method == COMPILED)
-    trainer.model.train()
-    given = trainer.inputs(matrix, epoch=0)
+    trainer = make_trainer(arch, matrix, batch, device, method == COMPILED)
+    given = trainer.batches(epoch=0)
     if method == CEILING:
         given = itertools.repeat(next(given))
     for one in itertools.islice(given, WARM_UP[device.type]):
-        trainer.step(one, done=0.0).wait()
+        trainer.step(one, progress=0.0).wait()
     networks.wait_for(device)
     start, count, before = time.perf_counter(), 0, None
     while time.perf_counter() - start < seconds:
-        figures = trainer.step(next(given), done=0.0)
+        figures = trainer.step(next(given), progress=0.0)
         if before is not None:
             before.wait()  # as in training: at most one step behind
         before, count = figures, count + 1

@@ -8,7 +8,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from retrieval.model import backbones
-from retrieval.model.embedding import EmbeddingModel, ModelConfig
+from retrieval.model.embedding import EmbeddingModel
+from retrieval.model.model_config import ModelConfig
 
 DIM = 512
 MATMUL = {"cpu": 1024, "cuda": 8192}  # side of the matrices of the peak

@@ -11,6 +11,7 @@ import build_image_db
 import train
 from compcars import data_info, sample, test_data_info
 from process_data import image_matrix, make_train_valid, mask_data, mips
+from retrieval.training.config import TrainingConfig
 
 SIDE = 32
 MODELS, IMAGES, SURVEILLANCE = 6, 8, 3
@@ -90,4 +91,5 @@ def run_stages(data_dir: Path) -> None:
 def train_small(data_dir: Path, save_path: Path | None = None, **options: object) -> Path:
     """Train a small network on the CPU."""
     small = {"arch": "resnet18", "dim": 16, "weights": "none", "device": "cpu", "lr": 1e-3}
-    return train.run(data_dir, save_path or data_dir / "para", **{**small, **options})  # type: ignore[arg-type]
+    config = TrainingConfig(**{**small, **options})  # type: ignore[arg-type]
+    return train.run(data_dir, save_path or data_dir / "para", config)

@@ -31,6 +31,7 @@ class Option:
         at_most: Inclusive upper bound.
         parse: From the text of the flag; None takes the type.
         flag: Name of the flag; None takes the field's.
+        group: Section of the help; None takes the caller's.
     """
 
     default: Any
@@ -41,6 +42,7 @@ class Option:
     at_most: float | None = None
     parse: Callable[[str], Any] | None = None
     flag: str | None = None
+    group: str | None = None
 
     @property
     def range(self) -> str:
@@ -97,15 +99,21 @@ def add_arguments(
     Args:
         parser: Where to.
         kind: The dataclass.
-        title: Of the group of flags in the help.
-        left_out: What flags that are left out become; ``...``: the defaults.
+        title: Section of the help for options without a group; None: no section.
+        left_out: Value of flags that are left out; ``...``: the defaults.
     """
-    group = parser.add_argument_group(title) if title else parser
     hints = get_type_hints(kind)
+    sections: dict[str | None, argparse._ActionsContainer] = {None: parser}
     for name, declaration in declared(kind).items():
         hint = hints[name]
-        default = declaration.default if left_out is ... else left_out
-        settings: dict[str, Any] = {"dest": name, "default": default, "help": declaration.help}
+        section = declaration.group or title
+        if section not in sections:
+            sections[section] = parser.add_argument_group(section)
+        settings: dict[str, Any] = {"dest": name, "default": left_out, "help": declaration.help}
+        if left_out is ...:
+            settings["default"] = declaration.default
+        elif declaration.default is not None:
+            settings["help"] += f" (default: {declaration.default})"
         plain = [part for part in (hint, *get_args(hint)) if isinstance(part, type)]
         kinds = [part for part in plain if part is not NoneType]
         if declaration.parse is not None:
@@ -116,7 +124,7 @@ def add_arguments(
             settings["choices"] = texts
         else:
             settings["type"] = kinds[0]
-        group.add_argument(f"--{declaration.flag or name}", **settings)
+        sections[section].add_argument(f"--{declaration.flag or name}", **settings)
 
 
 def check(config: Any) -> None:

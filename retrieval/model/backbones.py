@@ -1,7 +1,7 @@
-"""The networks under the embedding: torchvision's ResNets, and any of timm.
+"""The networks under the embedding: torchvision's ResNets and every model of timm.
 
-A backbone maps (n, 3, side, side) normalized images to (n, width, h, w) features, or to (n, width)
-where it pools by itself, as vision transformers do.
+A backbone maps (n, 3, side, side) normalized images to (n, width, h, w) features. Vision
+transformers pool by themselves: they map to (n, width).
 """
 
 from collections import OrderedDict
@@ -13,31 +13,7 @@ import torchvision
 from torch import nn
 
 from retrieval.data.formats import InputError
-
-RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-Channels = tuple[float, float, float]
-
-
-def check(arch: str) -> str:
-    """Return ``arch`` where there is such a backbone."""
-    if arch.startswith("timm/"):
-        name, known = arch.removeprefix("timm/"), timm()
-        tag = name.partition(".")[2]
-        try:
-            is_known = known.is_model(name) and (not tag or known.get_pretrained_cfg(name))
-        except RuntimeError:  # what it says of a tag that it does not know
-            is_known = False
-        if not is_known:
-            raise InputError(
-                f"timm has no model {name}; list them with: "
-                'python -c "import timm; print(*timm.list_models(), *timm.list_pretrained())"'
-            )
-    elif arch not in RESNETS:
-        raise InputError(f"--arch must be one of {', '.join(RESNETS)} or timm/NAME; got {arch}")
-    return arch
+from retrieval.model.model_config import IMAGENET_MEAN, IMAGENET_STD, Channels
 
 
 def build(arch: str, side: int) -> nn.Module:
@@ -50,7 +26,7 @@ def build(arch: str, side: int) -> nn.Module:
 
 
 def width(arch: str, side: int = 224) -> int:
-    """Return the number of channels that the backbone ends with."""
+    """Return the number of channels of the last feature map."""
     with torch.device("meta"):
         if arch.startswith("timm/"):
             return TimmBackbone(arch, side).width
@@ -58,7 +34,7 @@ def width(arch: str, side: int = 224) -> int:
 
 
 def normalization(arch: str) -> tuple[Channels, Channels]:
-    """Return mean and standard deviation of the channels that the backbone's weights expect."""
+    """Return the channel means and standard deviations that the pretrained weights expect."""
     if not arch.startswith("timm/"):
         return IMAGENET_MEAN, IMAGENET_STD
     known = timm().get_pretrained_cfg(arch.removeprefix("timm/"))
@@ -68,15 +44,15 @@ def normalization(arch: str) -> tuple[Channels, Channels]:
 
 
 class TimmBackbone(nn.Module):
-    """A model of timm without its classifier.
+    """A timm model without its classifier.
 
-    Convolutional features are left to our pooling; tokens are pooled as the model does it.
+    Our pooling takes convolutional feature maps; tokens are pooled the way the model does it.
     """
 
     def __init__(self, arch: str, side: int, pretrained: bool = False) -> None:
         super().__init__()
         name, create = arch.removeprefix("timm/"), timm().create_model
-        try:  # transformers must know the size of the images
+        try:  # transformers need the image size
             self.net = create(name, pretrained=pretrained, num_classes=0, img_size=side)
         except TypeError:
             self.net = create(name, pretrained=pretrained, num_classes=0)

@@ -1,10 +1,10 @@
-"""Batch norm for the images at hand: its statistics, estimated anew.
+"""Adaptive batch norm: statistics estimated from the images to encode.
 
-A network trained on web photos normalizes its features by the statistics of web photos. With those
-of the images to be encoded, a shift of the features that another camera brings is taken out layer
-by layer (Li et al., Revisiting Batch Normalization For Practical Domain Adaptation,
-arXiv:1603.04779). No label is used; the images are, all of them: where they are test queries, the
-embeddings depend on the whole set of queries, and are to be reported as such.
+A network trained on web photos normalizes its features by the statistics of web photos. The
+statistics of the images to encode remove the shift that another camera brings, layer by layer (Li
+et al., Revisiting Batch Normalization For Practical Domain Adaptation, arXiv:1603.04779). No label
+is used, but all images are: embeddings of test queries then depend on the whole set of queries,
+which is a transductive setting.
 """
 
 import numpy as np
@@ -24,16 +24,15 @@ def adapt_batch_norm(
 ) -> EmbeddingModel:
     """Replace the running statistics of all batch norms by those of some images.
 
-    One pass in float32. The statistics of all batches count alike (Wu and Johnson, Rethinking
-    "Batch" in BatchNorm, arXiv:2105.07576), which takes batches of nearly one size; they are drawn
-    at random with a fixed seed, as images in the order of their classes vary too little within a
-    batch. Memory does not grow with the number of images.
+    One pass in float32. All batches count alike (Wu and Johnson, Rethinking "Batch" in BatchNorm,
+    arXiv:2105.07576), so that their sizes differ by one at most. Batches are drawn at random with a
+    fixed seed: images in class order vary too little within a batch. Memory is constant.
 
     Args:
-        model: On the device where to compute; changed in place and put into evaluation mode.
+        model: On its device; changed in place and switched to evaluation mode.
         matrix: (n_image, 3, side, side) uint8, may be a memory map.
-        batch_size: Images at once, at least; fewer than twice as many at most.
-        title: Of the progress bar.
+        batch_size: Smallest batch; the largest is less than twice that.
+        title: Title of the progress bar.
 
     Returns:
         The same model.
@@ -47,7 +46,7 @@ def adapt_batch_norm(
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # the mean over all batches
+        norm.momentum = None  # cumulative mean over all batches
         norm.train()
     order = np.random.default_rng(ORDER_SEED).permutation(len(matrix))
     batches = np.array_split(order, max(1, len(order) // batch_size))

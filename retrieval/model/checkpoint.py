@@ -5,13 +5,14 @@ import pickle
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from retrieval.data import files
 from retrieval.data.formats import InputError
-from retrieval.model.embedding import EmbeddingModel, ModelConfig
+from retrieval.model.model_config import ModelConfig
+
+if TYPE_CHECKING:
+    from retrieval.model.embedding import EmbeddingModel
 
 FORMAT = "car retrieval checkpoint"
 VERSION = 3
@@ -24,17 +25,19 @@ def path_of(save_path: Path, epoch: int) -> Path:
     return save_path / f"model.ep{epoch}"
 
 
-def save(path: Path, model: EmbeddingModel, *, epoch: int, weights: str, **more: Any) -> Path:
+def save(path: Path, model: "EmbeddingModel", *, epoch: int, weights: str, **more: Any) -> Path:
     """Write a checkpoint, whole or not at all.
 
     Args:
-        path: Where to.
-        model: Its configuration and weights are kept: what is encoded with, which is the moving
-            average of the trained weights where a run has one.
+        path: The file to write.
+        model: The model to encode with: its configuration and weights are saved. With ``--ema``,
+            that is the moving average of the trained weights.
         epoch: The epoch that ends here, from 0.
-        weights: Where training started from.
-        more: ``options``, ``metrics`` and what it takes to continue; plain values and tensors.
+        weights: Where the first weights came from.
+        more: ``options``, ``metrics`` and the state of a run to resume; plain values and tensors.
     """
+    import torch
+
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -49,18 +52,25 @@ def save(path: Path, model: EmbeddingModel, *, epoch: int, weights: str, **more:
     return path
 
 
-def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint; nothing in it is executed.
-
-    Raises:
-        InputError: The file is missing, damaged, holds code, or is no checkpoint of ours.
-    """
+def check_exists(path: Path) -> None:
+    """Refuse a path that is no file, before anything heavy is imported."""
     if not path.is_file():
         kind = "is a folder, not a checkpoint" if path.is_dir() else "is missing"
         raise InputError(
             f"{path} {kind}; --save_path must name a checkpoint such as model.ep0, "
             "made with: python train.py --dpath=... --save_path=..."
         )
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint; nothing in it is executed.
+
+    Raises:
+        InputError: The file is missing, damaged, holds code, or is no checkpoint of ours.
+    """
+    check_exists(path)
+    import torch
+
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
@@ -78,13 +88,13 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def keep_best(path: Path) -> Path:
-    """Let ``model.best`` beside ``path`` be the same file, and return it.
+    """Link ``model.best`` beside ``path`` to the same file, and return it.
 
-    A hard link, or a copy where the file system has none: the epoch may be deleted.
+    A hard link, or a copy on file systems without: the epoch may be deleted.
     """
     best = path.with_name(BEST)
     with files.whole(best) as part:
-        # What a killed process left may be a link to another epoch, which a copy would overwrite.
+        # A killed process may have left a link to another epoch; a copy would overwrite that.
         part.unlink(missing_ok=True)
         try:
             os.link(path, part)
@@ -93,14 +103,16 @@ def keep_best(path: Path) -> Path:
     return best
 
 
-def build_model(content: dict[str, Any], path: Path, arch: str | None = None) -> EmbeddingModel:
+def build_model(content: dict[str, Any], path: Path, arch: str | None = None) -> "EmbeddingModel":
     """Build the model of a checkpoint, with its weights.
 
     Args:
         content: What ``load`` returned.
         path: Its file, for messages.
-        arch: What the caller takes the architecture to be; None to take the checkpoint's.
+        arch: The architecture that the caller expects; None takes the checkpoint's.
     """
+    from retrieval.model.embedding import EmbeddingModel
+
     config = ModelConfig(**content["model"])
     if arch not in (None, config.arch):
         raise InputError(

@@ -1,43 +1,56 @@
-"""The embedding model: a backbone, pooling, a projection, unit L2 norm."""
+"""The embedding model: backbone, pooling, projection, unit L2 norm."""
 
 import os
 import shutil
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from retrieval.data.formats import InputError
-from retrieval.model import backbones, pooling
-from retrieval.model.backbones import IMAGENET_MEAN, IMAGENET_STD
-
-Neck = Literal["none", "before", "after"]
+from retrieval.model import backbones
+from retrieval.model.model_config import ModelConfig, Pool
 
 
-@dataclass(frozen=True)
-class ModelConfig:
-    """Everything that it takes to build the model again, and to feed it.
+class GeM(nn.Module):
+    """Generalized-mean pooling: ``mean(x ** p) ** (1 / p)`` of each channel, with a learned p.
 
-    Attributes:
-        arch: One of ``backbones.RESNETS``, or ``timm/NAME``.
-        dim: Length of an embedding.
-        side: Side in pixels that images are scaled to before the backbone.
-        mean: Of the channels R, G, B, subtracted from values in [0, 1].
-        std: Of the channels, divided by.
-        pool: How the backbone's features become one vector.
-        neck: ``after``: the embedding is taken after a batch norm without scale and shift.
-            Otherwise there is none in the model; with ``before``, the classifier has one.
+    p = 1 is the average, p -> inf the maximum (Radenovic et al., Fine-tuning CNN Image Retrieval
+    with No Human Annotation, TPAMI 2018, arXiv:1711.02512). Computed in float32, as powers
+    overflow half precision, and on values of at least ``eps``, as the gradient of p needs a log.
     """
 
-    arch: str
-    dim: int
-    side: int
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-    pool: pooling.Pool = "gem"
-    neck: Neck = "none"
+    def __init__(self, p: float = 3.0, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.p = nn.Parameter(torch.tensor(p))
+        self.eps = eps
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Pool (n, channels, h, w) to (n, channels) float32."""
+        powers = features.float().clamp(min=self.eps).pow(self.p)
+        return powers.mean(dim=(2, 3)).pow(1 / self.p)
+
+
+class SimplePool(nn.Module):
+    """The average, the maximum, or the sum of both (Kim et al., Proxy Anchor, CVPR 2020)."""
+
+    def __init__(self, kind: Pool) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Pool (n, channels, h, w) to (n, channels) float32."""
+        features = features.float()
+        if self.kind == "avg":
+            return features.mean(dim=(2, 3))
+        if self.kind == "max":
+            return features.amax(dim=(2, 3))
+        return features.mean(dim=(2, 3)) + features.amax(dim=(2, 3))
+
+
+def make_pooling(kind: Pool) -> nn.Module:
+    """Return the pooling layer of that name."""
+    return GeM() if kind == "gem" else SimplePool(kind)
 
 
 class EmbeddingModel(nn.Module):
@@ -50,9 +63,9 @@ class EmbeddingModel(nn.Module):
         super().__init__()
         self.config = config
         self.backbone = backbones.build(config.arch, config.side)
-        self.pool = pooling.make(config.pool)
+        self.pool = make_pooling(config.pool)
         self.projection = nn.Linear(backbones.width(config.arch, config.side), config.dim)
-        # An orthogonal projection starts out as one that keeps the angles of the pooled features.
+        # Orthogonal: at the start, the projection keeps the angles of the pooled features.
         nn.init.orthogonal_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
         has_neck = config.neck == "after"
@@ -74,11 +87,11 @@ class EmbeddingModel(nn.Module):
         return F.normalize(self.features(images))
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Return what is normalized to embeddings: (n, dim) float32."""
+        """Return the features before L2 normalization, (n, dim) float32."""
         return self.neck(self.before_neck(images))
 
     def before_neck(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the features that the neck takes, (n, dim) float32: those of a whole step."""
+        """Return the input of the neck, (n, dim) float32."""
         pixels = images.float() / 255
         if pixels.shape[-1] != self.config.side:
             side = (self.config.side, self.config.side)
@@ -90,14 +103,14 @@ class EmbeddingModel(nn.Module):
             return self.projection(pooled)
 
     def freeze_norms(self) -> None:
-        """Keep the batch norms of the backbone as they are: their statistics, scale and shift."""
+        """Freeze the backbone's batch norms: statistics, scale and shift."""
         self.has_frozen_norms = True
         for norm in self._backbone_norms():
             norm.requires_grad_(False)
         self.train(self.training)
 
     def freeze_backbone(self, is_frozen: bool) -> None:
-        """Keep the statistics of the backbone's batch norms for some time, or no longer."""
+        """Freeze or unfreeze the statistics of the backbone's batch norms."""
         self.has_frozen_backbone = is_frozen
         self.train(self.training)
 
@@ -115,12 +128,12 @@ class EmbeddingModel(nn.Module):
 
 
 def put_on(model: EmbeddingModel, device: torch.device) -> EmbeddingModel:
-    """Move a model to a device, in the memory format that convolutions are fastest in there."""
+    """Move a model to a device, in channels-last memory format: the fastest for convolutions."""
     return model.to(device).to(memory_format=torch.channels_last)
 
 
 def compile_backbone(model: EmbeddingModel) -> EmbeddingModel:
-    """Let the backbone be compiled when it is first used: minutes, for a faster network."""
+    """Compile the backbone at its first use: this takes minutes and makes it faster."""
     compilers = (os.environ.get("CXX", "g++"), "clang++", "gcc", "cc")
     if not any(map(shutil.which, compilers)):
         raise InputError("--compile needs a C++ compiler such as g++; leave it out, or install one")

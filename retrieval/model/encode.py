@@ -1,8 +1,7 @@
-"""Images -> embeddings, batch by batch.
+"""Encode images into embeddings, batch by batch.
 
-On a GPU nothing waits: images arrive ahead of time (prefetch.py), embeddings go back while the
-next batch is computed. On a CPU a batch passes through the network in pieces that stay in its
-caches.
+On a GPU nothing waits: images arrive ahead of time (image_loader.py), and embeddings return while
+the next batch runs. On a CPU a batch is encoded in pieces that stay in the caches.
 """
 
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from retrieval.model.embedding import EmbeddingModel
 from retrieval.model.runtime import RuntimeModel
 from retrieval.model.tta import Views
 
-CPU_PIECE = 8  # images that pass through the network at once on a CPU
+CPU_PIECE = 8  # images per forward pass on a CPU
 
 
 @torch.inference_mode()
@@ -33,13 +32,13 @@ def embedding_blocks(
     """Embed some rows of an image matrix, in their order.
 
     Args:
-        model: On the device where to compute; put into evaluation mode.
+        model: On its device; switched to evaluation mode.
         matrix: (n_image, 3, side, side) uint8, may be a memory map.
         rows: (n,) int64 rows to embed.
-        batch_size: Images at once.
-        dtype: Of the convolutions.
-        title: Of the progress bar.
-        views: What is embedded of each image; the image as it is where None.
+        batch_size: Images per batch.
+        dtype: Dtype of the convolutions.
+        title: Title of the progress bar.
+        views: Views to embed; None embeds the plain image.
 
     Yields:
         images: (batch, 3, side, side) uint8, as read.
@@ -76,7 +75,7 @@ def embed(
 ) -> np.ndarray:
     """Return the embeddings of some rows of an image matrix: (n, dim) float32.
 
-    Of several processes, each embeds a part of them and gets them all.
+    With several processes, each embeds a part of them and gets all.
     """
     part = distributed.own_part(len(rows), batch_size)
     own = rows[part.start : part.stop]

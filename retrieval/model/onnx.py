@@ -1,4 +1,4 @@
-"""The embedding model as an ONNX file, and how far it is from what torch computes."""
+"""Export of the embedding model to ONNX, and its difference from torch."""
 
 import io
 import logging
@@ -24,12 +24,12 @@ def export(model: EmbeddingModel, path: Path) -> Path:
     ``embeddings``: (n, dim) float32, rows of unit L2 norm.
     """
     _library("onnxscript")
-    for name in ("onnxscript", "onnx_ir"):  # which tell every step of theirs
+    for name in ("onnxscript", "onnx_ir"):  # which log every step
         logging.getLogger(name).setLevel(logging.WARNING)
     side = model.config.side
     images = torch.zeros(2, 3, side, side, dtype=torch.uint8)
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-        # The exporter's own, about its own parts.
+        # The exporter warns about its own parts.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=FutureWarning)
         program = torch.onnx.export(
@@ -47,12 +47,12 @@ def export(model: EmbeddingModel, path: Path) -> Path:
 
 
 def largest_difference(model: EmbeddingModel, path: Path, seed: int) -> float:
-    """Return by how much any value of an embedding differs between onnxruntime and torch.
+    """Return the largest difference of an embedding value between onnxruntime and torch.
 
     Args:
         model: In evaluation mode, on the CPU.
-        path: What ``export`` wrote.
-        seed: Of the random images that are embedded.
+        path: The exported file.
+        seed: Seed of the random images that are compared.
     """
     session = _library("onnxruntime").InferenceSession(
         str(path), providers=["CPUExecutionProvider"]

@@ -1,4 +1,4 @@
-"""The weights that training starts from."""
+"""The pretrained weights that training starts from."""
 
 import logging
 import pickle
@@ -21,14 +21,14 @@ RANDOM = "random initialization"
 
 
 def initialize(model: EmbeddingModel, weights: str) -> str:
-    """Load the backbone's first weights, and return where they came from.
+    """Load the first weights of the backbone, and return where they came from.
 
     Args:
-        model: Its backbone is overwritten, unless the weights are ``none``.
+        model: Its backbone is overwritten unless ``weights`` is ``none``.
         weights: ``imagenet``: those that torchvision or timm recommends (for timm not always of
-            ImageNet), from the cache or downloaded; ``auto``: the same where they can be had,
-            otherwise none, with a warning; ``none``: random; or the path of a state dict of the
-            whole network.
+            ImageNet), from the cache or downloaded; ``auto``: the same if they can be loaded,
+            else random with a warning; ``none``: random; or the path of a state dict of the whole
+            network.
     """
     if weights == "none":
         return RANDOM
@@ -56,7 +56,7 @@ def initialize(model: EmbeddingModel, weights: str) -> str:
 
 
 def _published(arch: str, side: int) -> tuple[str, dict[str, torch.Tensor]]:
-    """Return the name and the state dict of the weights that are recommended."""
+    """Return the name and the state dict of the recommended weights."""
     if arch.startswith("timm/"):
         return arch, backbones.TimmBackbone(arch, side, pretrained=True).net.state_dict()
     known = torchvision.models.get_model_weights(arch).DEFAULT

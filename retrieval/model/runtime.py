@@ -1,10 +1,10 @@
-"""Other programs that compute the same network on a CPU, from its ONNX form."""
+"""Other runtimes for the same network on a CPU, from its ONNX export."""
 
 import tempfile
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,22 +13,22 @@ from torch import nn
 from retrieval.data.formats import InputError
 from retrieval.model import onnx
 from retrieval.model.embedding import EmbeddingModel
+from retrieval.model.model_config import Runtime
 
-Runtime = Literal["torch", "openvino", "onnxruntime"]
 Infer = Callable[[np.ndarray], np.ndarray]  # (n, 3, side, side) uint8 -> (n, dim) float32
-LEAST_COSINE = {torch.float32: 0.9999, torch.bfloat16: 0.99}  # with torch's embeddings in float32
+LEAST_COSINE = {torch.float32: 0.9999, torch.bfloat16: 0.99}  # to torch's float32 embeddings
 
 
 class RuntimeModel(nn.Module):
-    """Embeds as the model does that it was made from, on the CPU, for images of one side.
+    """An embedding model in another runtime, on the CPU, for images of one side.
 
     Args:
-        model: On the CPU, in evaluation mode.
-        runtime: Which program computes.
-        dtype: Of the convolutions; ``onnxruntime`` takes float32 alone.
+        model: The model to convert, on the CPU and in evaluation mode.
+        runtime: Which runtime.
+        dtype: Dtype of the convolutions; ``onnxruntime`` takes float32 only.
 
     Raises:
-        InputError: The program is not installed, or computes something else than torch.
+        InputError: The runtime is not installed, or its embeddings differ from torch's.
     """
 
     mean: torch.Tensor
@@ -78,7 +78,7 @@ def _onnxruntime(path: Path, n_thread: int, dtype: torch.dtype) -> Infer:
     return lambda images: session.run(None, {"images": images})[0]
 
 
-# Of an ONNX file, a number of threads, and the type of the convolutions.
+# (ONNX file, number of threads, dtype of the convolutions) -> inference
 START: dict[str, Callable[[Path, int, torch.dtype], Infer]] = {
     "openvino": _openvino,
     "onnxruntime": _onnxruntime,

@@ -1,33 +1,30 @@
-"""Several views of each image, and one embedding for all of them.
+"""Test-time augmentation: one embedding from several views of an image.
 
-The views of an image are the image at several scales, each as it is and in a mirror. Their
-embeddings, of unit L2 norm, are averaged and scaled to unit L2 norm again, so that the result is
-compared like the embedding of one view. Mirror images are of Gordo et al. (End-to-end Learning of
-Deep Visual Representations for Image Retrieval, IJCV 2017), several scales of Radenovic et al.
-(Fine-tuning CNN Image Retrieval with No Human Annotation, TPAMI 2018).
+The views are the image at several scales, each with and without a flip. Their embeddings, of unit
+L2 norm, are averaged and normalized again. Flips follow Gordo et al. (End-to-end Learning of Deep
+Visual Representations for Image Retrieval, IJCV 2017), scales Radenovic et al. (Fine-tuning CNN
+Image Retrieval with No Human Annotation, TPAMI 2018).
 """
 
 import copy
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch.nn import functional as F
 
 from retrieval.data.formats import InputError
 from retrieval.model.embedding import EmbeddingModel
+from retrieval.model.model_config import Tta
 from retrieval.model.runtime import RuntimeModel
-
-Tta = Literal["none", "flip"]
 
 
 @dataclass(frozen=True)
 class Views:
-    """Which views of an image are embedded.
+    """The views of an image to embed.
 
     Attributes:
         tta: ``flip`` adds the mirror image of each view.
-        scales: The model's side is multiplied by them, each above 0.
+        scales: Multiples of the model's side, each above 0.
 
     >>> Views("flip", (1.0, 0.5)).count
     4
@@ -42,7 +39,7 @@ class Views:
 
     @property
     def count(self) -> int:
-        """How many times an image is embedded."""
+        """The number of views."""
         return len(self.scales) * (2 if self.tta == "flip" else 1)
 
     def embed(self, model: EmbeddingModel | RuntimeModel, images: torch.Tensor) -> torch.Tensor:
@@ -53,7 +50,7 @@ class Views:
         shown = [images, images.flip(-1)] if self.tta == "flip" else [images]
         sizes = [model if scale == 1 else at_scale(model, scale) for scale in self.scales]
         total = sum(sized(view) for sized in sizes for view in shown)
-        # One view is left as the model made it, to the last bit.
+        # A single view stays as the model made it, to the last bit.
         return total if self.count == 1 else F.normalize(total)
 
 
@@ -61,7 +58,7 @@ def at_scale(model: EmbeddingModel | RuntimeModel, scale: float) -> EmbeddingMod
     """Return the same model, sharing all weights, for images of ``scale`` times the side.
 
     Raises:
-        InputError: A transformer, or another program: both take images of one size only.
+        InputError: A transformer, or another runtime: both take images of one size only.
     """
     if isinstance(model, RuntimeModel):
         raise InputError("--runtime takes images of one size only: leave --scales out")

@@ -1,13 +1,12 @@
-"""Random changes of training images that leave the car's model what it is.
+"""Random changes of training images that keep the car's model recognizable.
 
-Whole batches are changed at once, each image in its own way, on the device where they are: a crop,
-a tilt and a mirror image are one resampling, exposure and color a few products. Image by image,
-the same takes longer than a small network on a CPU.
+A whole batch is changed at once on its device, each image in its own way: crop, tilt and mirror are
+one resampling, exposure and color a few products. Image by image, this would take longer than a
+small network on a CPU.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch.nn import functional as F
@@ -16,29 +15,29 @@ from torchvision.transforms.v2 import functional as V
 from retrieval.compute.devices import to_device
 from retrieval.data.formats import InputError
 from retrieval.training import surveillance_effects
-
-Augmentation = Literal["none", "camera", "light", "crop", "strong", "surveillance"]
+from retrieval.training.config import AugmentationName
 
 SMALLEST_PX = 4  # a quarter of the side is a pixel, and a blur reaches 2 pixels far
 
 
 @dataclass(frozen=True)
 class Augment:
-    """What is changed, and by how much at most.
+    """The random changes, each with its largest strength.
 
     Attributes:
-        smallest_crop: Share of the area that a crop keeps at least.
-        stretch: Largest ratio of the scales of the two sides.
-        mirror: Show half of the images as in a mirror.
+        smallest_crop: Smallest share of the area that a crop keeps.
+        stretch: Largest change of the aspect ratio.
+        mirror: Mirror half of the images.
         tilt: Largest slope of the perspective: 0.2 shows one edge of the crop 1.5 times as large
             as the opposite one.
-        jitter: Of brightness, contrast and saturation: factors of 1 - jitter to 1 + jitter.
-        hue: Largest turn of the hue, of a whole circle.
+        jitter: Brightness, contrast and saturation change by factors from 1 - jitter to
+            1 + jitter.
+        hue: Largest rotation of the hue, as a share of the circle.
         grey: Share of the images that lose their color.
         blur: Share of the images that are blurred.
-        noise: Standard deviation of the noise at most, of a value range of 1.
+        noise: Largest standard deviation of the noise, for values in [0, 1].
         night: Share of the images that are darkened.
-        infrared: Share of the images whose channels are mixed to one.
+        infrared: Share of the images whose channels are mixed into one.
         few_pixels: Share of the images that lose their details.
         compression: Share of the images that are compressed as by JPEG.
     """
@@ -58,7 +57,7 @@ class Augment:
     compression: float = 0.0
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """Change (n, 3, side, side) uint8 images; the result has the same form."""
+        """Change (n, 3, side, side) uint8 images; return the same shape and dtype."""
         pixels = self._recolor(self._resample(images.float() / 255))
         # In the order of a camera: light, lens, sensor, storage.
         for share, change in (
@@ -76,7 +75,7 @@ class Augment:
         return (pixels.clamp(0, 1) * 255).round().to(torch.uint8)
 
     def _resample(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Crop, mirror and tilt: an image shows a random quadrangle within itself."""
+        """Crop, mirror and tilt: each image becomes a random quadrangle of itself."""
         n = len(pixels)
         size = torch.empty(n).uniform_(self.smallest_crop, 1).sqrt()
         ratio = torch.empty(n).uniform_(1 / self.stretch, self.stretch).sqrt()
@@ -122,12 +121,12 @@ class Augment:
         return pixels + strength * torch.randn_like(pixels)
 
 
-# ``camera`` leaves the car where it is and changes the picture: exposure, color, blur, noise.
-# ``light`` moves, scales and mirrors the car and varies the exposure a little. ``crop`` is what
-# most people train on Cars196 with: random crops of the same proportions, color jitter. ``strong``
-# does all of it, and more: for queries from another camera. ``surveillance`` is ``strong`` with
-# what a camera over a road adds: a tilt, night, infrared, few pixels, compression.
-AUGMENTATIONS: dict[Augmentation, Augment | None] = {
+# ``camera`` keeps the car in place and changes exposure, color, blur and noise. ``light`` moves,
+# scales and mirrors the car and varies the exposure a little. ``crop`` is the usual augmentation
+# for Cars196: random crops that keep the aspect ratio, and color jitter. ``strong`` combines them,
+# for queries from another camera. ``surveillance`` adds the effects of a camera over a road: tilt,
+# night, infrared, few pixels, compression.
+AUGMENTATIONS: dict[AugmentationName, Augment | None] = {
     "none": None,
     "camera": Augment(1, 1, mirror=False, jitter=0.4, grey=0.2, blur=0.3, noise=0.06),
     "light": Augment(),
@@ -149,8 +148,8 @@ AUGMENTATIONS: dict[Augmentation, Augment | None] = {
 }
 
 
-def apply(kind: Augmentation, images: torch.Tensor) -> torch.Tensor:
-    """Change each of (n, 3, side, side) uint8 images at random."""
+def apply(kind: AugmentationName, images: torch.Tensor) -> torch.Tensor:
+    """Change each of (n, 3, side, side) uint8 images at random, as the augmentation says."""
     augment = AUGMENTATIONS[kind]
     if augment is not None and min(images.shape[-2:]) < SMALLEST_PX:
         raise InputError(

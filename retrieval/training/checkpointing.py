@@ -1,8 +1,8 @@
-"""What a training run leaves behind, and how it is taken up again.
+"""The checkpoints of a run, and how a run is resumed from them.
 
-``model.ep{n}`` after each epoch; ``model.last`` in between, every so many minutes, and gone when
-the epoch is over. Both are whole or absent, so that a run that is killed at any time loses what it
-did since the last of them, and ends with the weights of a run that was never stopped.
+``model.ep{n}`` after each epoch; ``model.last`` every few minutes within an epoch, removed when the
+epoch ends. Both are whole or absent: a killed run loses what it did since the last of them, and
+once resumed ends with the weights of a run that was never stopped.
 """
 
 import logging
@@ -11,28 +11,112 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from retrieval.compute import distributed
 from retrieval.data.formats import InputError
 from retrieval.model import checkpoint
-from retrieval.training.monitor import Row
+from retrieval.training.config import TrainingConfig
+from retrieval.training.monitor import StepFigures
 from retrieval.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
 LAST = "model.last"
-Resume = Literal["none", "auto"]
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """Where a run goes on.
+
+    Attributes:
+        path: The checkpoint; None for a new run.
+        content: What it holds; None for a new run.
+        epoch: The epoch to go on with.
+        done: The figures of the steps of that epoch that are done.
+    """
+
+    path: Path | None = None
+    content: dict[str, Any] | None = None
+    epoch: int = 0
+    done: Sequence[StepFigures] = ()
+
+    @classmethod
+    def at(cls, path: Path | None) -> "ResumePoint":
+        """Read a checkpoint; None starts anew."""
+        if path is None:
+            return cls()
+        content = checkpoint.load(path)
+        if "rows" not in content:
+            return cls(path, content, content["epoch"] + 1)
+        done = [(row[0], row[1], row[2]) for row in content["rows"]]
+        return cls(path, content, content["epoch"], done)
+
+    @property
+    def options(self) -> dict[str, Any] | None:
+        """The options of the run that is resumed."""
+        return None if self.content is None else self.content["options"]
+
+    def is_finished(self, config: TrainingConfig) -> bool:
+        """Return whether no epoch is left.
+
+        Raises:
+            InputError: None is left, and the run was not asked to resume if it can.
+        """
+        if self.epoch < config.epoch:
+            return False
+        if self.path is None or config.resume != "auto":
+            after = f" after {self.path.name}" if self.path else ""
+            raise InputError(
+                f"--epoch={config.epoch} counts all epochs, so nothing is left to train{after}"
+            )
+        log.info("%s: all %d epochs are done", self.path, config.epoch)
+        return True
+
+
+def find_resume_point(save_path: Path, given: TrainingConfig) -> ResumePoint:
+    """Return where to go on, the same in all processes.
+
+    Args:
+        save_path: Folder of the checkpoints.
+        given: Its ``start_epoch`` and ``resume`` say what is asked for.
+    """
+    start_epoch = -1 if given.start_epoch is None else given.start_epoch
+    if start_epoch >= 0:
+        if given.resume == "auto":
+            raise InputError("--start_epoch and --resume=auto both say where to go on; take one")
+        return ResumePoint.at(checkpoint.path_of(save_path, start_epoch))
+    found = newest(save_path) if given.resume == "auto" and distributed.is_main() else None
+    name = distributed.broadcast(found.name if found else "")
+    if name:
+        log.info("resumed from %s", save_path / name)
+    return ResumePoint.at(save_path / name if name else None)
+
+
+def newest(save_path: Path) -> Path | None:
+    """Return the checkpoint that was written last and is readable; None if there is none."""
+    if not save_path.is_dir():
+        return None
+    names = re.compile(r"model\.(ep\d+|last)")
+    found = [path for path in save_path.iterdir() if names.fullmatch(path.name)]
+    for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        try:
+            checkpoint.load(path)
+        except InputError as error:
+            log.warning("%s; trying an older one", error)
+        else:
+            return path
+    return None
 
 
 @dataclass
 class Checkpointer:
-    """Writes the checkpoints of a run; of several processes, only the first one does.
+    """Writes the checkpoints of a run; with several processes, only the first one does.
 
     Attributes:
         save_path: Folder of the checkpoints.
-        trainer: What is kept.
-        minutes: Between two checkpoints within an epoch; 0: none.
+        trainer: Its model and state are saved.
+        minutes: Minutes between two checkpoints within an epoch; 0: none.
         about: ``weights`` and ``options`` of the run.
     """
 
@@ -43,38 +127,37 @@ class Checkpointer:
     before: float = field(default_factory=time.monotonic)
 
     def is_due(self) -> bool:
-        """Return whether it is time for a checkpoint."""
+        """Return whether it is time for a checkpoint within the epoch."""
         is_wanted = self.minutes > 0 and distributed.is_main()
         return is_wanted and time.monotonic() - self.before >= 60 * self.minutes
 
-    def keep(self, epoch: int, rows: Sequence[Row]) -> None:
-        """Write the state within an epoch, of which ``rows`` are done."""
-        self._save(self.save_path / LAST, epoch, {}, rows=[list(row) for row in rows])
+    def save_within_epoch(self, epoch: int, done: Sequence[StepFigures]) -> None:
+        """Write the state within an epoch, after the steps whose figures are ``done``."""
+        self._save(self.save_path / LAST, epoch, {}, rows=[list(figures) for figures in done])
         self.before = time.monotonic()
 
-    def keep_epoch(self, epoch: int, metrics: dict[str, float]) -> Path:
+    def save_epoch(self, epoch: int, metrics: dict[str, float]) -> Path:
         """Write the checkpoint of an epoch, and return its path."""
         path = checkpoint.path_of(self.save_path, epoch)
         if distributed.is_main():
             self._save(path, epoch, metrics)
-            forget_last(self.save_path)
+            remove_last(self.save_path)
         self.before = time.monotonic()
         return path
 
     def _save(self, path: Path, epoch: int, metrics: dict[str, float], **more: Any) -> None:
-        state = self.trainer.state()
-        result = self.trainer.result
-        checkpoint.save(path, result, epoch=epoch, metrics=metrics, **self.about, **state, **more)
+        model, state = self.trainer.result, self.trainer.state()
+        checkpoint.save(path, model, epoch=epoch, metrics=metrics, **self.about, **state, **more)
 
 
-def forget_last(save_path: Path) -> None:
-    """Remove what is older than the run that begins, or than the epoch that ends."""
+def remove_last(save_path: Path) -> None:
+    """Remove ``model.last``: it is older than the run that begins, or the epoch that ends."""
     if distributed.is_main():
         (save_path / LAST).unlink(missing_ok=True)
 
 
 def restore_best(save_path: Path, first_epoch: int, best: int | None) -> None:
-    """Let ``model.best`` be of the epochs that are kept, not of those that are trained again.
+    """Link ``model.best`` to an epoch that is kept, not to one that is trained again.
 
     Args:
         save_path: Folder of the checkpoints.
@@ -92,50 +175,3 @@ def restore_best(save_path: Path, first_epoch: int, best: int | None) -> None:
     if kept >= first_epoch:
         path.unlink()
         log.warning("%s was of an epoch that is trained again, and is removed", path)
-
-
-def to_continue(save_path: Path, start_epoch: int, resume: Resume) -> Path | None:
-    """Return the checkpoint that is asked for, the same in all processes."""
-    if start_epoch >= 0:
-        if resume == "auto":
-            raise InputError("--start_epoch and --resume=auto both say where to go on; take one")
-        return checkpoint.path_of(save_path, start_epoch)
-    found = newest(save_path) if resume == "auto" and distributed.is_main() else None
-    name = distributed.broadcast(found.name if found else "")
-    if name:
-        log.info("continued from %s", save_path / name)
-    return save_path / name if name else None
-
-
-def newest(save_path: Path) -> Path | None:
-    """Return the checkpoint that was written last and can be read; None where there is none."""
-    if not save_path.is_dir():
-        return None
-    names = re.compile(r"model\.(ep\d+|last)")
-    found = [path for path in save_path.iterdir() if names.fullmatch(path.name)]
-    for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
-        try:
-            checkpoint.load(path)
-        except InputError as error:
-            log.warning("%s; an older one is tried", error)
-        else:
-            return path
-    return None
-
-
-def progress(content: dict[str, Any] | None) -> tuple[int, list[Row]]:
-    """Return the epoch to go on with, and the rows of its steps that are done."""
-    if content is None:
-        return 0, []
-    if "rows" not in content:
-        return content["epoch"] + 1, []
-    return content["epoch"], [(row[0], row[1], row[2]) for row in content["rows"]]
-
-
-def nothing_left(path: Path | None, epoch: int, resume: Resume) -> Path:
-    """Return the path where all is done; refuse to begin after the end."""
-    if path is not None and resume == "auto":
-        log.info("%s: all %d epochs are done", path, epoch)
-        return path
-    after = f" after {path.name}" if path else ""
-    raise InputError(f"--epoch={epoch} counts all epochs, so nothing is left to train{after}")

@@ -1,171 +1,283 @@
-"""The options of training that belong together, and their flags."""
+"""Every option of training: one field each, with its help, range, and rule for resumed runs.
 
-import argparse
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from types import NoneType
-from typing import Any, Literal, get_args, get_type_hints
+The parser, the checks, the resume rules, the warnings about options without effect and the table
+in docs/training.md all derive from the fields. A new option takes one field here, and its use.
+"""
 
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
+
+from retrieval.data import options
 from retrieval.data.formats import InputError
-from retrieval.model.embedding import Neck
-from retrieval.model.pooling import Pool
-from retrieval.training import augment
+from retrieval.data.options import Option
+from retrieval.model.model_config import Neck, Pool
 
-Loss = Literal[
-    "tuple",
-    "ce",
-    "norm_softmax",
-    "proxy_anchor",
-    "arcface",
-    "cosface",
-    "supcon",
-    "ms",
-    "triplet",
-    "ce+triplet",
+log = logging.getLogger(__name__)
+
+RecipeName = Literal["original", "ce", "dml_ce", "proxy_anchor", "supcon", "ms", "vit", "reid"]
+LossName = Literal[
+    "tuple", "ce", "proxy_anchor", "arcface", "supcon", "ms", "triplet", "ce+triplet"
 ]
 Negatives = Literal["tuple", "batch"]
-Sampler = Literal["random", "pk"]
-Optimizer = Literal["adam", "adamw", "sgd"]
-Schedule = Literal["shrink", "cosine"]
+SamplerName = Literal["random", "pk"]
+OptimizerName = Literal["adam", "adamw", "sgd"]
+ScheduleName = Literal["shrink", "cosine"]
+AugmentationName = Literal["none", "camera", "light", "crop", "strong", "surveillance"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Resume = Literal["none", "auto"]
+
+# What a resumed run does with an option.
+# keep: takes the checkpoint's value if it is left out; a new value holds from now on.
+# fixed: takes the checkpoint's value; any other is refused.
+# free: belongs to the command, not to the run.
+OnResume = Literal["keep", "fixed", "free"]
+Condition = Callable[["TrainingConfig"], object]
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """All options that belong together; ``HELP`` says what each is.
+class Rules:
+    """What is declared of a training option beside its `Option`.
 
-    The defaults are those of the project's first command, with a temperature.
+    Attributes:
+        on_resume: What a resumed run does with it.
+        applies: Whether it has an effect beside the other options; None: always.
     """
 
-    source: str
-    arch: str = "resnet50"
-    pool: Pool = "gem"
-    dim: int | None = None
-    neck: Neck = "none"
-    frozen_bn: bool = False
-    loss: Loss = "tuple"
-    negatives: Negatives = "tuple"
-    temperature: float = 0.1
-    logit_scale: float | None = None
-    margin: float | None = None
-    label_smoothing: float = 0.1
-    sampler: Sampler = "random"
-    images_per_class: int = 4
-    batch_size: int = 64
-    epoch: int = 2
-    optimizer: Optimizer = "adam"
-    lr: float = 0.0001
-    head_lr: float = 1.0
-    proxy_lr: float = 1.0
-    weight_decay: float = 0.0
-    momentum: float = 0.0
-    schedule: Schedule = "shrink"
-    lr_shrink: float = 0.9
-    shrink_every: int = 1
-    warmup: float = 0.0
-    frozen_epochs: int = 0
-    clip: float = 0.0
-    ema: float = 0.0
-    augmentation: augment.Augmentation = "light"
+    on_resume: OnResume
+    applies: Condition | None = None
 
-    def options(self) -> dict[str, Any]:
-        """Return option -> value, of all that a flag can set."""
-        return {name: getattr(self, name) for name in HELP}
+
+def _has(*losses: str) -> Condition:
+    return lambda config: {*losses} & {*config.loss.split("+")}
+
+
+def _in(group: str) -> Callable[..., Any]:
+    """Return what declares an option of a group; left out, it is None until it is resolved."""
+
+    def declare(
+        default: Any,
+        help: str,
+        on_resume: OnResume = "keep",
+        applies: Condition | None = None,
+        **limits: Any,
+    ) -> Any:
+        rules = Rules(on_resume, applies)
+        metadata = {"option": Option(default, help, group=group, **limits), "rules": rules}
+        return field(default=None, metadata=metadata)
+
+    return declare
+
+
+RUN = "run"  # the options that no recipe sets
+_run, _model, _loss = _in(RUN), _in("model"), _in("loss")
+_batches, _optimizer, _schedule = _in("batches"), _in("optimizer"), _in("schedule")
+
+
+def _takes_images(config: "TrainingConfig") -> bool:
+    return config.loss != "tuple"
+
+
+def _groups_classes(config: "TrainingConfig") -> bool:
+    return _takes_images(config) and config.sampler == "pk"
+
+
+def _shrinks(config: "TrainingConfig") -> bool:
+    return config.schedule == "shrink"
+
+
+def _has_momentum(config: "TrainingConfig") -> bool:
+    return config.optimizer == "sgd"
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The options of a training run; None is left out: the recipe's value, or the default.
+
+    The defaults are those of the original first command, with a temperature.
+    """
+
+    recipe: RecipeName = _run("original", "options set together; each flag overrides its part")
+    weights: str = _run(
+        "auto", "first backbone weights: auto, imagenet, none or the path of a state dict", "free"
+    )
+    holdout_classes: float = _run(
+        0.0,
+        "classes kept out of training, to choose model.best: a share below 1, or a number; 0: none",
+        "fixed",
+        at_least=0,
+    )
+    max_tuples: int = _run(0, "tuples or images per epoch, drawn at random; 0: all", at_least=0)
+    scale: float = _run(1.0, "factor on the image side before the backbone", "fixed", above=0)
+    seed: int = _run(7, "seed of everything random", "fixed", at_least=0)
+    save_every: float = _run(
+        0.0, "minutes between checkpoints within an epoch; 0: none", "free", at_least=0
+    )
+    resume: Resume = _run(
+        "none", "auto: continue from the newest checkpoint, if there is one", "free"
+    )
+    start_epoch: int = _run(
+        -1, "continue from model.ep{start_epoch}; -1: start anew", "free", at_least=-1
+    )
+    show_batch: int = _run(5, "log the mean loss every N steps", "free", at_least=1)
+    tensorboard: bool = _run(False, "write the metrics for TensorBoard too", "free")
+    device: str = _run("auto", "auto, cpu, cuda or cuda:n", "free")
+    precision: Precision = _run(
+        "auto",
+        "dtype of the convolutions; auto: bfloat16 if native, float16 on GPUs of capability 7.x",
+    )
+    micro_batch: int = _run(
+        0, "images that keep their activations at once; 0: by the memory", at_least=0
+    )
+    compile: bool = _run(False, "compile the backbone first; takes minutes", "free")
+
+    arch: str = _model("resnet50", "backbone: resnet18 to resnet152, or timm/NAME", "fixed")
+    pool: Pool = _model("gem", "pooling of the last feature map", "fixed")
+    dim: int | None = _model(
+        None, "embedding size; left out: the backbone's width", "fixed", at_least=1
+    )
+    neck: Neck = _model("none", "BNNeck: take the embedding before or after it", "fixed")
+    frozen_bn: bool = _model(
+        False, "freeze the backbone's batch norms, unless its weights are random", "fixed"
+    )
+
+    loss: LossName = _loss("tuple", "training loss", "fixed")
+    negatives: Negatives = _loss(
+        "tuple",
+        "negatives of the tuple loss: those of the tuple, or every other class in the batch",
+        applies=_has("tuple"),
+    )
+    temperature: float = _loss(
+        0.1,
+        "temperature of the softmax over similarities",
+        applies=_has("tuple", "supcon"),
+        above=0,
+    )
+    logit_scale: float | None = _loss(
+        None,
+        "scale of proxy and margin losses; left out: the loss's own",
+        applies=_has("proxy_anchor", "arcface"),
+        above=0,
+    )
+    margin: float | None = _loss(
+        None,
+        "margin of proxy, margin and triplet losses; left out: the loss's own",
+        applies=_has("proxy_anchor", "arcface", "triplet"),
+    )
+    label_smoothing: float = _loss(
+        0.1, "label smoothing of the cross entropy", applies=_has("ce"), at_least=0, below=1
+    )
+
+    sampler: SamplerName = _batches(
+        "random", "order of the images: random, or groups of one class (pk)", applies=_takes_images
+    )
+    images_per_class: int = _batches(
+        4, "images per class and group with --sampler=pk", applies=_groups_classes, at_least=1
+    )
+    batch_size: int = _batches(64, "tuples per step; images for every loss but tuple", at_least=1)
+    epoch: int = _batches(2, "epochs in total, with those before a resume", at_least=0)
+    augmentation: AugmentationName = _batches("light", "random changes of the training images")
+
+    optimizer: OptimizerName = _optimizer(
+        "adam", "adamw decouples weight decay from the gradients", "fixed"
+    )
+    lr: float = _optimizer(0.0001, "peak learning rate of the backbone", above=0)
+    head_lr: float = _optimizer(1.0, "factor on --lr for pooling and projection", above=0)
+    proxy_lr: float = _optimizer(
+        1.0,
+        "factor on --lr for proxies or classifier",
+        applies=_has("ce", "proxy_anchor", "arcface"),
+        above=0,
+    )
+    weight_decay: float = _optimizer(0.0, "weight decay; biases and scales have none", at_least=0)
+    momentum: float = _optimizer(0.0, "momentum of sgd", applies=_has_momentum, at_least=0, below=1)
+    clip: float = _optimizer(0.0, "clip gradients to this norm; 0: off", at_least=0)
+    ema: float = _optimizer(
+        0.0,
+        "validate and keep a moving average of the weights with this decay; 0: off",
+        at_least=0,
+        below=1,
+    )
+
+    schedule: ScheduleName = _schedule(
+        "shrink", "learning rate over time: multiplied every few epochs, or half a cosine"
+    )
+    lr_shrink: float = _schedule(
+        0.9, "factor on the learning rate every --shrink_every epochs", applies=_shrinks, above=0
+    )
+    shrink_every: int = _schedule(1, "epochs between two shrinks", applies=_shrinks, at_least=1)
+    warmup: float = _schedule(
+        0.0,
+        "share of the training in which the learning rate rises from a tenth",
+        at_least=0,
+        below=1,
+    )
+    frozen_epochs: int = _schedule(0, "freeze the backbone for the first N epochs", at_least=0)
+
+    def given(self) -> dict[str, Any]:
+        """Return the options that are not left out, name -> value."""
+        return {name: value for name, value in self.values().items() if value is not None}
+
+    def values(self) -> dict[str, Any]:
+        """Return all options, name -> value."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def with_values(self, values: Mapping[str, Any]) -> "TrainingConfig":
+        """Return a copy with other values; names that are no option are passed over."""
+        known = {f.name for f in fields(self)}
+        return replace(self, **{name: value for name, value in values.items() if name in known})
 
     def check(self) -> None:
-        """Refuse values that make no sense."""
-        for name, hint in get_type_hints(Recipe).items():
-            choices = [c for c in get_args(hint) if isinstance(c, str)]
-            if choices and getattr(self, name) not in choices:
-                raise InputError(f"--{name} must be one of {', '.join(choices)}")
-        for name in ("batch_size", "images_per_class", "lr", "temperature", "shrink_every"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"--{name} must be above 0; got {getattr(self, name)}")
-        for name in ("label_smoothing", "warmup", "ema", "momentum"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"--{name} must be at least 0 and below 1")
-        if self.logit_scale is not None and self.logit_scale <= 0:
-            raise InputError(f"--logit_scale must be above 0; got {self.logit_scale}")
-        positive = ("lr_shrink", "head_lr", "proxy_lr")
-        if min(getattr(self, name) for name in positive) <= 0 or (self.dim or 1) < 1:
-            raise InputError(
-                "--lr_shrink, --head_lr and --proxy_lr must be above 0, --dim at least 1"
-            )
-        if min(self.weight_decay, self.clip, self.frozen_epochs) < 0:
-            raise InputError("--weight_decay, --clip and --frozen_epochs must be at least 0")
+        """Refuse values out of range, and values that do not go together."""
+        options.check(self)
         if self.neck == "before" and "ce" not in self.loss.split("+"):
             raise InputError("--neck=before is a part of the classifier; it needs --loss=ce")
         if self.neck != "none" and self.loss != "tuple" and self.batch_size < 2:
             raise InputError(f"--neck={self.neck} is a batch norm; it needs a --batch_size above 1")
         if self.sampler == "pk" and self.images_per_class > self.batch_size:
             raise InputError("--images_per_class must be at most --batch_size")
+        if self.start_epoch >= 0 and self.resume == "auto":
+            raise InputError("--start_epoch and --resume=auto both say where to go on; take one")
 
 
-HELP = {
-    "arch": "the backbone: resnet18 to resnet152, or timm/NAME",
-    "pool": "of the backbone's features",
-    "dim": "length of an embedding; None is the width of the backbone",
-    "neck": "a batch norm at the end: the embedding is taken before or after it",
-    "frozen_bn": "leave the backbone's batch norms as they are, unless its weights are random",
-    "loss": "what training lowers",
-    "negatives": "of the loss tuple: those of the tuple, or all other classes in the step",
-    "temperature": "of the softmax over similarities, in tuple and supcon",
-    "logit_scale": "of proxy and margin losses; None is the loss's own",
-    "margin": "of proxy, margin and triplet losses; None is the loss's own",
-    "label_smoothing": "of ce",
-    "sampler": "of all losses but tuple: images in any order, or in groups of one class",
-    "images_per_class": "of such a group",
-    "batch_size": "tuples in a step; images for all losses but tuple",
-    "epoch": "epochs in all, counting those up to --start_epoch",
-    "optimizer": "adamw decays the weights apart from the gradients",
-    "lr": "learning rate of the backbone at its highest",
-    "head_lr": "times --lr: that of pooling and projection",
-    "proxy_lr": "times --lr: that of proxies or classifier",
-    "weight_decay": "of all weights but biases and scales",
-    "momentum": "of sgd",
-    "schedule": "of the learning rate: by a factor after some epochs, or a half cosine",
-    "lr_shrink": "the learning rate is multiplied by it after each --shrink_every epochs",
-    "shrink_every": "epochs",
-    "warmup": "share of the training in which the learning rate rises from a tenth",
-    "frozen_epochs": "so many first epochs leave the backbone as it is",
-    "clip": "largest norm of the gradients; 0 is any",
-    "ema": "validate and keep a moving average of the weights, such as 0.999; 0 is none",
-    "augmentation": "random changes of the training images",
-}
+OPTIONS: dict[str, Option] = options.declared(TrainingConfig)
+RULES: dict[str, Rules] = {f.name: f.metadata["rules"] for f in fields(TrainingConfig)}
+DEFAULTS: dict[str, Any] = {name: option.default for name, option in OPTIONS.items()}
 
 
-def idle(recipe: Recipe, given: Iterable[str]) -> list[str]:
-    """Return those of the given options that do nothing beside the recipe's others.
+def warn_without_effect(config: TrainingConfig, given: TrainingConfig) -> None:
+    """Log which of the given options do nothing beside the others.
 
-    >>> idle(Recipe("", loss="ce"), ["lr", "temperature", "momentum"])
-    ['temperature', 'momentum']
+    Args:
+        config: The options, none left out.
+        given: The options of the command.
     """
-    losses = set(recipe.loss.split("+"))
-    scaled = {"norm_softmax", "proxy_anchor", "arcface", "cosface"}
-    does_something = {
-        "negatives": "tuple" in losses,
-        "temperature": losses & {"tuple", "supcon"},
-        "logit_scale": losses & scaled,
-        "margin": losses & {"proxy_anchor", "arcface", "cosface", "triplet"},
-        "label_smoothing": "ce" in losses,
-        "sampler": "tuple" not in losses,
-        "images_per_class": "tuple" not in losses and recipe.sampler == "pk",
-        "proxy_lr": losses & {"ce", *scaled},
-        "momentum": recipe.optimizer == "sgd",
-        "lr_shrink": recipe.schedule == "shrink",
-        "shrink_every": recipe.schedule == "shrink",
-    }
-    return [name for name in given if not does_something.get(name, True)]
+    conditions = {name: RULES[name].applies for name in given.given()}
+    idle = [f"--{name}" for name, applies in conditions.items() if applies and not applies(config)]
+    if idle:
+        text = "%s: without effect on --loss=%s and the other options"
+        log.warning(text, ", ".join(idle), config.loss)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add a flag for each option; left out, it is None, which means the recipe's value."""
-    hints, defaults = get_type_hints(Recipe), {f.name: f.default for f in fields(Recipe)}
-    for name, text in HELP.items():
-        text += f" (recipe original: {defaults[name]})"
-        if hints[name] is bool:
-            parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=text)
+def check_resumable(config: TrainingConfig, before: Mapping[str, Any], dim: int, name: str) -> None:
+    """Refuse options that cannot differ from those of the checkpoint; log those that do.
+
+    Args:
+        config: The options of the run, none left out.
+        before: The options in the checkpoint.
+        dim: The embedding size in the checkpoint.
+        name: The checkpoint, for messages.
+    """
+    for option, value in config.values().items():
+        known, rule = before.get(option), RULES[option].on_resume
+        is_equal = value == known or (option == "dim" and value == dim)
+        if is_equal or rule == "free" or option == "arch":  # arch is checked with the weights
             continue
-        choices = [c for c in get_args(hints[name]) if isinstance(c, str)] or None
-        kinds = [k for k in get_args(hints[name]) if isinstance(k, type) and k is not NoneType]
-        kind = str if choices else kinds[0] if kinds else hints[name]
-        parser.add_argument(f"--{name}", choices=choices, type=kind, help=text)
+        if rule == "fixed":
+            raise InputError(
+                f"{name} was trained with --{option}={known}, not {value}; leave --{option} (or "
+                "the --recipe that sets it) out, or train anew in another folder"
+            )
+        if option != "epoch" or config.schedule != "shrink":  # more epochs change nothing there
+            log.warning("--%s was %s and is %s now", option, known, value)

@@ -1,4 +1,4 @@
-"""What training reads from the data directory, checked to belong together."""
+"""The training data: images, split and tuples, checked to belong together."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,6 +10,19 @@ from retrieval.data import image_index, layout
 from retrieval.data.formats import InputError
 
 CHECK_ROWS = 1_000_000
+FILES = (
+    layout.IMAGE_MATRIX,
+    layout.CLASS_IMAGES,
+    layout.VALID_PAIRS,
+    layout.VALID_QUERIES,
+    layout.MINOR_CLASSES,
+)
+
+
+def check_files(data_dir: Path) -> None:
+    """Refuse a data directory that lacks a file of the training data."""
+    for file in FILES:
+        file.found(data_dir)
 
 
 @dataclass(frozen=True)
@@ -18,18 +31,19 @@ class TrainingData:
 
     Attributes:
         images: (n_image, 3, side, side) uint8, memory-mapped.
-        tuples: Of even and of odd epochs, (n_pair, 2 + neg_count) int64, memory-mapped.
-        pairs: (n, 3) int64: image, image, 1 same class / 0 different.
-        queries: (n_valid, 2) int64: Index and Class of the validation queries.
+        tuples: The tuples of even and of odd epochs, (n_pair, 2 + neg_count) int64 each,
+            memory-mapped; None unless the loss takes tuples.
+        pairs: (n, 3) int64 validation pairs: image, image, 1 same class / 0 different.
+        queries: (n_valid, 2) int64, Index and Class of the validation queries.
         labels: (n_image,) int64, the class of each image.
-        gallery: (n_gallery,) int64, the images that the queries are searched in: no validation
-            query, no minor class.
+        gallery: (n_gallery,) int64, the images that queries are searched in: no validation query,
+            no minor class.
         rows: (n_train,) int64, the images to train on: no validation query, not held out.
-        holdout: (n,) int64, the images of held-out classes, which no step of training sees.
+        holdout: (n,) int64, the images of held-out classes; no training step sees them.
     """
 
     images: np.ndarray
-    tuples: tuple[np.ndarray, np.ndarray]
+    tuples: tuple[np.ndarray, np.ndarray] | None
     pairs: np.ndarray
     queries: np.ndarray
     labels: np.ndarray
@@ -43,7 +57,7 @@ class TrainingData:
         return np.unique(self.labels[self.rows])
 
     def numbers(self, rows: np.ndarray) -> np.ndarray:
-        """Return the places of the classes of training images in ``classes``, (n,) int64."""
+        """Return the class numbers of training images, (n,) int64 positions in ``classes``."""
         return self._number_of_row[rows]
 
     @cached_property
@@ -53,7 +67,16 @@ class TrainingData:
         return numbers
 
     @classmethod
-    def load(cls, data_dir: Path) -> "TrainingData":
+    def load(cls, data_dir: Path, has_tuples: bool = True) -> "TrainingData":
+        """Read the data directory.
+
+        Args:
+            data_dir: The data directory.
+            has_tuples: Read the training tuples too, for the tuple loss.
+
+        Raises:
+            InputError: A file is missing, or they do not belong together.
+        """
         images = layout.IMAGE_MATRIX.load(data_dir)
         labels = image_index.load_labels(data_dir)
         if len(images) != len(labels):
@@ -62,7 +85,6 @@ class TrainingData:
                 f"{len(labels)}: make both from the same csv (image_matrix --image_info=..., "
                 "make_train_valid --iname=...)"
             )
-        tuples = layout.TRAIN.load(data_dir), layout.TRAIN_REVERSED.load(data_dir)
         pairs = np.array(layout.VALID_PAIRS.load(data_dir))
         queries = np.array(layout.VALID_QUERIES.load(data_dir))
         minor = layout.MINOR_CLASSES.load(data_dir)
@@ -70,24 +92,22 @@ class TrainingData:
         is_query = np.zeros(len(labels), bool)
         image_index.check_rows(queries[:, 0], len(labels), layout.VALID_QUERIES.name, name)
         is_query[queries[:, 0]] = True
-        for array in tuples:
-            _check_tuples(array, is_query)
+        tuples = _load_tuples(data_dir, is_query) if has_tuples else None
         image_index.check_rows(pairs[:, :2], len(labels), layout.VALID_PAIRS.name, name)
         gallery = np.flatnonzero(~is_query & ~np.isin(labels, minor))
         rows, holdout = np.flatnonzero(~is_query), np.empty(0, np.int64)
         return cls(images, tuples, pairs, queries, labels, gallery, rows, holdout)
 
     def hold_out(self, amount: float, seed: int) -> "TrainingData":
-        """Set classes aside, drawn at random, and return the rest with them as ``holdout``.
+        """Return the data with some classes, drawn at random, moved to ``holdout``.
 
-        All their images are: neither training nor the validation queries, pairs and gallery have
-        any of them left. Validation then tells how known classes are found, ``holdout`` how new
-        ones are.
+        None of their images stays in training, or in the validation queries, pairs and gallery.
+        Validation then measures known classes, and ``holdout`` new ones.
 
         Args:
-            amount: Below 1 the share of the classes, else their number. Classes of one image
-                are not drawn, as nothing could be found for it.
-            seed: Of the drawing.
+            amount: The share of the classes if below 1, else their number. Classes with a single
+                image are not drawn: there would be nothing to retrieve.
+            seed: Seed of the draw.
         """
         classes, counts = np.unique(self.labels, return_counts=True)
         several = classes[counts > 1]
@@ -114,8 +134,15 @@ class TrainingData:
         )
 
 
+def _load_tuples(data_dir: Path, is_query: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    tuples = layout.TRAIN.load(data_dir), layout.TRAIN_REVERSED.load(data_dir)
+    for array in tuples:
+        _check_tuples(array, is_query)
+    return tuples
+
+
 def _check_tuples(tuples: np.ndarray, is_query: np.ndarray) -> None:
-    """Refuse tuples that hold a validation query: they are of another split."""
+    """Refuse tuples with a validation query: they belong to another split."""
     for start in range(0, len(tuples), CHECK_ROWS):
         block = tuples[start : start + CHECK_ROWS]
         image_index.check_rows(block, len(is_query), layout.TRAIN.name, layout.IMAGE_MATRIX.name)

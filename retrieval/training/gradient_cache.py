@@ -1,14 +1,14 @@
 """One training step over more images than fit into memory.
 
-A loss that compares images with each other needs all their features at once, but not all their
-activations: embed everything without a graph, take the gradient of the loss with respect to the
-features, then embed chunk by chunk again and pass each chunk its gradient (Gao et al., Scaling
-Deep Contrastive Learning Batch Size under Memory Limited Setup, arXiv:2101.06983). The neck, which
-compares images as well, is a part of the loss. With the batch norms of the backbone in evaluation
-mode, the gradients equal those of the undivided step.
+A loss that compares images needs the features of all of them at once, but not their activations:
+embed everything without a graph, take the gradient of the loss with respect to the features, embed
+again chunk by chunk, and pass each chunk its gradient (Gao et al., Scaling Deep Contrastive
+Learning Batch Size under Memory Limited Setup, arXiv:2101.06983). The neck compares images too, and
+belongs to the loss. With the backbone's batch norms frozen, the gradients equal those of the
+undivided step.
 
-With batch norms of the backbone in training mode, statistics are those of each chunk, the same in
-both passes, and the running statistics are updated in the second pass only: once for each chunk.
+Batch norms in training mode use the statistics of each chunk, the same in both passes. Only the
+second pass updates the running statistics, once per chunk.
 """
 
 import logging
@@ -25,10 +25,10 @@ from retrieval.model.embedding import EmbeddingModel
 
 log = logging.getLogger(__name__)
 
-# Share of the memory that the activations of one chunk may take; the rest is for the optimizer,
-# the images and everybody else.
+# Share of the memory for the activations of one chunk; the optimizer, the images and other programs
+# need the rest.
 ACTIVATION_SHARE = 0.35
-MEASURED = (2, 4)  # images
+MEASURED = (2, 4)  # batch sizes
 
 
 def accumulate_gradients(
@@ -43,21 +43,21 @@ def accumulate_gradients(
 ) -> torch.Tensor:
     """Add the gradients of ``loss_of(model.before_neck(images))``, and return the loss.
 
-    Parameters that ``loss_of`` has of its own get theirs too. Of several processes, each adds the
-    gradients that come from its own images (data_parallel.py).
+    Parameters of ``loss_of`` get their gradients too. With several processes, each adds the
+    gradients of its own images (collectives.py).
 
     Args:
-        model: In the mode wanted.
+        model: In training or evaluation mode.
         images: (n, 3, side, side) uint8, on the model's device.
         loss_of: (n, dim) features of all images before the neck -> scalar loss.
-        micro_batch: Images whose activations are kept at once, at most.
+        micro_batch: Largest number of images that keep their activations at once.
         autocast: Returns the context to run the model in.
         part: Which images of the step these are; None: all.
-        n: Images of the step, where these are a part of them.
-        scale: Multiplies the loss before the backward pass, and so the gradients.
+        n: Images of the whole step; 0: these.
+        scale: Scales the loss before the backward pass, and thereby the gradients.
     """
     part, n = part or range(len(images)), n or len(images)
-    # Nearly equal: the statistics of one image that is left over would be none.
+    # Nearly equal sizes: a single image left over would have no batch statistics.
     chunks = images.tensor_split(-(-len(images) // micro_batch)) if len(images) else ()
     is_divided = len(chunks) > 1
     if is_divided:
@@ -86,7 +86,7 @@ def accumulate_gradients(
 
 @contextmanager
 def frozen_statistics(model: nn.Module) -> Iterator[None]:
-    """Let batch norm in training mode use the statistics of the batch without keeping them."""
+    """Let batch norms in training mode use batch statistics without updating the running ones."""
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     tracked = [norm.track_running_stats for norm in norms]
     for norm in norms:
@@ -101,14 +101,14 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
 def micro_batch_that_fits(
     model: EmbeddingModel, side: int, autocast: Callable[[], AbstractContextManager[object]]
 ) -> int:
-    """Return how many images can be embedded at once, with their activations, on this machine.
+    """Return how many images fit into the memory of this machine with their activations.
 
-    Measured: by how many bytes autograd keeps more of four images than of two, against the memory
-    there is. What it keeps of any number, such as weights in another precision, does not count.
+    Measured from the bytes that autograd keeps for four images beyond those for two; what it keeps
+    for any number of images, such as weights in another precision, does not count.
 
     Args:
         model: On its device.
-        side: Of the images, in pixels.
+        side: Image side in pixels.
         autocast: Returns the context that training will run in.
     """
     few, more = (_kept_bytes(model, n, side, autocast) for n in MEASURED)
@@ -120,7 +120,7 @@ def micro_batch_that_fits(
 def _kept_bytes(
     model: EmbeddingModel, n: int, side: int, autocast: Callable[[], AbstractContextManager[object]]
 ) -> int:
-    """Return the bytes that autograd keeps of n images."""
+    """Return the bytes that autograd keeps for n images."""
     kept: dict[int, int] = {}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
@@ -136,12 +136,12 @@ def _kept_bytes(
 
 
 def agreed_micro_batch(model: EmbeddingModel, side: int, dtype: torch.dtype) -> int:
-    """Return how many images each of all processes can embed at once, and say so.
+    """Return how many images fit into the memory of every process, and log it.
 
     Args:
         model: On its device.
-        side: Of the images, in pixels.
-        dtype: Of the convolutions.
+        side: Image side in pixels.
+        dtype: Dtype of the convolutions.
     """
     device = model.mean.device
     fits = micro_batch_that_fits(model, side, partial(devices.autocast, device, dtype))

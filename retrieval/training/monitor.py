@@ -1,4 +1,4 @@
-"""What a training run says of itself: its loss, and how similar images of one class are."""
+"""The figures of a training run: loss, and similarity within and between classes."""
 
 import logging
 from dataclasses import dataclass, field
@@ -14,13 +14,13 @@ from retrieval.data.image_loader import AsyncCopy
 
 log = logging.getLogger(__name__)
 
-WINDOW = 200  # steps in a row before a collapse is called one
-NO_GAP = 0.002  # between the mean similarities of positives and negatives
-ALL_ALIKE = 0.98  # mean similarity of negatives
+WINDOW = 200  # steps that a collapse must last before it is reported
+NO_GAP = 0.002  # smallest gap between the mean similarities of positives and negatives
+ALL_ALIKE = 0.98  # largest mean similarity of negatives
 
 REMEDY = "try a smaller --lr, a larger --temperature, or --precision=float32"
 
-Row = tuple[float, float, float]  # loss, positive and negative similarity of a step
+StepFigures = tuple[float, float, float]  # loss, positive and negative similarity
 
 
 @dataclass
@@ -30,16 +30,16 @@ class Monitor:
     Attributes:
         epoch: Its number, for messages.
         rows: Loss, positive and negative similarity of each step so far.
-        before: The same of the last steps of the epochs before, as epochs may be short.
+        before: The same for the last steps of the epochs before, since epochs may be short.
     """
 
     epoch: int
-    rows: list[Row] = field(default_factory=list)
-    before: list[Row] = field(default_factory=list)
+    rows: list[StepFigures] = field(default_factory=list)
+    before: list[StepFigures] = field(default_factory=list)
     has_warned: bool = False
 
     def note(self, loss: float, positive: float, negative: float, norm: float = 0.0) -> None:
-        """Take in a step: its loss, what ``mean_similarities`` returned, its gradients' norm.
+        """Add a step: its loss, its mean similarities, and the norm of its gradients.
 
         Raises:
             InputError: The loss or the norm is not finite.
@@ -53,14 +53,14 @@ class Monitor:
             self._warn_of_collapse()
 
     @property
-    def window(self) -> list[Row]:
-        """The last steps, over several epochs where this one has fewer."""
+    def window(self) -> list[StepFigures]:
+        """The last steps, across epochs if this one has fewer."""
         return [*self.before, *self.rows[-WINDOW:]][-WINDOW:]
 
     def means(self, last: int = 0) -> dict[str, float]:
         """Return the mean loss, positive and negative similarity of the last steps (0: all).
 
-        Steps without a pair of one class do not count for the positives; nan where none has one.
+        Steps without a pair of one class do not count for the positives; nan if no step has one.
         """
         return _means(self.rows[-last:])
 
@@ -79,7 +79,7 @@ class Monitor:
             )
 
 
-def _means(rows: list[Row]) -> dict[str, float]:
+def _means(rows: list[StepFigures]) -> dict[str, float]:
     table = np.array(rows, np.float64)
     is_there = ~np.isnan(table)
     totals = np.where(is_there, table, 0).sum(axis=0)
@@ -89,9 +89,9 @@ def _means(rows: list[Row]) -> dict[str, float]:
 
 
 class Progress:
-    """Shows the figures of an epoch.
+    """Shows the figures of an epoch, in a progress bar or in lines of the log.
 
-    Those of a step are looked at while the next one is computed, so that a GPU never waits for us.
+    The figures of a step are read while the next one runs, so that a GPU never waits.
     """
 
     def __init__(self, monitor: Monitor, count: int, show_batch: int) -> None:
@@ -110,7 +110,7 @@ class Progress:
                 self.catch_up()
 
     def take(self, figures: AsyncCopy) -> None:
-        """Take in the figures of a step, and show those of the step before."""
+        """Add the figures of a step, and show those of the step before."""
         self.catch_up()
         self.waiting = figures
 
@@ -126,7 +126,7 @@ class Progress:
             self._show(self.monitor.means(self.show_batch))
 
     def _show(self, means: dict[str, float]) -> None:
-        """Show some means beside the bar, or in a line where no terminal shows a bar."""
+        """Show means beside the bar, or in a log line without a terminal."""
         if not self.bar.disable:
             self.bar.set_postfix({name: f"{value:.4f}" for name, value in means.items()})
             return
@@ -136,7 +136,7 @@ class Progress:
 
 
 def mean_similarities(features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the mean cosine of pairs of one class and of different classes, nan without any: (2,).
+    """Return the mean cosines within and between classes, (2,) float32; nan without such pairs.
 
     >>> features = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
     >>> mean_similarities(features, torch.tensor([5, 5, 6]))

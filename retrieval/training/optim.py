@@ -1,4 +1,4 @@
-"""The optimizer of a recipe, its learning rates over time, and the moving average of weights."""
+"""The optimizer, the learning rates over time, and the moving average of the weights."""
 
 import copy
 import math
@@ -7,76 +7,77 @@ import torch
 from torch import nn
 
 from retrieval.model.embedding import EmbeddingModel
-from retrieval.training.config import Recipe
-from retrieval.training.losses import Objective
+from retrieval.training.config import TrainingConfig
+from retrieval.training.losses import TrainingLoss
 
-WARMUP_START = 0.1  # of the learning rate
+WARMUP_START = 0.1  # share of the learning rate
 
 
 def make_optimizer(
-    recipe: Recipe, model: EmbeddingModel, objective: Objective
+    config: TrainingConfig, model: EmbeddingModel, loss: TrainingLoss
 ) -> torch.optim.Optimizer:
-    """Return the optimizer of all parameters that are trained.
+    """Return the optimizer of all trained parameters.
 
-    Its groups are the backbone, the rest of the model and the objective, each divided into weights
-    that decay and those of one dimension, which do not. Each group keeps its ``base_lr`` and
+    Its groups are the backbone, the rest of the model and the loss. Each is divided into weights
+    that decay and weights of one dimension, which do not. A group keeps its ``base_lr`` and
     whether it ``waits`` for the end of the frozen epochs.
     """
     head = [p for name, p in model.named_parameters() if not name.startswith("backbone.")]
     parts = (
         (list(model.backbone.parameters()), 1.0, True),
-        (head, recipe.head_lr, False),
-        (list(objective.parameters()), recipe.proxy_lr, False),
+        (head, config.head_lr, False),
+        (list(loss.parameters()), config.proxy_lr, False),
     )
     groups = []
     for parameters, factor, waits in parts:
         trained = [p for p in parameters if p.requires_grad]
-        lr = recipe.lr * factor
+        lr = config.lr * factor
         for decays in (True, False):
             params = [p for p in trained if (p.ndim > 1) == decays]
-            decay = recipe.weight_decay if decays else 0.0
+            decay = config.weight_decay if decays else 0.0
             group = {"params": params, "lr": lr, "base_lr": lr, "weight_decay": decay}
             groups += [{**group, "waits": waits}] if params else []
-    if recipe.optimizer == "sgd":
+    if config.optimizer == "sgd":
         # Not fused: if float16 overflows in its first step, its momentum is whatever was in memory.
-        return torch.optim.SGD(groups, recipe.lr, momentum=recipe.momentum)
+        return torch.optim.SGD(groups, config.lr, momentum=config.momentum)
     is_fused = model.mean.device.type == "cuda" or None  # one kernel for all parameters
-    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-    return kind(groups, recipe.lr, fused=is_fused)
+    kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+    return kind(groups, config.lr, fused=is_fused)
 
 
-def lr_factor(recipe: Recipe, done: float) -> float:
-    """Return what the learning rates are multiplied by.
+def lr_factor(config: TrainingConfig, done: float) -> float:
+    """Return the factor on all learning rates.
 
     Args:
-        recipe: Its schedule, warm-up and number of epochs.
-        done: Epochs behind us: 2.5 is the middle of the third one.
+        config: Its schedule, warm-up and number of epochs.
+        done: Epochs done so far: 2.5 is half of the third.
 
-    >>> recipe = Recipe("", lr_shrink=0.5, epoch=4)
-    >>> [lr_factor(recipe, done) for done in (0.0, 0.9, 1.0, 2.0)]
+    >>> from retrieval.training.recipes import resolve
+    >>> config = resolve(TrainingConfig(lr_shrink=0.5, epoch=4))
+    >>> [lr_factor(config, done) for done in (0.0, 0.9, 1.0, 2.0)]
     [1.0, 1.0, 0.5, 0.25]
     """
-    progress = done / recipe.epoch
-    if progress < recipe.warmup:
-        factor = WARMUP_START + (1 - WARMUP_START) * progress / recipe.warmup
-    elif recipe.schedule == "cosine":
-        rest = (progress - recipe.warmup) / (1 - recipe.warmup)
+    progress = done / config.epoch
+    if progress < config.warmup:
+        factor = WARMUP_START + (1 - WARMUP_START) * progress / config.warmup
+    elif config.schedule == "cosine":
+        rest = (progress - config.warmup) / (1 - config.warmup)
         return 0.5 * (1 + math.cos(math.pi * min(rest, 1.0)))
     else:
         factor = 1.0
-    if recipe.schedule == "shrink":
-        factor *= recipe.lr_shrink ** (int(done) // recipe.shrink_every)
+    if config.schedule == "shrink":
+        factor *= config.lr_shrink ** (int(done) // config.shrink_every)
     return factor
 
 
-def set_rates(optimizer: torch.optim.Optimizer, recipe: Recipe, done: float) -> bool:
-    """Set the learning rates for what is ``done``, in epochs; return whether the backbone waits.
+def set_rates(optimizer: torch.optim.Optimizer, config: TrainingConfig, done: float) -> bool:
+    """Set the learning rates after ``done`` epochs; return whether the backbone is frozen.
 
-    What waits has no gradients, so that neither the optimizer's moments nor the norm of the
-    gradients know of it, and no backward pass goes through it.
+    Frozen parameters get no gradients: the optimizer's moments and the gradient norm do not see
+    them, and no backward pass goes through them.
     """
-    factor = lr_factor(recipe, done)
-    is_waiting = int(done) < recipe.frozen_epochs
+    factor = lr_factor(config, done)
+    is_waiting = int(done) < config.frozen_epochs
     for group in optimizer.param_groups:
         is_frozen = group["waits"] and is_waiting
         group["lr"] = 0.0 if is_frozen else group["base_lr"] * factor
@@ -86,11 +87,11 @@ def set_rates(optimizer: torch.optim.Optimizer, recipe: Recipe, done: float) -> 
 
 
 class MovingAverage:
-    """A model whose weights follow those of another one slowly.
+    """A copy of a model whose weights follow it slowly.
 
     ``w = d w + (1 - d) w_new`` after each step, with ``d = min(decay, (1 + n) / (10 + n))`` in
-    step n, so that the first weights are soon forgotten (as in Abadi et al.'s TensorFlow).
-    Statistics of batch norm are averaged alike.
+    step n, so that the first weights fade quickly (as in TensorFlow, Abadi et al.). Batch
+    norm statistics are averaged in the same way.
     """
 
     def __init__(self, model: EmbeddingModel, decay: float) -> None:
@@ -100,7 +101,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def follow(self, model: nn.Module) -> None:
-        """Take in the weights of ``model`` after one more step."""
+        """Follow the weights of ``model`` after one more step."""
         share = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
         state = model.state_dict()
         for name, value in self.model.state_dict().items():

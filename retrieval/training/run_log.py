@@ -1,41 +1,42 @@
-"""The metrics of every epoch of a training run: ``<save_path>/log.csv``, and TensorBoard."""
+"""The metrics of every epoch of a run: ``<save_path>/log.csv``, and TensorBoard."""
 
+import csv
+import io
 import math
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from retrieval.data import files
 from retrieval.data.formats import InputError
 
 NAME = "log.csv"
-SELECTION = "new map@R"  # what the best epoch is chosen by, where classes are held out
+SELECTION = "new map@R"  # chooses the best epoch if classes are held out
 
 
 class RunLog:
-    """One row for each epoch, written anew, whole, after each.
+    """One row per epoch; the file is written whole after each.
 
-    Rows from ``first_epoch`` on, of an earlier run that is trained again from there, are dropped.
+    Rows from ``first_epoch`` on belong to epochs that are trained again, and are dropped.
     """
 
     def __init__(self, save_path: Path, first_epoch: int, tensorboard: bool) -> None:
         self.path = save_path / NAME
-        before = pd.DataFrame({"epoch": []})
+        self.rows: list[dict[str, Any]] = []
         if first_epoch > 0 and self.path.is_file():
-            before = _read(self.path)
-        self.rows: list[dict[str, Any]] = [
-            {str(name): value for name, value in row.items() if not _is_missing(value)}
-            for row in before[before["epoch"] < first_epoch].to_dict("records")
-        ]
+            self.rows = [row for row in _read(self.path) if row["epoch"] < first_epoch]
         self.board = _board(save_path, first_epoch) if tensorboard else None
 
     def add(self, epoch: int, metrics: dict[str, float]) -> None:
         """Append the row of an epoch."""
         self.rows.append({"epoch": epoch, **metrics})
-        text = pd.DataFrame(self.rows).astype({"epoch": "int64"}).to_csv(index=False)
-        files.write_text(self.path, text)
+        columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        for row in self.rows:
+            writer.writerow({name: value for name, value in row.items() if not _is_nan(value)})
+        files.write_text(self.path, text.getvalue())
         if self.board is not None:
             for name, value in metrics.items():
                 self.board.add_scalar(name.replace(" ", "/"), value, epoch)
@@ -43,7 +44,7 @@ class RunLog:
 
     @property
     def best_epoch(self) -> int | None:
-        """The first epoch that none is better than on held-out classes; None without any."""
+        """The first of the best epochs on held-out classes; None without such classes."""
         known = [row for row in self.rows if SELECTION in row]
         best = max(known, key=lambda row: row[SELECTION], default=None)
         return None if best is None else int(best["epoch"])
@@ -54,18 +55,21 @@ class RunLog:
         return bool(self.rows) and self.best_epoch == self.rows[-1]["epoch"]
 
 
-def _is_missing(value: object) -> bool:
+def _is_nan(value: object) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path) -> list[dict[str, Any]]:
     try:
-        table = pd.read_csv(path)
-    except (ValueError, pd.errors.EmptyDataError) as error:
+        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))
+        if "epoch" not in (reader.fieldnames or ()):
+            raise InputError(f"{path} has no column epoch; move it away")
+        rows = [{name: float(text) for name, text in row.items() if text} for row in reader]
+        return [row | {"epoch": int(row["epoch"])} for row in rows]
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{path} is no csv file; move it away") from error
-    if "epoch" not in table.columns:
-        raise InputError(f"{path} has no column epoch; move it away")
-    return table
 
 
 def _board(save_path: Path, first_epoch: int) -> Any:

@@ -1,7 +1,7 @@
-"""The steps of an epoch: which images, of which classes, in which order.
+"""The batches of an epoch: which images, in which order.
 
-An epoch's order follows from (seed, epoch) alone and a step is found by its number, so that
-training goes on at any step without having drawn what came before.
+The order follows from (seed, epoch) alone, and a batch from its number, so that training resumes
+at any step without drawing the steps before it.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,26 +10,26 @@ from typing import Protocol
 
 import numpy as np
 
-from retrieval.training.config import Sampler
+from retrieval.training.config import SamplerName, TrainingConfig
 from retrieval.training.dataset import TrainingData
 
-# The last entry of a seed: what is drawn with it. Never 0, which numpy would not tell from nothing.
+# The last entry of a seed says what is drawn. Never 0: numpy ignores trailing zeros.
 ORDER, NEGATIVES = 1, 2
-TUPLE_STEP = 16  # steps of tuples are filled up to multiples of it: few sizes, for little work
+TUPLE_STEP = 16  # batches of tuples are padded to multiples of it, so that few sizes occur
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step is trained on.
+    """The images of one step.
 
     Attributes:
         rows: (n,) int64, distinct rows of the image matrix.
-        labels: (n,) int64, their classes, numbered from 0 in the order of ``data.classes``.
-        tuples: (n_tuple, 2 + neg_count) int64 places in ``rows``: anchor, positive, negatives;
-            None where the loss takes classes.
-        count: Tuples, or images where there are none.
-        n_filled: Images that the step is filled up to with repeats of its own, as every new size
-            may be compiled and tuned for anew; below ``len(rows)`` it is not filled.
+        labels: (n,) int64, their class numbers: positions in ``data.classes``.
+        tuples: (n_tuple, 2 + neg_count) int64 positions in ``rows``: anchor, positive, negatives;
+            None if the loss takes classes.
+        count: Number of tuples, or of images if there are none.
+        n_filled: Images after padding with repeats, since every new batch size may be compiled
+            and tuned anew; not padded if it is at most ``len(rows)``.
     """
 
     rows: np.ndarray
@@ -41,7 +41,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Steps:
-    """The batches of one epoch, each made when it is asked for."""
+    """The batches of one epoch, each made on demand."""
 
     count: int
     make: Callable[[int], Batch]
@@ -58,32 +58,35 @@ class Steps:
         return map(self.make, range(self.count))
 
 
-class Source(Protocol):
-    """Where batches come from."""
+class BatchSampler(Protocol):
+    """Draws the batches of each epoch."""
 
     unit: str  # what a batch counts
 
     def epoch(self, number: int) -> Steps:
-        """Return the steps of an epoch, the same whenever it is asked for."""
+        """Return the batches of an epoch, the same at every call."""
 
 
-class TupleBatches:
-    """The tuples of ``train.npy`` in even epochs, of ``train2.npy`` in odd ones, each once.
+class TupleSampler:
+    """Draws each tuple of ``train.npy`` once in even epochs, and of ``train2.npy`` in odd ones.
 
-    Tuples of held-out classes are left out, and negatives of held-out classes drawn again.
+    Tuples of held-out classes are left out; negatives of held-out classes are drawn again.
     """
 
     unit = "tuple"
 
     def __init__(self, data: TrainingData, batch_size: int, most: int, seed: int) -> None:
-        """Args: the data, tuples of a step, tuples of an epoch at most (0: all), the seed."""
+        """Args: the data, tuples per step, tuples per epoch at most (0: all), the seed."""
         self.data, self.batch_size, self.most, self.seed = data, batch_size, most, seed
+        if data.tuples is None:
+            raise ValueError("the tuple loss needs data with tuples")
+        self.tuples = data.tuples
         self.is_known = np.zeros(len(data.labels), bool)
         self.is_known[data.rows] = True
-        self.usable = [self._usable(tuples) for tuples in data.tuples]
+        self.usable = [self._usable(tuples) for tuples in self.tuples]
 
     def epoch(self, number: int) -> Steps:
-        tuples, usable = self.data.tuples[number % 2], self.usable[number % 2]
+        tuples, usable = self.tuples[number % 2], self.usable[number % 2]
         n = len(tuples) if usable is None else len(usable)
         order = np.random.default_rng([self.seed, number, ORDER]).permutation(n)
         order = order[: self.most or n]
@@ -101,13 +104,13 @@ class TupleBatches:
         return Steps(-(-len(order) // self.batch_size), make)
 
     def _usable(self, tuples: np.ndarray) -> np.ndarray | None:
-        """Return the tuples whose anchor is not held out; None means all."""
+        """Return the tuples whose anchor is not held out; None: all."""
         if not len(self.data.holdout):
             return None
         return np.flatnonzero(self.is_known[np.asarray(tuples[:, 0])])
 
     def _known(self, images: np.ndarray, seed: list[int]) -> np.ndarray:
-        """Replace images of held-out classes, which are negatives, by known ones."""
+        """Replace negatives of held-out classes by images of known ones."""
         rng, labels = np.random.default_rng(seed), self.data.labels
         while len(self.data.holdout):
             is_own = labels[images] == labels[images[:, :1]]
@@ -119,15 +122,15 @@ class TupleBatches:
         return images
 
 
-class ClassBatches:
-    """All training images, each once in an epoch, in steps of equal size but for one image.
+class ClassSampler:
+    """Draws every training image once per epoch, in batches whose sizes differ by one at most.
 
-    With the sampler ``random`` in any order; with ``pk`` in groups of up to ``images_per_class``
-    of one class (Hermans et al., In Defense of the Triplet Loss, arXiv:1703.07737), where here a
-    class's last group may be smaller, and a class may be drawn twice in a step. Steps are counted
-    in images, so that none is larger than ``batch_size``: the first and the last group of a step
-    may go on in the step before or after it. A step without two images of one class, which
-    teaches losses over pairs nothing, takes classes of hardly more than one image.
+    ``random`` draws in any order; ``pk`` in groups of up to ``images_per_class`` images of a class
+    (Hermans et al., In Defense of the Triplet Loss, arXiv:1703.07737). A class's last group may be
+    smaller here, and a batch may hold two groups of a class. No batch is larger than
+    ``batch_size``: its first and last group may continue in the neighboring batch. A batch without
+    two images of one class teaches losses over pairs nothing; it occurs only if hardly any class
+    has more than one image.
     """
 
     unit = "image"
@@ -138,10 +141,10 @@ class ClassBatches:
         batch_size: int,
         most: int,
         seed: int,
-        sampler: Sampler = "random",
+        sampler: SamplerName = "random",
         images_per_class: int = 4,
     ) -> None:
-        """Args: as for tuples, with images in place of tuples, and the sampler's."""
+        """Args: as for tuples, counted in images; the kind of sampler and its group size."""
         self.data, self.batch_size, self.most, self.seed = data, batch_size, most, seed
         self.group = images_per_class if sampler == "pk" else 1
 
@@ -160,16 +163,24 @@ class ClassBatches:
         return Steps(count, make)
 
 
+def make_sampler(config: TrainingConfig, data: TrainingData) -> BatchSampler:
+    """Return the sampler that the loss needs."""
+    common = (data, config.batch_size, config.max_tuples, config.seed)
+    if config.loss == "tuple":
+        return TupleSampler(*common)
+    return ClassSampler(*common, config.sampler, config.images_per_class)
+
+
 def class_groups(
     rows: np.ndarray, labels: np.ndarray, size: int, rng: np.random.Generator
 ) -> list[np.ndarray]:
-    """Divide images into groups of at most ``size`` of one class, in random order.
+    """Divide images into groups of at most ``size`` images of one class, in random order.
 
     Args:
         rows: (n,) int64.
         labels: (n,) int64, the class of each.
-        size: Images of a group; a class's last group may be smaller.
-        rng: Where the order of images and groups is drawn from.
+        size: Images per group; a class's last group may be smaller.
+        rng: Draws the order of images and groups.
     """
     shuffled = rng.permutation(len(rows))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]

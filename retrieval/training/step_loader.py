@@ -1,8 +1,8 @@
-"""What a training step needs, on the device before the step begins.
+"""The input of each training step, on the device before the step begins.
 
-Images are read ahead in a thread (prefetch.py). On a GPU they are augmented on a stream of their
-own, while the step before still computes. What is random follows from the number of the step and
-the place of an image in it, never from how many processes share the step.
+A thread reads images ahead (image_loader.py). On a GPU, a stream of its own augments them while the
+step before still runs. Everything random follows from the number of the step and the position of
+an image in it, whatever the number of processes.
 """
 
 import itertools
@@ -16,10 +16,11 @@ from retrieval.compute import distributed
 from retrieval.compute.devices import to_device
 from retrieval.data.image_loader import read_ahead
 from retrieval.training import augment
+from retrieval.training.config import AugmentationName
 from retrieval.training.samplers import Batch
 
-PIECE = 32  # images that are augmented together; the last piece of a step may be smaller
-AUGMENTATION = 3  # an entry of a seed, as in batches.py
+PIECE = 32  # images augmented together; the last piece of a step may be smaller
+AUGMENTATION = 3  # last entry of the seed, as in samplers.py
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,10 @@ class StepInput:
 
     Attributes:
         n: Images of the step.
-        n_filled: With the repeats that fill it up.
-        part: This process's images among these.
+        n_filled: Images with the padding.
+        part: Which of these are this process's.
         images: (len(part), 3, side, side) uint8, augmented.
-        labels: (n,) int64 classes of all images of the step.
+        labels: (n,) int64 class numbers of all images of the step.
         tuples: As in ``Batch``.
     """
 
@@ -46,19 +47,19 @@ class StepInput:
 def step_inputs(
     matrix: np.ndarray,
     batches: Iterable[Batch],
-    augmentation: augment.Augmentation,
+    augmentation: AugmentationName,
     device: torch.device,
     seed: tuple[int, int],
     first_step: int = 0,
 ) -> Iterator[StepInput]:
-    """Yield what each step needs.
+    """Yield the input of each step.
 
     Args:
         matrix: (n_image, 3, side, side) uint8, may be a memory map.
-        batches: Of the steps.
-        augmentation: Of the images.
-        device: Where all is wanted.
-        seed: Of the run, and the number of the epoch.
+        batches: One for each step.
+        augmentation: Kind of random changes.
+        device: Where the tensors go.
+        seed: The seed of the run, and the epoch.
         first_step: Number of the first step.
     """
     for_reading, for_steps = itertools.tee(batches)
@@ -71,7 +72,7 @@ def step_inputs(
 
 
 def _on_its_own_stream(inputs: Iterator[StepInput], device: torch.device) -> Iterator[StepInput]:
-    """Let the GPU prepare inputs beside what else it does."""
+    """Prepare inputs on a GPU stream of their own."""
     stream = torch.cuda.Stream(device)
     while True:
         with torch.cuda.stream(stream):
@@ -91,7 +92,7 @@ def _n_filled(batch: Batch) -> int:
 
 
 def _pieces(part: range, n: int) -> range:
-    """Return the images, of n, of all pieces that ``part`` has a share in."""
+    """Return the images of all pieces that overlap with ``part``, out of ``n`` images."""
     start = part.start // PIECE * PIECE
     return range(start, min(n, -(-part.stop // PIECE) * PIECE) if len(part) else start)
 
@@ -103,7 +104,7 @@ def _rows_to_read(batch: Batch) -> np.ndarray:
 
 
 def _prepare(
-    batch: Batch, images: torch.Tensor, augmentation: augment.Augmentation, seed: list[int]
+    batch: Batch, images: torch.Tensor, augmentation: AugmentationName, seed: list[int]
 ) -> StepInput:
     n_filled = _n_filled(batch)
     part = distributed.own_part(n_filled)
@@ -125,6 +126,6 @@ def _prepare(
 
 
 def seed_torch(entries: list[int]) -> None:
-    """Make what torch draws next follow from some numbers."""
+    """Seed torch from several numbers."""
     key = np.random.SeedSequence(entries).generate_state(1, np.uint64)
     torch.manual_seed(int(key[0]))

@@ -1,7 +1,7 @@
-"""What another camera makes of a picture: night, infrared, few pixels, compression.
+"""Effects of a surveillance camera: night, infrared, few pixels, compression.
 
-Each function changes a whole batch of (n, 3, h, w) float images in [0, 1], each image in its own
-way, on the device where they are, and returns the same form.
+Each function changes a batch of (n, 3, h, w) float images in [0, 1] on its device, each image in
+its own way, and returns the same shape.
 """
 
 import torch
@@ -23,7 +23,7 @@ JPEG_TABLE = (
 
 
 def uniform(pixels: torch.Tensor, low: float, high: float, channels: int = 1) -> torch.Tensor:
-    """Draw numbers for each image, (n, channels, 1, 1), with the generator of the CPU."""
+    """Draw numbers for each image, (n, channels, 1, 1), with the CPU generator."""
     return to_device(torch.empty(len(pixels), channels, 1, 1).uniform_(low, high), pixels.device)
 
 
@@ -39,14 +39,14 @@ def night(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def infrared(pixels: torch.Tensor) -> torch.Tensor:
-    """Mix the channels at random to one: paints that differ to the eye can be alike, or not."""
+    """Mix the channels at random into one, as infrared film does: paints may look alike or not."""
     shares = uniform(pixels, 0, 1, channels=3) + 0.05
     grey = (pixels * shares / shares.sum(dim=1, keepdim=True)).sum(dim=1, keepdim=True)
     return grey.expand_as(pixels)
 
 
 def few_pixels(pixels: torch.Tensor) -> torch.Tensor:
-    """Scale down to between a quarter and the half of the side, and up again."""
+    """Scale down to a quarter up to half of the side, and up again."""
     size = pixels.shape[-2:]
     coarse = [
         F.interpolate(F.interpolate(pixels, scale_factor=scale, mode="area"), size, mode="bilinear")

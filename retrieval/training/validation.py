@@ -1,4 +1,4 @@
-"""How well a model does on the validation images, after each epoch of training."""
+"""Validation after each epoch of training."""
 
 import numpy as np
 import torch
@@ -16,10 +16,10 @@ def validate(
     """Return AUC and EER of the validation pairs, cmc@1 and map@R of the validation queries.
 
     Args:
-        model: Put into evaluation mode.
-        data: Its queries are searched among its gallery.
-        batch_size: Images at once.
-        dtype: Of the convolutions.
+        model: Switched to evaluation mode.
+        data: Its queries are searched in its gallery.
+        batch_size: Images per batch.
+        dtype: Dtype of the convolutions.
     """
     rows = np.unique(np.concatenate([data.gallery, data.queries[:, 0], data.pairs[:, :2].ravel()]))
     embeddings = embed(model, data.images, rows, batch_size, dtype, "validate")
@@ -37,9 +37,9 @@ def validate(
 def validate_on_new_classes(
     model: EmbeddingModel, data: TrainingData, batch_size: int, dtype: torch.dtype
 ) -> dict[str, float]:
-    """Return cmc@1 and map@R of held-out classes: each image is searched among the others.
+    """Return cmc@1 and map@R of held-out classes; each image is searched among the others.
 
-    The arguments are those of ``validate``; without held-out classes, nothing is returned.
+    The arguments are those of ``validate``. Without held-out classes, the result is empty.
     """
     if not len(data.holdout):
         return {}
@@ -56,14 +56,14 @@ def retrieve(
     gallery_labels: np.ndarray,
     is_same_set: bool = False,
 ) -> dict[str, float]:
-    """Return the mean cmc@1 and map@R of the queries that have a relevant image.
+    """Return the mean cmc@1 and map@R over the queries that have a relevant image.
 
     Args:
         queries: (n_query, dim) float32 embeddings.
         labels: (n_query,) int64.
         gallery: (n_gallery, dim) float32 embeddings.
         gallery_labels: (n_gallery,) int64.
-        is_same_set: The queries are the gallery; none of them finds itself.
+        is_same_set: The queries are the gallery; no query retrieves itself.
     """
     n_relevant = metrics.count_relevant(labels, gallery_labels) - is_same_set
     is_valued = n_relevant > 0
@@ -79,7 +79,7 @@ def retrieve(
 
 
 def _without(ids: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Take each row's own id out of it, or its last one where that is not among them."""
+    """Remove each row's own id, or its last id if the own one is not there."""
     is_own = ids == own[:, None]
     is_own[~is_own.any(axis=1), -1] = True
     return ids[~is_own].reshape(len(ids), -1)

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from retrieval.data.formats import InputError
-from retrieval.model import backbones, checkpoint, pooling, pretrained
-from retrieval.model.embedding import EmbeddingModel, ModelConfig
+from retrieval.model import backbones, checkpoint, pretrained
+from retrieval.model.embedding import EmbeddingModel, make_pooling
+from retrieval.model.model_config import ModelConfig, check_arch
 
 SIDE = 32
 IMAGES = torch.randint(0, 256, (2, 3, SIDE, SIDE), dtype=torch.uint8)
@@ -22,7 +23,7 @@ def test_each_pooling_by_hand() -> None:
         ("avgmax", 9.0),
         ("gem", ((1 + 8 + 27 + 216) / 4) ** (1 / 3)),
     ):
-        found = pooling.make(kind)(features)  # type: ignore[arg-type]
+        found = make_pooling(kind)(features)  # type: ignore[arg-type]
         assert found.shape == (1, 1)
         assert found.item() == pytest.approx(expected)
 
@@ -64,9 +65,9 @@ def test_unknown_backbones_are_refused() -> None:
     )
     for arch, message in refused:
         with pytest.raises(InputError, match=message):
-            backbones.check(arch)
+            check_arch(arch)
     for arch in (CONVNET, "timm/resnet18.a1_in1k"):
-        assert backbones.check(arch) == arch
+        assert check_arch(arch) == arch
 
 
 def test_the_neck_is_a_batch_norm_before_the_unit_norm() -> None:

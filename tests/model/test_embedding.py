@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from retrieval.model.pooling import GeM
 
 from retrieval.compute import devices
 from retrieval.data.formats import InputError
 from retrieval.model import backbones, pretrained
-from retrieval.model.embedding import EmbeddingModel, ModelConfig
-from retrieval.model.pooling import GeM
+from retrieval.model.embedding import EmbeddingModel
+from retrieval.model.model_config import ModelConfig
 from retrieval.training import augment, gradient_cache, tuples
 
 SIDE = 32

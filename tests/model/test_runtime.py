@@ -13,7 +13,8 @@ import build_image_db
 from retrieval.data import layout
 from retrieval.data.formats import InputError
 from retrieval.model import runtime
-from retrieval.model.embedding import EmbeddingModel, ModelConfig
+from retrieval.model.embedding import EmbeddingModel
+from retrieval.model.model_config import ModelConfig
 
 OTHERS = [name for name in get_args(runtime.Runtime) if name != "torch"]
 

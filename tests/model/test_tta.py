@@ -12,7 +12,8 @@ from process_data import mips
 from retrieval.data import layout
 from retrieval.data.formats import InputError
 from retrieval.model.bn_adaptation import adapt_batch_norm
-from retrieval.model.embedding import EmbeddingModel, ModelConfig
+from retrieval.model.embedding import EmbeddingModel
+from retrieval.model.model_config import ModelConfig
 from retrieval.model.tta import Views, at_scale
 from tests.model.test_embedding import random_images, small_model
 

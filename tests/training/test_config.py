@@ -1,74 +1,112 @@
 """Options of training: recipes, what overrides them, and what is refused."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any, get_args
 
 import pytest
 
 import train
 from retrieval.data.formats import InputError
-from retrieval.training import recipes
-from retrieval.training.config import HELP, Recipe
+from retrieval.training import config
+from retrieval.training.config import RecipeName, TrainingConfig
+from retrieval.training.recipes import RECIPES, resolve
+
+BATCHED: dict[str, Any] = {"negatives": "batch", "temperature": 0.2}
 
 
-def test_every_recipe_resolves_and_every_option_has_a_flag_and_overrides() -> None:
+def test_every_field_is_an_option_with_help_a_rule_and_a_flag() -> None:
+    flags = {action.dest: action for action in train.make_parser()._actions}
+    for field in fields(TrainingConfig):
+        assert field.name in config.OPTIONS and field.name in config.RULES
+        action = flags[field.name]
+        assert action.default is None  # left out
+        assert action.help and action.help.startswith(config.OPTIONS[field.name].help)
+
+
+def test_every_recipe_resolves_and_flags_override_it() -> None:
+    assert set(RECIPES) == set(get_args(RecipeName))
     parser = train.make_parser()
-    flags = {action.dest: action for action in parser._actions}
-    assert set(HELP) <= set(flags)
-    assert set(HELP) == set(Recipe("").options())
-    for name, recipe in recipes.RECIPES.items():
-        assert recipes.resolve(name, {}) == recipe
+    for name, recipe in RECIPES.items():
+        plain = resolve(TrainingConfig(recipe=name))
         assert recipe.source
-        assert recipes.resolve(name, {"lr": 0.5, "clip": 0.0}) == replace(recipe, lr=0.5, clip=0.0)
+        assert recipe.options.given().items() <= plain.values().items()
+        changed = resolve(TrainingConfig(recipe=name, lr=0.5, clip=0.0))
+        assert changed == replace(plain, lr=0.5, clip=0.0)
     given = vars(parser.parse_args(["--dpath=x", "--save_path=y", "--recipe=ce", "--lr=0.2"]))
-    assert recipes.resolve(given["recipe"], given) == replace(recipes.RECIPES["ce"], lr=0.2)
+    found = resolve(TrainingConfig().with_values(given))
+    assert found == replace(resolve(TrainingConfig(recipe="ce")), lr=0.2)
+
+
+def test_nothing_is_left_out_after_resolving() -> None:
+    optional = {name for name, value in config.DEFAULTS.items() if value is None}
+    assert optional == {"dim", "logit_scale", "margin"}
+    assert {
+        n for n, value in resolve(TrainingConfig()).values().items() if value is None
+    } == optional
 
 
 def test_another_loss_does_not_inherit_scale_and_margin() -> None:
-    found = recipes.resolve("vit", {"loss": "cosface"})
+    found = resolve(TrainingConfig(recipe="vit", loss="proxy_anchor"))
     assert (found.logit_scale, found.margin) == (None, None)
-    found = recipes.resolve("vit", {"loss": "cosface", "margin": 0.3})
+    found = resolve(TrainingConfig(recipe="vit", loss="proxy_anchor", margin=0.3))
     assert (found.logit_scale, found.margin) == (None, 0.3)
-    assert recipes.resolve("vit", {"loss": "arcface"}) == recipes.RECIPES["vit"]
+    found = resolve(TrainingConfig(recipe="vit", loss="arcface"))
+    assert found == resolve(TrainingConfig(recipe="vit"))
 
 
-def test_a_continued_run_keeps_its_options() -> None:
-    before = recipes.resolve("ce", {"lr": 0.2}).options()
-    assert recipes.resolve(None, {}, before).options() == before
-    assert recipes.resolve(None, {"epoch": 7}, before).options() == before | {"epoch": 7}
-    assert recipes.resolve("ce", {}, before) == recipes.RECIPES["ce"]
+def test_a_resumed_run_keeps_its_options() -> None:
+    before = resolve(TrainingConfig(recipe="ce", lr=0.2, seed=3, device="cpu")).values()
+    free = {name for name, rules in config.RULES.items() if rules.on_resume == "free"}
+    found = resolve(TrainingConfig(), before).values()
+    assert {n: v for n, v in found.items() if n not in free} == {
+        n: v for n, v in before.items() if n not in free
+    }
+    assert found["device"] == "auto"  # belongs to the command
+    assert resolve(TrainingConfig(epoch=7), before).epoch == 7
+    again = resolve(TrainingConfig(recipe="ce"), before)
+    assert (again.lr, again.seed) == (RECIPES["ce"].options.lr, 3)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"loss": "no"}, "--loss must be one of tuple, ce"),
+        ({"recipe": "no"}, "--recipe must be one of original, ce"),
         ({"neck": "before"}, "needs --loss=ce"),
-        ({"logit_scale": 0.0, "loss": "norm_softmax"}, "--logit_scale must be above 0"),
+        ({"logit_scale": 0.0, "loss": "arcface"}, "--logit_scale must be above 0"),
         ({"warmup": 1.0}, "--warmup must be at least 0 and below 1"),
+        ({"lr": float("nan")}, "--lr must be above 0; got nan"),
+        ({"lr": float("inf")}, "--lr must be above 0; got inf"),
         ({"sampler": "pk", "images_per_class": 65}, "at most --batch_size"),
         ({"loss": "ce", "neck": "after", "batch_size": 1}, "needs a --batch_size above 1"),
     ],
 )
-def test_options_that_make_no_sense(options: dict[str, object], message: str) -> None:
+def test_options_that_make_no_sense(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        recipes.resolve("original", options)
+        resolve(TrainingConfig(**options))
 
 
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"negatives": "batch", "temperature": 0.2, "loss": "ce"}, "--negatives, --temperature"),
+        ({**BATCHED, "loss": "ce"}, "--negatives, --temperature"),
         ({"sampler": "pk", "images_per_class": 2}, "--sampler, --images_per_class"),
         ({"label_smoothing": 0.2, "momentum": 0.9}, "--label_smoothing, --momentum"),
         ({"lr_shrink": 0.5, "schedule": "cosine"}, "--lr_shrink"),
         ({"images_per_class": 2, "loss": "ms"}, "--images_per_class"),
-        ({"lr_shrink": 0.5, "temperature": 0.2, "negatives": "batch"}, ""),
+        ({"lr_shrink": 0.5, **BATCHED}, ""),
         ({"loss": "ce+triplet", "margin": 0.2, "label_smoothing": 0.2, "sampler": "pk"}, ""),
     ],
 )
 def test_options_without_effect_are_named_once(
-    options: dict[str, object], named: str, caplog: pytest.LogCaptureFixture
+    options: dict[str, Any], named: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    recipes.resolve("original", options)
+    given = TrainingConfig(**options)
+    config.warn_without_effect(resolve(given), given)
     found = [record.message.split(":")[0] for record in caplog.records]
-    assert found == ([named] if named else [])
+    assert {*found} == ({", ".join(sorted(named.split(", "), key=order))} if named else set())
+
+
+def order(flag: str) -> int:
+    """Return the place of an option among the fields."""
+    return [field.name for field in fields(TrainingConfig)].index(flag.removeprefix("--"))

@@ -7,9 +7,10 @@ import torch
 from torch.nn import functional as F
 
 from retrieval.training import losses, monitor
-from retrieval.training.config import Loss, Recipe
+from retrieval.training.config import LossName, TrainingConfig
+from retrieval.training.recipes import resolve
 
-CLASS_LOSSES = [loss for loss in get_args(Loss) if loss != "tuple"]
+CLASS_LOSSES = [loss for loss in get_args(LossName) if loss != "tuple"]
 
 
 def gap(features: torch.Tensor, labels: torch.Tensor) -> float:
@@ -25,8 +26,8 @@ def test_each_loss_falls_and_separates_the_classes(loss: str) -> None:
     labels = torch.arange(4).repeat_interleave(4)
     points = F.normalize(torch.randn(4, 8), dim=1)[labels] + 0.8 * torch.randn(16, 8)
     tuples = torch.tensor([[i, (i // 4) * 4 + (i + 1) % 4, (i + 4) % 16] for i in range(16)])
-    recipe = Recipe("test", loss=loss)  # type: ignore[arg-type]
-    objective = losses.make(recipe, dim=8, n_class=4)
+    config = resolve(TrainingConfig(loss=loss))  # type: ignore[arg-type]
+    objective = losses.make_loss(config, dim=8, n_class=4)
     features = points.clone().requires_grad_()
     optimizer = torch.optim.Adam([features, *objective.parameters()], 0.05)
     values = []
@@ -55,4 +56,6 @@ def test_cross_entropy_with_a_neck_before_the_classifier_by_hand() -> None:
 
 def test_the_tuple_loss_needs_tuples() -> None:
     with pytest.raises(ValueError, match="needs batches of tuples"):
-        losses.make(Recipe("test"), 4, 2)(torch.randn(2, 4), torch.tensor([0, 1]), None)
+        losses.make_loss(resolve(TrainingConfig()), 4, 2)(
+            torch.randn(2, 4), torch.tensor([0, 1]), None
+        )

@@ -1,29 +1,37 @@
 """Learning rates, groups of the optimizer, the moving average of weights."""
 
+from typing import Any
+
 import pytest
 import torch
 
-from retrieval.model.embedding import EmbeddingModel, ModelConfig
+from retrieval.model.embedding import EmbeddingModel
+from retrieval.model.model_config import ModelConfig
 from retrieval.training import losses, optim
-from retrieval.training.config import Recipe
+from retrieval.training.config import TrainingConfig
+from retrieval.training.recipes import resolve
+
+
+def resolved(**options: Any) -> TrainingConfig:
+    return resolve(TrainingConfig(**options))
 
 
 def test_learning_rates_over_time() -> None:
-    cosine = Recipe("", schedule="cosine", warmup=0.2, epoch=10)
+    cosine = resolved(schedule="cosine", warmup=0.2, epoch=10)
     found = [optim.lr_factor(cosine, done) for done in (0, 1, 2, 6, 10)]
     assert found == pytest.approx([0.1, 0.55, 1, 0.5, 0])
-    steps = Recipe("", lr_shrink=0.5, shrink_every=2, epoch=6)
+    steps = resolved(lr_shrink=0.5, shrink_every=2, epoch=6)
     assert [optim.lr_factor(steps, d) for d in (0, 1.9, 2, 4)] == [1, 1, 0.5, 0.25]
 
 
 def test_groups_of_the_optimizer() -> None:
-    recipe = Recipe(
-        "", optimizer="sgd", lr=0.1, head_lr=2, proxy_lr=3, weight_decay=0.01, frozen_epochs=1
+    config = resolved(
+        optimizer="sgd", lr=0.1, head_lr=2, proxy_lr=3, weight_decay=0.01, frozen_epochs=1
     )
     model = EmbeddingModel(ModelConfig("resnet18", 8, 32))
     model.freeze_norms()
-    objective = losses.CrossEntropy(8, 3, 0.0, "none")
-    optimizer = optim.make_optimizer(recipe, model, objective)
+    loss = losses.CrossEntropy(8, 3, 0.0, "none")
+    optimizer = optim.make_optimizer(config, model, loss)
     found = [(g["base_lr"], g["weight_decay"], len(g["params"])) for g in optimizer.param_groups]
     # 20 convolutions; the projection; the bias of the projection and the p of GeM; a classifier.
     assert found == [
@@ -32,9 +40,9 @@ def test_groups_of_the_optimizer() -> None:
         (0.2, 0.0, 2),
         (pytest.approx(0.3), 0.01, 1),
     ]
-    optim.set_rates(optimizer, recipe, 0.5)
+    optim.set_rates(optimizer, config, 0.5)
     assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([0, 0.2, 0.2, 0.3])
-    optim.set_rates(optimizer, recipe, 1.0)
+    optim.set_rates(optimizer, config, 1.0)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.09)
 
 

@@ -1,6 +1,5 @@
 """train.py with losses over classes: continuing, held-out classes, the log, the best epoch."""
 
-import inspect
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
-import train
 from retrieval.data.formats import InputError
 from retrieval.model import checkpoint
-from retrieval.training import continuing, surveillance_effects
+from retrieval.training import surveillance_effects
 from retrieval.training.augment import AUGMENTATIONS, Augment, apply
-from retrieval.training.config import HELP
 from retrieval.training.recipes import RECIPES
 from retrieval.training.run_log import RunLog
 from tests.conftest import train_small
@@ -44,10 +41,10 @@ def test_a_run_with_proxies_average_and_cosine_continues_exactly(
         dim=None,
     )
     found, expected = (checkpoint.load(f / "model.ep2") for f in (parts, whole))
-    for key in ("state_dict", "optimizer", "objective", "raw", "metrics", "model"):
+    for key in ("state_dict", "optimizer", "loss", "raw", "metrics", "model"):
         assert_equal(found[key], expected[key])
     assert (parts / "log.csv").read_bytes() == (whole / "log.csv").read_bytes()
-    assert any(name.endswith("proxies") for name in expected["objective"])
+    assert any(name.endswith("proxies") for name in expected["loss"])
     averaged, raw = expected["state_dict"], expected["raw"]["state_dict"]
     assert not torch.equal(averaged["projection.weight"], raw["projection.weight"])
 
@@ -58,8 +55,8 @@ def test_each_recipe_trains(recipe: str, pipeline: Path, tmp_path: Path) -> None
     arch = "timm/test_vit" if recipe == "vit" else "timm/test_resnet"
     given = {"arch": arch, "max_tuples": 40, "dim": None, "lr": None, "schedule": "shrink"}
     content = checkpoint.load(train_small(pipeline, tmp_path, recipe=recipe, epoch=1, **given))
-    assert content["options"]["lr"] == RECIPES[recipe].lr
-    assert content["model"]["dim"] == RECIPES[recipe].dim
+    assert content["options"]["lr"] == RECIPES[recipe].options.lr
+    assert content["model"]["dim"] == RECIPES[recipe].options.dim
     assert content["metrics"]["loss"] > 0
 
 
@@ -167,15 +164,6 @@ def test_new_augmentations_keep_the_form(kind: str) -> None:
     assert changed.shape == images.shape
     assert changed.dtype == torch.uint8
     assert not torch.equal(changed, images)
-
-
-def test_every_option_has_a_rule_for_continuing() -> None:
-    options = set(inspect.signature(train.run).parameters) - {"data_dir", "save_path"}
-    assert set(continuing.RULES) == options
-    assert set(continuing.DEFAULTS) == options - set(HELP) - {
-        "recipe",
-        *(name for name, rule in continuing.RULES.items() if rule == "free"),
-    }
 
 
 CLASSES: dict[str, Any] = {**SMALL, "loss": "proxy_anchor", "holdout_classes": 2, "seed": 3}

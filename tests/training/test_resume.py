@@ -12,7 +12,8 @@ import torch
 
 from retrieval.data.formats import InputError
 from retrieval.model import checkpoint
-from retrieval.model.embedding import EmbeddingModel, ModelConfig
+from retrieval.model.embedding import EmbeddingModel
+from retrieval.model.model_config import ModelConfig
 from retrieval.training import checkpointing
 from tests.conftest import train_small
 from tests.torchrun import ENVIRONMENT, ROOT
@@ -42,10 +43,10 @@ def start(data_dir: Path, save_path: Path, log: Path) -> "subprocess.Popen[bytes
 def steps_done(save_path: Path) -> tuple[int, int]:
     """Return the epoch and the number of its steps in ``model.last``; (-1, 0) without one."""
     try:
-        epoch, rows = checkpointing.progress(checkpoint.load(save_path / checkpointing.LAST))
+        point = checkpointing.ResumePoint.at(save_path / checkpointing.LAST)
     except InputError:
         return -1, 0
-    return epoch, len(rows)
+    return point.epoch, len(point.done)
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -67,7 +68,7 @@ def test_killed_runs_end_with_the_bytes_of_one_that_never_stopped(
         assert steps_done(killed) >= least
     process = start(pipeline, killed, log)
     assert process.wait(300) == 0, log.read_text()
-    assert log.read_text().count("continued from") == 2
+    assert log.read_text().count("resumed from") == 2
     for name in ("model.ep0", "model.ep1"):
         assert_equal(parts_of(killed / name), parts_of(whole / name))
         assert_equal(*(checkpoint.load(folder / name)["raw"] for folder in (killed, whole)))

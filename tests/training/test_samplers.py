@@ -11,7 +11,7 @@ from tests.drawn import drawn_data
 @pytest.mark.parametrize("sampler", ["random", "pk"])
 def test_an_epoch_of_classes_has_each_image_once(sampler: str) -> None:
     data = drawn_data(7, 6)
-    source = samplers.ClassBatches(data, 8, 0, 3, sampler, 4)  # type: ignore[arg-type]
+    source = samplers.ClassSampler(data, 8, 0, 3, sampler, 4)  # type: ignore[arg-type]
     epoch = source.epoch(2)
     rows = np.concatenate([batch.rows for batch in epoch])
     np.testing.assert_array_equal(np.sort(rows), data.rows)
@@ -21,14 +21,14 @@ def test_an_epoch_of_classes_has_each_image_once(sampler: str) -> None:
         assert batch.n_filled == len(batch.rows) == 7  # 35 images, in steps of at most 8
     others = np.concatenate([batch.rows for batch in source.epoch(3)])
     assert not np.array_equal(rows, others)
-    assert sum(len(b.rows) for b in samplers.ClassBatches(data, 8, 10, 3).epoch(0)) == 10
+    assert sum(len(b.rows) for b in samplers.ClassSampler(data, 8, 10, 3).epoch(0)) == 10
 
 
 @pytest.mark.parametrize(("group", "batch_size"), [(3, 8), (4, 4), (5, 6), (2, 64)])
 def test_steps_of_groups_keep_to_the_size_and_hold_pairs(group: int, batch_size: int) -> None:
     data = drawn_data(9, 8)
     for number in range(4):
-        epoch = list(samplers.ClassBatches(data, batch_size, 0, 3, "pk", group).epoch(number))
+        epoch = list(samplers.ClassSampler(data, batch_size, 0, 3, "pk", group).epoch(number))
         sizes = [len(batch.rows) for batch in epoch]
         assert len(sizes) == -(-len(data.rows) // batch_size)
         assert max(sizes) <= batch_size
@@ -41,18 +41,18 @@ def test_steps_of_groups_keep_to_the_size_and_hold_pairs(group: int, batch_size:
 
 
 def test_steps_of_tuples_are_filled_up_a_little() -> None:
-    for batch in samplers.TupleBatches(drawn_data(), 3, 0, 3).epoch(0):
+    for batch in samplers.TupleSampler(drawn_data(), 3, 0, 3).epoch(0):
         assert 0 <= batch.n_filled - len(batch.rows) < 16
         assert batch.n_filled % 16 == 0
 
 
 def test_an_epoch_of_tuples_has_each_once_and_alternates() -> None:
     data = drawn_data()
-    source = samplers.TupleBatches(data, 4, 0, 3)
+    source = samplers.TupleSampler(data, 4, 0, 3)
     for number in (0, 1):
         found = [tuple(batch.rows[t]) for batch in source.epoch(number) for t in batch.tuples]  # type: ignore[union-attr]
-        assert sorted(found) == sorted(map(tuple, data.tuples[number]))
-    fewer = samplers.TupleBatches(data, 4, 6, 3).epoch(0)
+        assert sorted(found) == sorted(map(tuple, source.tuples[number]))
+    fewer = samplers.TupleSampler(data, 4, 6, 3).epoch(0)
     assert [batch.count for batch in fewer] == [4, 2]
     with pytest.raises(IndexError):
         fewer[2]
@@ -65,7 +65,7 @@ def test_held_out_classes_are_never_seen(amount: float) -> None:
     out = np.unique(data.labels[known.holdout])
     assert len(out) == 2
     np.testing.assert_array_equal(known.holdout, np.flatnonzero(np.isin(data.labels, out)))
-    sources = (samplers.TupleBatches(known, 4, 0, 1), samplers.ClassBatches(known, 4, 0, 1))
+    sources = (samplers.TupleSampler(known, 4, 0, 1), samplers.ClassSampler(known, 4, 0, 1))
     for source in sources:
         for number in range(4):
             for batch in source.epoch(number):

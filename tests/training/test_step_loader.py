@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from retrieval.compute import distributed
-from retrieval.model.embedding import EmbeddingModel, ModelConfig, put_on
+from retrieval.model.embedding import EmbeddingModel, put_on
 from retrieval.model.encode import CPU_PIECE, embed, embedding_blocks
+from retrieval.model.model_config import ModelConfig
 from retrieval.model.tta import Views
 from retrieval.training import augment
 from retrieval.training.samplers import Batch

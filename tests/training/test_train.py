@@ -16,7 +16,7 @@ from tests.conftest import NO_GPU, train_small
 
 def parts_of(path: Path) -> dict[str, Any]:
     content = checkpoint.load(path)
-    return {key: content[key] for key in ("state_dict", "optimizer", "objective", "metrics")}
+    return {key: content[key] for key in ("state_dict", "optimizer", "loss", "metrics")}
 
 
 def assert_equal(first: Any, second: Any) -> None:
@@ -105,7 +105,7 @@ def test_scale_and_dim_are_kept_in_the_checkpoint(pipeline: Path, tmp_path: Path
         ({"epoch": 5, "start_epoch": 3}, "model.ep3 is missing"),
         ({"epoch": 2, "start_epoch": 0, "arch": "resnet34"}, "holds a resnet18, not --arch"),
         ({"temperature": 0.0}, "--temperature must be above 0"),
-        ({"batch_size": 0}, "--batch_size must be above 0"),
+        ({"batch_size": 0}, "--batch_size must be at least 1"),
         ({"device": "cuda:99"}, "--device=cuda:99"),
     ],
 )

@@ -45,7 +45,7 @@ def test_two_processes_train_as_one_does(
     assert sorted(os.listdir(tmp_path / "two")) == ["log.csv", "model.ep0", "model.ep1"]
     for name in ("loss", "positive", "negative"):
         assert two["metrics"][name] == pytest.approx(one["metrics"][name], rel=1e-4)
-    assert two["objective"].keys() == one["objective"].keys()
+    assert two["loss"].keys() == one["loss"].keys()
     for key, value in one["state_dict"].items():
         if "running" not in key and "num_batches" not in key:
             scale = float(value.abs().max())
@@ -87,34 +87,34 @@ def test_parts_are_put_together_only_where_there_are_several() -> None:
 
 PROGRAM = """
 import torch
-from retrieval import data_parallel, distributed
+from retrieval.compute import collectives, distributed
 
 with distributed.process_group(torch.device("cpu")):
     rank = distributed.rank()
     whole = torch.arange(10.0).reshape(5, 2)
     part = distributed.own_part(5)
-    found = data_parallel.put_together(whole[part.start : part.stop], part, 5)
+    found = collectives.put_together(whole[part.start : part.stop], part, 5)
     assert torch.equal(found, whole)
 
     torch.manual_seed(rank)
     model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
-    data_parallel.share_weights(model)
+    collectives.share_weights(model)
     torch.manual_seed(0)
     assert torch.equal(model[0].weight, torch.nn.Linear(2, 3).weight)
 
     model[0].weight.grad = torch.full((3, 2), rank + 1.0)
-    data_parallel.sum_gradients(model)
+    collectives.sum_gradients(model)
     assert (model[0].weight.grad == 3).all() and (model[0].bias.grad == 0).all()
     model[0].weight.grad.fill_(rank + 5)
-    data_parallel.share_gradients(model)
+    collectives.share_gradients(model)
     assert (model[0].weight.grad == 5).all()
 
     model[1].running_mean.fill_(rank)
-    data_parallel.average_statistics(model)
+    collectives.average_statistics(model)
     assert (model[1].running_mean == 0.5).all() and (model[1].running_var == 1).all()
     model.eval()
     model[1].running_mean.fill_(rank)
-    data_parallel.average_statistics(model)
+    collectives.average_statistics(model)
     assert (model[1].running_mean == rank).all()
     print("right")
 """

@@ -9,29 +9,32 @@ import torch
 
 from retrieval.compute import devices
 from retrieval.data.formats import InputError
-from retrieval.model.embedding import EmbeddingModel, ModelConfig
-from retrieval.training import trainer
-from retrieval.training.config import Recipe
+from retrieval.model.embedding import EmbeddingModel
+from retrieval.model.model_config import ModelConfig
+from retrieval.training.config import TrainingConfig
 from retrieval.training.monitor import Monitor
+from retrieval.training.recipes import resolve
 from retrieval.training.step_loader import StepInput
+from retrieval.training.trainer import Trainer
 from tests.drawn import drawn_data
 
 SIDE = 64
-RECIPE = Recipe("test", arch="resnet18", loss="ce", epoch=4, lr=1e-3, augmentation="none")
+CONFIG = resolve(
+    TrainingConfig(arch="resnet18", loss="ce", epoch=4, lr=1e-3, augmentation="none", seed=0)
+)
 
 
 def make(
-    recipe: Recipe,
+    config: TrainingConfig,
     micro_batch: int = 100,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
-) -> trainer.Trainer:
+) -> Trainer:
     """Return the trainer of a small model, in training mode."""
     torch.manual_seed(0)
-    neck = "none" if recipe.neck == "before" else recipe.neck
+    neck = "none" if config.neck == "before" else config.neck
     model = EmbeddingModel(ModelConfig("resnet18", 8, SIDE, neck=neck)).to(device)
-    common: dict[str, Any] = {"micro_batch": micro_batch, "dtype": dtype, "seed": 0}
-    session = trainer.make(recipe, drawn_data(), model, **common)
+    session = Trainer(config, drawn_data(), model, dtype, micro_batch)
     session.model.train()
     return session
 
@@ -45,14 +48,14 @@ def given(n: int = 8, n_filled: int = 0, device: str = "cpu") -> StepInput:
     return StepInput(n, len(filled), part, images, labels.to(device), None)
 
 
-def backbone_of(session: trainer.Trainer) -> dict[str, torch.Tensor]:
+def backbone_of(session: Trainer) -> dict[str, torch.Tensor]:
     return {key: value.clone() for key, value in session.model.backbone.state_dict().items()}
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_frozen_epochs_leave_the_backbone_as_it_is(optimizer: str) -> None:
     options: dict[str, Any] = {"optimizer": optimizer, "momentum": 0.9, "weight_decay": 0.1}
-    session = make(replace(RECIPE, frozen_epochs=2, clip=1.0, **options))
+    session = make(replace(CONFIG, frozen_epochs=2, clip=1.0, **options))
     before, head = backbone_of(session), session.model.projection.weight.detach().clone()
     for done in (0.0, 0.5, 1.9):
         session.step(given(), done)
@@ -69,12 +72,11 @@ def test_frozen_epochs_leave_the_backbone_as_it_is(optimizer: str) -> None:
 
 
 def test_norms_that_stay_frozen_are_not_released_with_the_backbone() -> None:
-    recipe = replace(RECIPE, frozen_epochs=1)
+    config = replace(CONFIG, frozen_epochs=1)
     torch.manual_seed(0)
     model = EmbeddingModel(ModelConfig("resnet18", 8, SIDE))
     model.freeze_norms()
-    common: dict[str, Any] = {"micro_batch": 100, "dtype": torch.float32, "seed": 0}
-    session = trainer.make(recipe, drawn_data(), model.train(), **common)
+    session = Trainer(config, drawn_data(), model.train(), torch.float32, 100)
     before = backbone_of(session)
     for done in (0.5, 1.5):
         session.step(given(), done)
@@ -97,12 +99,12 @@ class NoSlope(torch.autograd.Function):
 
 
 def step_without_slope(
-    session: trainer.Trainer, device: str, monkeypatch: pytest.MonkeyPatch
+    session: Trainer, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> list[float]:
     """Take a step whose gradients are not finite, and return its figures."""
-    whole = session.objective.forward
+    whole = session.loss.forward
     with monkeypatch.context() as changed:
-        changed.setattr(session.objective, "forward", lambda *args: NoSlope.apply(whole(*args)))
+        changed.setattr(session.loss, "forward", lambda *args: NoSlope.apply(whole(*args)))
         return session.step(given(device=device), 0.0).wait().tolist()
 
 
@@ -110,9 +112,9 @@ def step_without_slope(
 def test_gradients_that_are_not_finite_stop_training(
     clip: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = make(replace(RECIPE, clip=clip))
+    session = make(replace(CONFIG, clip=clip))
     *_, norm = session.step(given(), 0.0).wait()
-    squares = [p.grad.square().sum() for p in session._parameters() if p.grad is not None]
+    squares = [p.grad.square().sum() for p in session.parameters() if p.grad is not None]
     if not clip:
         assert norm == pytest.approx(float(torch.stack(squares).sum().sqrt()), rel=1e-4)
     session.check_weights()
@@ -124,19 +126,19 @@ def test_gradients_that_are_not_finite_stop_training(
         session.check_weights()
 
 
-def scaled(scale: float) -> trainer.Trainer:
+def scaled(scale: float) -> Trainer:
     """Return a trainer that multiplies the loss, as it does for float16."""
-    session = make(RECIPE)
+    session = make(CONFIG)
     session.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
     return session
 
 
 def test_a_scaled_loss_gives_the_same_step() -> None:
-    plain, other = make(RECIPE), scaled(2.0**10)
+    plain, other = make(CONFIG), scaled(2.0**10)
     assert not plain.scaler.is_enabled()
     figures = [session.step(given(), 0.0).wait() for session in (plain, other)]
     np.testing.assert_array_equal(*figures)
-    for one, two in zip(plain._parameters(), other._parameters(), strict=True):
+    for one, two in zip(plain.parameters(), other.parameters(), strict=True):
         assert torch.equal(one, two)
 
 
@@ -148,7 +150,7 @@ def test_a_step_that_overflows_is_left_out(monkeypatch: pytest.MonkeyPatch) -> N
     session.check_weights()
     assert torch.equal(backbone_of(session)["conv1.weight"], before["conv1.weight"])
     assert session.scaler.get_scale() == 2.0
-    again = make(RECIPE)
+    again = make(CONFIG)
     again.scaler = torch.amp.GradScaler("cpu")
     again.restore(session.state())
     assert again.scaler.get_scale() == 2.0
@@ -176,11 +178,11 @@ def test_a_first_step_that_overflows_leaves_no_trace(
     options: dict[str, Any] = {"optimizer": optimizer, "momentum": 0.9}
     found = []
     for overflows in (True, False):
-        session = make(replace(RECIPE, **options), device=device)
+        session = make(replace(CONFIG, **options), device=device)
         session.scaler = torch.amp.GradScaler(device, init_scale=4.0)
         if overflows:
             step_without_slope(session, device, monkeypatch)
-        session.model.load_state_dict(make(RECIPE).model.state_dict())  # statistics of batch norm
+        session.model.load_state_dict(make(CONFIG).model.state_dict())  # statistics of batch norm
         session.step(given(device=device), 0.0)
         found.append(backbone_of(session)["conv1.weight"])
     torch.testing.assert_close(*found)
@@ -188,7 +190,7 @@ def test_a_first_step_that_overflows_leaves_no_trace(
 
 @pytest.mark.parametrize("device", ["cpu", CUDA])
 def test_training_in_float16_follows_float32(device: str) -> None:
-    whole, half = make(RECIPE, device=device), make(RECIPE, dtype=torch.float16, device=device)
+    whole, half = make(CONFIG, device=device), make(CONFIG, dtype=torch.float16, device=device)
     assert half.scaler.is_enabled() and not whole.scaler.is_enabled()
     half.scaler = torch.amp.GradScaler(device, init_scale=16.0)
     before, same = backbone_of(half)["conv1.weight"], given(device=device)
@@ -204,14 +206,14 @@ def test_training_in_float16_follows_float32(device: str) -> None:
 def test_a_divided_step_with_a_neck_is_the_whole(loss: Any, neck: Any, micro_batch: int) -> None:
     found = []
     for size in (100, micro_batch):
-        session = make(replace(RECIPE, loss=loss, neck=neck), size)
+        session = make(replace(CONFIG, loss=loss, neck=neck), size)
         session.model.freeze_norms()  # those of the backbone take chunks as they are
         figures = session.step(given(8, n_filled=9), 0.0).wait()
-        modules = {"model": session.model, "objective": session.objective}
+        modules = {"model": session.model, "loss": session.loss}
         gradients = {
             f"{name}.{key}": p.grad
             for name, module in modules.items()
-            for key, p in module.named_parameters()
+            for key, p in module.namedparameters()
             if p.grad is not None
         }
         found.append((figures, gradients, dict(session.model.neck.named_buffers())))
@@ -226,7 +228,7 @@ def test_a_divided_step_with_a_neck_is_the_whole(loss: Any, neck: Any, micro_bat
 
 
 def test_a_chunk_of_one_image_is_not_left_over() -> None:
-    session = make(replace(RECIPE, neck="after"), micro_batch=8)
+    session = make(replace(CONFIG, neck="after"), micro_batch=8)
     sizes: list[int] = []
     session.model.backbone.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     assert np.isfinite(session.step(given(9), 0.0).wait()).all()
@@ -235,10 +237,10 @@ def test_a_chunk_of_one_image_is_not_left_over() -> None:
 
 @pytest.mark.parametrize("is_averaged", [True, False])
 def test_a_run_goes_on_with_the_weights_that_were_trained(is_averaged: bool) -> None:
-    before = make(replace(RECIPE, ema=0.9))
+    before = make(replace(CONFIG, ema=0.9))
     for _ in range(2):
         before.step(given(), 0.0)
-    after = make(replace(RECIPE, ema=0.9 if is_averaged else 0.0))
+    after = make(replace(CONFIG, ema=0.9 if is_averaged else 0.0))
     after.model.load_state_dict(before.result.state_dict())  # as a checkpoint's
     after.restore(before.state())
     assert backbone_of(after).keys() == backbone_of(before).keys()
@@ -250,7 +252,7 @@ def test_a_run_goes_on_with_the_weights_that_were_trained(is_averaged: bool) -> 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_run_of_a_cpu_goes_on_with_the_kernels_of_a_gpu() -> None:
-    before, after = make(RECIPE), make(RECIPE, device="cuda")
+    before, after = make(CONFIG), make(CONFIG, device="cuda")
     before.step(given(), 0.0)
     after.restore(before.state())
     after.step(given(device="cuda"), 0.0)
