@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 
 from retrieval import cli
+from retrieval.compute.devices import Precision
 from retrieval.data import layout, provenance
 from retrieval.data.files import RowWriter
 from retrieval.data.formats import InputError
@@ -29,7 +30,6 @@ from retrieval.model.model_config import Runtime, Tta
 if TYPE_CHECKING:
     import torch
 
-    from retrieval.compute.devices import Precision
     from retrieval.model.embedding import EmbeddingModel
     from retrieval.model.runtime import RuntimeModel
 
@@ -44,7 +44,7 @@ def run(
     batch_size: int = 64,
     arch: str | None = None,
     device: str = "auto",
-    precision: "Precision" = "auto",
+    precision: Precision = "auto",
     tta: Tta = "none",
     scales: tuple[float, ...] = (1.0,),
     adapt_bn: bool = False,
@@ -96,9 +96,7 @@ def run(
             log.info("images of %d px are scaled to %d px", matrix.shape[-1], model.config.side)
         if adapt_bn:
             if content.get("frozen_norms"):
-                log.warning(
-                    "batch norms were frozen in training: --adapt_bn may ruin the embeddings"
-                )
+                log.warning("batch norms were frozen in training: --adapt_bn may ruin the model")
             bn_adaptation.adapt_batch_norm(model, matrix, batch_size, input)
         embedder = (
             model if runtime == "torch" else _compiled(model, matrix.shape[-1], runtime, dtype)
@@ -178,16 +176,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--input", help="name of the image matrix")
     parser.add_argument("--output", help="name of the embeddings to write")
     parser.add_argument("--batch_size", type=int, help="images per batch")
-    parser.add_argument(
-        "--arch", help="refused if the checkpoint has another architecture; may be left out"
-    )
-    parser.add_argument(
-        "--tta", choices=get_args(Tta), help="flip: average with the mirror image's embedding"
-    )
+    parser.add_argument("--arch", help="refused if the checkpoint has another one")
+    parser.add_argument("--tta", choices=get_args(Tta), help="flip: average with the mirror image")
     parser.add_argument(
         "--scales",
         type=cli.numbers,
-        help="average the embeddings at these multiples of the side, as in 1,0.7071",
+        help="average over these multiples of the side, as in 1,0.7071",
     )
     parser.add_argument(
         "--adapt_bn",
@@ -203,7 +197,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--runtime",
         choices=get_args(Runtime),
-        help="what runs the network; others than torch on a CPU only",
+        help="what runs the network; others than torch: on a CPU",
     )
     return parser
 

@@ -61,7 +61,7 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
     from retrieval.model import checkpoint
     from retrieval.model.embedding import compile_backbone
     from retrieval.training import checkpointing, gradient_cache
-    from retrieval.training.monitor import Monitor, Progress
+    from retrieval.training.monitor import Monitor, Progress, StepFigures
     from retrieval.training.run_log import RunLog
     from retrieval.training.trainer import Trainer
     from retrieval.training.validation import validate, validate_on_new_classes
@@ -104,7 +104,7 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
             checkpointing.remove_last(save_path)
 
         # The training loop.
-        done, recent = list(resumed.done), []
+        done, recent = list(resumed.done), list[StepFigures]()
         for epoch in range(resumed.epoch, config.epoch):
             n_step, scale = len(trainer.sampler.epoch(epoch)), trainer.scaler.get_scale()
             n_left = n_step - len(done)

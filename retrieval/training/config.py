@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+from retrieval.compute.devices import Precision
 from retrieval.data import options
 from retrieval.data.formats import InputError
 from retrieval.data.options import Option
@@ -25,7 +26,6 @@ SamplerName = Literal["random", "pk"]
 OptimizerName = Literal["adam", "adamw", "sgd"]
 ScheduleName = Literal["shrink", "cosine"]
 AugmentationName = Literal["none", "camera", "light", "crop", "strong", "surveillance"]
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Resume = Literal["none", "auto"]
 
 # What a resumed run does with an option.

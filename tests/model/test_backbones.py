@@ -91,15 +91,6 @@ def test_frozen_norms_stay_as_they_are() -> None:
     assert model.backbone.conv1.weight.grad is not None
 
 
-def test_a_checkpoint_of_version_1_is_read_but_not_continued(tmp_path: Path) -> None:
-    path = tmp_path / "model.ep0"
-    model = EmbeddingModel(ModelConfig("resnet18", 4, SIDE)).eval()
-    checkpoint.save(path, model, epoch=0, weights="x", options={}, metrics={})
-    content = torch.load(path, weights_only=True)
-    content["version"] = 1
-    del content["model"]["pool"], content["model"]["neck"]
-    torch.save(content, path)
-    found = checkpoint.build_model(checkpoint.load(path), path).eval()
-    torch.testing.assert_close(found(IMAGES), model(IMAGES))
-    with pytest.raises(InputError, match="can be encoded with, but not continued"):
-        checkpoint.load_to_continue(path)
+def test_backbone_widths() -> None:
+    assert backbones.width("resnet18") == backbones.width("resnet34") == 512
+    assert backbones.width("resnet50") == 2048

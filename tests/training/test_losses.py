@@ -2,6 +2,7 @@
 
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -59,3 +60,27 @@ def test_the_tuple_loss_needs_tuples() -> None:
         losses.make_loss(resolve(TrainingConfig()), 4, 2)(
             torch.randn(2, 4), torch.tensor([0, 1]), None
         )
+
+
+def test_tuple_loss_is_a_softmax_over_the_similarities() -> None:
+    embeddings = torch.nn.functional.normalize(torch.randn(6, 4), dim=1)
+    rows = torch.tensor([[0, 1, 2, 3], [4, 5, 0, 1]])
+    expected = 0.0
+    for anchor, *others in rows.tolist():
+        scores = [float(embeddings[anchor] @ embeddings[other]) / 0.1 for other in others]
+        expected -= scores[0] - np.log(np.exp(scores).sum())
+    loss = losses.tuple_softmax(embeddings, rows, temperature=0.1)
+    assert float(loss) == pytest.approx(expected / 2, rel=1e-5)
+
+
+def test_batch_loss_takes_all_of_other_classes() -> None:
+    embeddings = torch.nn.functional.normalize(torch.randn(6, 4), dim=1)
+    labels = torch.tensor([0, 0, 0, 1, 1, 2])
+    rows = torch.tensor([[0, 1, 3], [3, 4, 0]])
+    expected = 0.0
+    for anchor, positive in rows[:, :2].tolist():
+        candidates = [positive] + [i for i in range(6) if labels[i] != labels[anchor]]
+        scores = [float(embeddings[anchor] @ embeddings[i]) / 0.1 for i in candidates]
+        expected -= scores[0] - np.log(np.exp(scores).sum())
+    loss = losses.batch_softmax(embeddings, rows, labels, temperature=0.1)
+    assert float(loss) == pytest.approx(expected / 2, rel=1e-5)

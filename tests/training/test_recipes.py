@@ -4,19 +4,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from retrieval.data.formats import InputError
 from retrieval.model import checkpoint
-from retrieval.training import surveillance_effects
-from retrieval.training.augment import AUGMENTATIONS, Augment, apply
 from retrieval.training.recipes import RECIPES
-from retrieval.training.run_log import RunLog
 from tests.conftest import train_small
-from tests.training.test_train import assert_equal
+from tests.stages.test_train import assert_equal
 
 SMALL: dict[str, Any] = {"arch": "timm/test_resnet", "batch_size": 16, "max_tuples": 32}
 
@@ -73,97 +69,6 @@ def test_the_best_epoch_on_held_out_classes_is_kept(pipeline: Path, tmp_path: Pa
     assert metrics["new map@R"] == pytest.approx(table["new map@R"][best])
     (tmp_path / f"model.ep{best}").unlink()
     assert checkpoint.load(tmp_path / "model.best")["epoch"] == best
-
-
-def test_the_log_drops_what_is_trained_again(tmp_path: Path) -> None:
-    log = RunLog(tmp_path, 0, tensorboard=False)
-    for epoch, value in enumerate((0.2, 0.5, 0.4)):
-        log.add(epoch, {"loss": 1.0 - epoch, "new map@R": value})
-        assert log.is_best == (epoch < 2)
-    again = RunLog(tmp_path, 2, tensorboard=False)
-    again.add(2, {"loss": 7.0, "new map@R": 0.5})
-    assert not again.is_best  # as good as epoch 1, which stays
-    table = pd.read_csv(tmp_path / "log.csv")
-    assert table["loss"].tolist() == [1.0, 0.0, 7.0]
-    RunLog(tmp_path, 0, tensorboard=False).add(0, {"loss": 3.0})
-    assert pd.read_csv(tmp_path / "log.csv").to_dict("records") == [{"epoch": 0, "loss": 3.0}]
-    (tmp_path / "log.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(InputError, match="has no column epoch"):
-        RunLog(tmp_path, 1, tensorboard=False)
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_tensorboard_gets_the_metrics(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    log = RunLog(tmp_path, 0, tensorboard=True)
-    log.add(0, {"loss": 2.0})
-    log.board.close()
-    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(0, 2.0)]
-
-
-def stripes() -> torch.Tensor:
-    pixels = torch.zeros(6, 3, 32, 32)
-    pixels[..., ::2] = 0.8
-    pixels[:, 0] += 0.2
-    return pixels
-
-
-def test_what_another_camera_does() -> None:
-    pixels = stripes()
-    dark = surveillance_effects.night(pixels)
-    assert dark.mean() < 0.9 * pixels.mean()
-    assert (dark <= pixels + 1e-6).all()
-    grey = surveillance_effects.infrared(pixels)
-    torch.testing.assert_close(grey[:, 0], grey[:, 2])
-    coarse = surveillance_effects.few_pixels(pixels)
-    assert coarse.shape == pixels.shape
-    assert coarse.std(dim=-1).max() < 0.1 * pixels.std(dim=-1).max()
-    flat = torch.full((2, 3, 13, 20), 0.5)
-    squeezed = surveillance_effects.compression(flat)
-    assert squeezed.shape == flat.shape
-    assert (squeezed.amax((2, 3)) - squeezed.amin((2, 3))).max() < 1e-5  # a constant stays one
-    assert (squeezed - flat).abs().max() < 0.05
-
-
-def test_compression_rounds_in_an_orthonormal_basis() -> None:
-    basis = surveillance_effects._cosines()
-    torch.testing.assert_close(basis @ basis.T, torch.eye(8), atol=1e-6, rtol=0)
-    noise = torch.rand(2, 3, 16, 16)
-    found = surveillance_effects.compression(noise)
-    assert 0.01 < (found - noise).pow(2).mean().sqrt() < 0.3
-
-
-def test_a_tilt_shows_no_border_and_hue_keeps_grey() -> None:
-    images = torch.full((8, 3, 32, 32), 90, dtype=torch.uint8)
-    tilted = Augment(0.5, 1.2, tilt=0.3, jitter=0, hue=0.5)(images)
-    torch.testing.assert_close(tilted, images, atol=1, rtol=0)
-    marked = (torch.arange(32.0) * 8).expand(8, 3, 32, 32).to(torch.uint8)
-    assert not torch.equal(Augment(1, 1, False, tilt=0.3, jitter=0)(marked), marked)
-    third = torch.tensor([[[[0.9]], [[0.3]], [[0.1]]]])
-    turned = torch.cat([Augment(hue=0.3)._turn_hue(third) for _ in range(50)])
-    torch.testing.assert_close(turned.mean(1), torch.full((50, 1, 1), 1.3 / 3))
-
-
-@pytest.mark.parametrize("kind", [kind for kind, change in AUGMENTATIONS.items() if change])
-def test_the_smallest_images_that_are_augmented(kind: Any) -> None:
-    for side in (4, 5):
-        assert apply(kind, torch.zeros(9, 3, side, side, dtype=torch.uint8)).shape[-1] == side
-    with pytest.raises(InputError, match=f"--augmentation={kind} takes images of at least 4 px"):
-        apply(kind, torch.zeros(2, 3, 3, 3, dtype=torch.uint8))
-
-
-@pytest.mark.parametrize("kind", ["crop", "surveillance"])
-def test_new_augmentations_keep_the_form(kind: str) -> None:
-    images = torch.from_numpy(
-        np.random.default_rng(0).integers(0, 256, (5, 3, 30, 30), dtype=np.uint8)
-    )
-    changed = AUGMENTATIONS[kind](images)  # type: ignore[index, misc]
-    assert changed.shape == images.shape
-    assert changed.dtype == torch.uint8
-    assert not torch.equal(changed, images)
 
 
 CLASSES: dict[str, Any] = {**SMALL, "loss": "proxy_anchor", "holdout_classes": 2, "seed": 3}

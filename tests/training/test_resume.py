@@ -16,8 +16,8 @@ from retrieval.model.embedding import EmbeddingModel
 from retrieval.model.model_config import ModelConfig
 from retrieval.training import checkpointing
 from tests.conftest import train_small
+from tests.stages.test_train import assert_equal, parts_of
 from tests.torchrun import ENVIRONMENT, ROOT
-from tests.training.test_train import assert_equal, parts_of
 
 OPTIONS = {
     "arch": "timm/test_resnet",  # small: its state is written after each step

@@ -9,7 +9,7 @@ from retrieval.model.embedding import EmbeddingModel, put_on
 from retrieval.model.encode import CPU_PIECE, embed, embedding_blocks
 from retrieval.model.model_config import ModelConfig
 from retrieval.model.tta import Views
-from retrieval.training import augment
+from retrieval.training.config import AugmentationName
 from retrieval.training.samplers import Batch
 from retrieval.training.step_loader import StepInput, step_inputs
 from tests.conftest import DEVICES
@@ -27,7 +27,7 @@ def batches() -> list[Batch]:
     return [Batch(r, r % 7, tuples, len(r), n) for r, n in zip(chosen, filled, strict=True)]
 
 
-def inputs(device: str = "cpu", kind: augment.Augmentation = "light") -> list[StepInput]:
+def inputs(device: str = "cpu", kind: AugmentationName = "light") -> list[StepInput]:
     return list(step_inputs(IMAGES, batches(), kind, torch.device(device), (7, 0)))
 
 

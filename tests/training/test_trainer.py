@@ -213,7 +213,7 @@ def test_a_divided_step_with_a_neck_is_the_whole(loss: Any, neck: Any, micro_bat
         gradients = {
             f"{name}.{key}": p.grad
             for name, module in modules.items()
-            for key, p in module.namedparameters()
+            for key, p in module.named_parameters()
             if p.grad is not None
         }
         found.append((figures, gradients, dict(session.model.neck.named_buffers())))

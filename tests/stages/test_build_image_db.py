@@ -1,0 +1,52 @@
+"""The stage build_image_db.py."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import build_image_db
+from retrieval.data import layout
+from retrieval.data.formats import InputError
+from retrieval.model import checkpoint
+
+
+def test_encoding_follows_the_index_in_any_batch_size(pipeline: Path) -> None:
+    path = pipeline / "para" / "model.ep0"
+    expected = np.array(layout.DATABASE.load(pipeline))
+    build_image_db.run(pipeline, path, output="other.npy", batch_size=5, precision="float32")
+    found = np.load(pipeline / "other.npy")
+    np.testing.assert_allclose(found, expected, atol=0.05)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
+    order = np.random.default_rng(0).permutation(len(expected))
+    images = np.array(layout.IMAGE_MATRIX.load(pipeline))[order]
+    layout.IMAGE_MATRIX.save(pipeline, images, "shuffled.npy")
+    build_image_db.run(
+        pipeline, path, "shuffled.npy", "other2.npy", batch_size=5, precision="float32"
+    )
+    np.testing.assert_allclose(np.load(pipeline / "other2.npy"), found[order], atol=1e-4)
+
+
+def test_encoding_twice_gives_equal_bytes_and_a_record(pipeline: Path) -> None:
+    before = layout.DATABASE.at(pipeline).read_bytes()
+    build_image_db.run(pipeline, pipeline / "para" / "model.ep0")
+    assert layout.DATABASE.at(pipeline).read_bytes() == before
+    record = layout.DATABASE_RECORD.load(pipeline)
+    assert record["images"] == "imageset.npy"
+    assert len(record["checkpoint_sha256"]) == len(record["images_sha256"]) == 64
+
+
+def test_embeddings_that_are_not_finite_are_refused(pipeline: Path, tmp_path: Path) -> None:
+    content = checkpoint.load(pipeline / "para" / "model.ep0")
+    content["state_dict"]["projection.bias"][0] = torch.nan
+    torch.save(content, tmp_path / "model.ep0")
+    before = layout.DATABASE.at(pipeline).read_bytes()
+    with pytest.raises(InputError, match="not finite"):
+        build_image_db.run(pipeline, tmp_path / "model.ep0")
+    assert layout.DATABASE.at(pipeline).read_bytes() == before
+
+
+def test_a_contradicting_arch_is_refused(pipeline: Path) -> None:
+    with pytest.raises(InputError, match="holds a resnet18, not --arch=resnet50"):
+        build_image_db.run(pipeline, pipeline / "para" / "model.ep0", arch="resnet50")
