@@ -1,4 +1,4 @@
-"""Locally optimized product quantization: compact codes of vectors, and search among them.
+"""Locally optimized product quantization: compact codes for vectors, and search over the codes.
 
     model = LOPQModel(V=64, M=16)
     model.fit(X)
@@ -6,7 +6,8 @@
     searcher.add_data(X)
     scores, ids = searcher.search_batch(Q, k=10, quota=5000)
 
-Needs numpy, scipy, faiss and tqdm, and nothing of the project around it.
+Requires numpy, scipy, faiss and tqdm. ``import lopq`` loads numpy only; the first call that needs
+one of the others imports it.
 """
 
 from lopq.codes import LOPQCode

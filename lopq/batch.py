@@ -1,81 +1,93 @@
-"""The search of a batch: cells to visit, nearest codes in each, and one ranking of them."""
+"""Batch search: choose the cells, find the nearest codes in each, merge them into one ranking."""
 
 from collections.abc import Callable
 
 import numpy as np
 
-from lopq.kernels import TableScan, rotate_queries, scan_decoded
+from lopq.kernels import TableScan, scan_decoded
 from lopq.lists import CellLists
-from lopq.model import LOPQModel
 from lopq.probes import Probes, choose_probes
+from lopq.quantizer import Quantizer
 from lopq.ranking import first_by_id, unsettled
 
-CANDIDATES_AT_ONCE = 4_000_000  # (query, cell, rank) slots of a block, 12 bytes each
+CANDIDATES_AT_ONCE = 4_000_000  # (query, cell, rank) candidates per block, 12 bytes each
 QUERIES_AT_ONCE = 16_384
-DECODE_FROM = 4  # queries that meet in a cell, on average, from which decoding it pays
+DECODE_FROM = 4  # mean queries per visited cell from which decoding is faster
 
 
 class BatchSearch:
-    """One search on one state of the database.
+    """One search over one state of the database.
 
     Args:
-        model: A fitted model.
-        lists: The database.
-        table_scan: Returns the index for table scans, made on the first call.
-        k: Codes wanted for each query.
-        quota: Candidates to visit for each query.
-        kernel: "auto", "decode" or "scan".
+        quantizer: The fitted parameters.
+        lists: The database; not empty.
+        table_scan: Returns the index for table scans, built on the first call.
+        k: Codes to return per query.
+        quota: Candidates to visit per query.
+        kernel: "auto", "decode" or "scan"; see `lopq.kernels`.
     """
 
     def __init__(
         self,
-        model: LOPQModel,
+        quantizer: Quantizer,
         lists: CellLists,
         table_scan: Callable[[], TableScan],
         k: int,
         quota: int,
         kernel: str = "auto",
     ) -> None:
-        self.model, self.lists, self.table_scan = model, lists, table_scan
+        self.quantizer, self.lists, self.table_scan = quantizer, lists, table_scan
         self.k, self.quota, self.kernel = k, quota, kernel
-        self.depth = min(k + 1, int(lists.sizes.max()))  # codes wanted of each cell
+        self.depth = min(k + 1, int(lists.sizes.max()))  # codes to keep per cell
 
     @property
     def block_size(self) -> int:
-        """Queries to search at once, so that the candidates fit in memory."""
+        """Queries per block, so that the candidates fit in memory."""
         n_list = len(self.lists.cells)
         visited = min(n_list, 2 + 2 * self.quota * n_list // len(self.lists))
-        scores = n_list if self.model.num_coarse_splits == 2 else 0
+        scores = n_list if self.quantizer.format.n_split == 2 else 0
         return max(1, min(QUERIES_AT_ONCE, CANDIDATES_AT_ONCE // max(visited * self.depth, scores)))
 
     def __call__(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return distances and ids (n_query, <= k), ascending, of queries in model space."""
-        probes = choose_probes(queries, self.model.Cs, self.lists, self.quota)
-        coarse = self.model.coarse_codes(self.lists.cells[probes.slots])
-        rotated = rotate_queries(self.model.splits, queries, probes.queries, coarse)
+        """Search one block of queries.
+
+        Args:
+            queries: (n_query, dim) float32 in model space.
+
+        Returns:
+            Squared distances float32 and ids int64, both (n_query, <= k), by (distance, id).
+        """
+        quantizer = self.quantizer
+        probes = choose_probes(queries, quantizer.Cs, self.lists, self.quota)
+        coarse = quantizer.format.coarse_codes(self.lists.cells[probes.slots])
+        rotated = quantizer.rotate_queries(queries, probes.queries, coarse)
         decode = self._decode_pays(probes)
         if decode:
-            near = scan_decoded(self.lists, self.model.codebooks, rotated, probes.slots, self.depth)
+            near = scan_decoded(self.lists, quantizer.codebooks, rotated, probes.slots, self.depth)
         else:
             near = self.table_scan()(rotated, probes.slots, self.depth)
         distances, ids, positions, ranks = self._merged(len(queries), probes, *near)
-        if not decode and self.model.bits == 4:
+        if not decode and quantizer.bits == 4:
             pairs = probes.first_pairs(len(queries))[:, None] + ranks
-            distances, ids, positions = self._unround(rotated, distances, ids, positions, pairs)
+            distances, ids, positions = self._exact_order(rotated, distances, ids, positions, pairs)
         distances, ids = self._settle(queries, probes, distances, ids, positions)
         return distances[:, : self.k], ids[:, : self.k]
 
     def _decode_pays(self, probes: Probes) -> bool:
-        """Return whether to decode cells, rather than to look codes up in tables."""
+        """Return whether to decode the cells rather than scan them with tables."""
         if self.kernel != "auto":
             return self.kernel == "decode"
-        meetings = len(probes.slots) / max(1, len(np.unique(probes.slots)))
-        return self.model.bits == 8 and meetings >= DECODE_FROM
+        per_cell = len(probes.slots) / max(1, len(np.unique(probes.slots)))
+        return self.quantizer.bits == 8 and per_cell >= DECODE_FROM
 
     def _merged(
         self, n_query: int, probes: Probes, near: np.ndarray, rows: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Merge the cells of each query: distances, ids, positions and ranks of k + 1 codes."""
+        """Merge the cells of each query and keep the first k + 1 codes.
+
+        Returns:
+            Distances, ids, positions in the lists, and the rank of each code's cell.
+        """
         shape = (n_query, probes.depth, self.depth)
         distances = np.full(shape, np.inf, np.float32)
         positions = np.full(shape, -1, np.int64)
@@ -96,7 +108,7 @@ class BatchSearch:
         ids: np.ndarray,
         positions: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Order anew, by distances taken one by one, what rounding may have decided."""
+        """Recompute distances one by one where rounding may have decided the order."""
         kept = near.shape[1]
         order, members = unsettled(near, probes.reach, self.k)
         for row in np.flatnonzero(members).tolist():
@@ -108,7 +120,7 @@ class BatchSearch:
             near[rows], ids[rows], _ = first_by_id(near[rows], ids[rows], kept)
         return near, ids
 
-    def _unround(
+    def _exact_order(
         self,
         rotated: np.ndarray,
         near: np.ndarray,
@@ -116,16 +128,16 @@ class BatchSearch:
         positions: np.ndarray,
         pairs: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Replace the distances that 4-bit tables round by exact ones, in the order of those."""
+        """Replace the rounded distances of 4-bit tables by exact ones, and sort again."""
         at = np.nonzero(positions >= 0)
-        difference = self.model.codebooks.decode(self.lists.codes[positions[at]])
+        difference = self.quantizer.codebooks.decode(self.lists.codes[positions[at]])
         difference -= rotated[pairs[at]]
         near[at] = np.einsum("ij,ij->i", difference, difference)
         near, ids, columns = first_by_id(near, ids, near.shape[1])
         return near, ids, np.take_along_axis(positions, columns, axis=1)
 
     def _visited(self, probes: Probes, row: int) -> np.ndarray:
-        """Return the positions of all codes in the cells visited for one query."""
+        """Return the positions of all codes in the cells that one query visits."""
         offsets = self.lists.offsets
         slots = probes.slots[probes.queries == row]
         return np.concatenate([np.arange(offsets[s], offsets[s + 1]) for s in slots])
@@ -133,7 +145,7 @@ class BatchSearch:
     def _settled(
         self, queries: np.ndarray, row: int, positions: np.ndarray, kept: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the first ``kept`` of some positions by (distance, id), for one query."""
+        """Return distances and ids of the first ``kept`` positions by (distance, id)."""
         distances = self._distances(queries, np.array([row]), positions[None])[0]
         ids = self.lists.ids[positions]
         order = np.lexsort((ids, distances))[:kept]
@@ -142,9 +154,9 @@ class BatchSearch:
     def _distances(
         self, queries: np.ndarray, rows: np.ndarray, positions: np.ndarray
     ) -> np.ndarray:
-        """Return the distances (n, m) of queries ``rows`` to codes at ``positions`` (n, m).
+        """Return the (n, m) distances from queries ``rows`` (n,) to codes at ``positions`` (n, m).
 
-        Equal codes get equal distances, to the last bit: each is computed alone.
+        Each distance is computed on its own, so equal codes get bitwise equal distances.
         """
         distances = np.full(positions.shape, np.inf, np.float32)
         at = np.nonzero(positions >= 0)
@@ -152,8 +164,8 @@ class BatchSearch:
         slots = np.searchsorted(self.lists.offsets, found, side="right") - 1
         n_list = len(self.lists.cells)
         pairs, pair_of = np.unique(rows[at[0]] * n_list + slots, return_inverse=True)
-        coarse = self.model.coarse_codes(self.lists.cells[pairs % n_list])
-        rotated = rotate_queries(self.model.splits, queries, pairs // n_list, coarse)
-        difference = rotated[pair_of] - self.model.codebooks.decode(self.lists.codes[found])
+        coarse = self.quantizer.format.coarse_codes(self.lists.cells[pairs % n_list])
+        rotated = self.quantizer.rotate_queries(queries, pairs // n_list, coarse)
+        difference = rotated[pair_of] - self.quantizer.codebooks.decode(self.lists.codes[found])
         distances[at] = np.einsum("ij,ij->i", difference, difference)
         return distances

@@ -1,46 +1,48 @@
-"""Product codebooks: train, encode, decode; one small codebook for each subspace.
+"""Product codebooks: train, encode, decode. Each subspace has one small codebook.
 
 Jégou, Douze, Schmid: Product quantization for nearest neighbor search, TPAMI 2011.
 """
 
 from typing import Any
 
-import faiss
 import numpy as np
 
-FAST_DIM = 8  # faiss compares vectors of 4 dimensions several times slower than of 8
+FAST_DIM = 8  # faiss compares vectors of 4 dimensions several times slower than vectors of 8
 
 
 class Codebooks:
-    """The codebooks of a model over faiss's product quantizer.
+    """The model's codebooks, on top of faiss's product quantizer.
 
     Args:
-        centroids: (M, n_entry, dim_sub) float32; at most 256 entries, 16 for ``bits=4``.
-        bits: Bits per code, 8 or 4. Two 4-bit codes share a byte, the first in the low half.
+        centroids: (M, n_entry, dim_sub) float32; at most 256 entries, 16 with ``bits=4``.
+        bits: Bits per subquantizer, 8 or 4. Two 4-bit codes share a byte, the first in the low
+            half.
     """
 
     def __init__(self, centroids: np.ndarray, bits: int = 8) -> None:
+        import faiss
+
         self.centroids = np.ascontiguousarray(centroids, np.float32)
         self.M, self.n_entry, self.dim_sub = self.centroids.shape
         self.bits = bits
         self.pq: Any = faiss.ProductQuantizer(self.M * self.dim_sub, self.M, bits)
-        # Missing entries repeat the first one, and `encode` folds them back onto it.
+        # faiss wants 2**bits entries: pad with the first entry, which `encode` folds back to 0.
         missing = self.pq.ksub - self.n_entry
         padding = np.repeat(self.centroids[:, :1], missing, axis=1)
         padded = np.concatenate([self.centroids, padding], axis=1)
         faiss.copy_array_to_vector(padded.ravel(), self.pq.centroids)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle the arrays: faiss's object can be neither."""
+        """Copy and pickle the arrays only; faiss's object supports neither."""
         return Codebooks, (self.centroids, self.bits)
 
     @property
     def code_bytes(self) -> int:
-        """Bytes of one packed code."""
+        """Bytes per packed code."""
         return int(self.pq.code_size)
 
     def encode(self, rows: np.ndarray) -> np.ndarray:
-        """Return the packed codes (n, code_bytes) uint8 of (n, M * dim_sub) float32 rows."""
+        """Encode (n, M * dim_sub) float32 rows as packed codes (n, code_bytes) uint8."""
         packed = self.pq.compute_codes(np.ascontiguousarray(rows, np.float32))
         if self.n_entry == self.pq.ksub:
             return packed
@@ -49,18 +51,18 @@ class Codebooks:
         return self.pack(fine)
 
     def decode(self, packed: np.ndarray) -> np.ndarray:
-        """Return the (n, M * dim_sub) float32 rows that packed codes stand for."""
+        """Decode packed codes (n, code_bytes) to (n, M * dim_sub) float32 rows."""
         return self.pq.decode(np.ascontiguousarray(packed))
 
     def unpack(self, packed: np.ndarray) -> np.ndarray:
-        """Return packed codes as (n, M) uint8, one entry number each."""
+        """Return packed codes as (n, M) uint8, one codebook entry per subspace."""
         if self.bits == 8:
             return np.array(packed, np.uint8)
         halves = np.stack([packed & 15, packed >> 4], axis=2)  # (n, code_bytes, 2)
         return np.ascontiguousarray(halves.reshape(len(packed), -1)[:, : self.M])
 
     def pack(self, fine: np.ndarray) -> np.ndarray:
-        """Return (n, M) entry numbers as packed codes; the inverse of `unpack`."""
+        """Pack (n, M) codebook entries into (n, code_bytes) uint8; the inverse of `unpack`."""
         fine = np.asarray(fine, np.uint8)
         if self.bits == 8:
             return np.ascontiguousarray(fine)
@@ -72,10 +74,10 @@ class Codebooks:
 def train_centroids(
     rows: np.ndarray, M: int, n_entry: int, n_iter: int, seed: int, n_init: int = 1
 ) -> np.ndarray:
-    """Run k-means in each of ``M`` subspaces of ``rows`` (n, dim); dim is a multiple of M.
+    """Run k-means in each of ``M`` subspaces of ``rows`` (n, dim); M must divide dim.
 
     Returns:
-        (M, n_entry, dim / M) float32. With fewer rows than entries the last row fills up.
+        (M, n_entry, dim / M) float32. With fewer rows than entries, the last row is repeated.
     """
     subspaces = rows.reshape(len(rows), M, -1)
     return np.stack(
@@ -89,10 +91,12 @@ def train_centroids(
 def kmeans(
     rows: np.ndarray, n_centroid: int, n_iter: int, seed: int, n_init: int = 1
 ) -> np.ndarray:
-    """Return (n_centroid, dim) float32 centroids of ``rows`` by faiss's k-means.
+    """Run faiss's k-means on ``rows`` (n, dim) and return (n_centroid, dim) float32 centroids.
 
-    It draws 256 rows for each centroid where there are more.
+    faiss trains on at most 256 rows per centroid and samples them when there are more.
     """
+    import faiss
+
     if len(rows) <= n_centroid:
         return rows[np.minimum(np.arange(n_centroid), len(rows) - 1)]
     dim = rows.shape[1]
@@ -111,7 +115,16 @@ def kmeans(
 
 
 def mean_centroids(rows: np.ndarray, fine: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    """Return the mean of the rows at each codebook entry; unused entries stay as they are."""
+    """Return codebooks whose entries are the means of the rows assigned to them.
+
+    Args:
+        rows: (n, M * dim_sub) float32.
+        fine: (n, M) uint8, the entry of each row in each subspace.
+        centroids: (M, n_entry, dim_sub) float32; unused entries keep these values.
+
+    Returns:
+        (M, n_entry, dim_sub) float32.
+    """
     M, n_entry, dim_sub = centroids.shape
     means = centroids.copy()
     for m in range(M):

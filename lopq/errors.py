@@ -1,4 +1,4 @@
-"""The library's one kind of user error, and the checks of what comes in."""
+"""`LOPQError` and the checks of the caller's input."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -6,18 +6,18 @@ from typing import Any
 import numpy as np
 
 BLOCK_ROWS = 65_536  # rows read from a large array at a time
-# Sums of so many squared norms as there are training vectors must fit float32 (3e38): where a
-# distance overflows, faiss finds no nearest centroid and goes on with what memory holds.
+# Sums of squared norms over all training vectors must fit into float32 (3e38). When a distance
+# overflows, faiss finds no nearest centroid and continues with uninitialized memory.
 LARGEST_SQUARED_NORM = 1e30
 LARGEST_ID = 2**63 - 1
 
 
 class LOPQError(ValueError):
-    """Something the caller can put right: a shape, a value, a file."""
+    """An error that the caller can fix: a shape, a value, a file."""
 
 
 def as_array(x: Any, what: str) -> np.ndarray:
-    """Return ``x`` as an array of any type, not copied where it is one."""
+    """Return ``x`` as an array of any dtype; an array is not copied."""
     try:
         return np.asarray(x)
     except (TypeError, ValueError) as error:  # sequences of unequal lengths
@@ -25,14 +25,18 @@ def as_array(x: Any, what: str) -> np.ndarray:
 
 
 def check_axes(x: Any, what: str) -> None:
-    """Refuse what has not 2 axes. An array that is read from a file is not read here."""
+    """Raise `LOPQError` unless ``x`` has 2 axes. Reads no data of a memory map."""
     shape = x.shape if hasattr(x, "shape") else as_array(x, what).shape
     if len(shape) != 2:
         raise LOPQError(f"{what} must have 2 axes, (n, dim); got shape {shape}")
 
 
 def as_vectors(x: np.ndarray, what: str, dim: int | None = None) -> np.ndarray:
-    """Return ``x`` as contiguous float32 rows of ``dim`` columns, none of them too long.
+    """Return ``x`` as contiguous (n, dim) float32 rows.
+
+    Raises:
+        LOPQError: A wrong shape or dtype, or a row that is not finite or whose squared norm
+            exceeds `LARGEST_SQUARED_NORM`.
 
     >>> as_vectors(np.eye(2), "data").dtype
     dtype('float32')
@@ -43,9 +47,10 @@ def as_vectors(x: np.ndarray, what: str, dim: int | None = None) -> np.ndarray:
         raise LOPQError(f"{what} must have {dim} columns, as in training; got {array.shape[1]}")
     if array.dtype.kind not in "fiu":
         raise LOPQError(f"{what} must hold real numbers; got dtype {array.dtype}")
-    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes inf,
+    # Values beyond float32 become inf, and the check below reports them.
+    with np.errstate(over="ignore", invalid="ignore"):
         rows = np.ascontiguousarray(array, np.float32)
-        good = np.einsum("ij,ij->i", rows, rows) <= LARGEST_SQUARED_NORM  # and is reported here
+        good = np.einsum("ij,ij->i", rows, rows) <= LARGEST_SQUARED_NORM
     if not good.all():
         bad = np.flatnonzero(~good)
         raise LOPQError(
@@ -56,13 +61,13 @@ def as_vectors(x: np.ndarray, what: str, dim: int | None = None) -> np.ndarray:
 
 
 def row_blocks(n: int, size: int = BLOCK_ROWS) -> Iterator[slice]:
-    """Yield the slices that cover ``range(n)`` in blocks of ``size``."""
+    """Yield slices of ``size`` rows that cover ``range(n)``."""
     for start in range(0, n, size):
         yield slice(start, min(n, start + size))
 
 
 def as_count(value: int, what: str, low: int = 1, high: int | None = None) -> int:
-    """Return ``value`` when it is a whole number from ``low`` to ``high``."""
+    """Return ``value`` as int if it is a whole number from ``low`` to ``high``, inclusive."""
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not whole or value < low or (high is not None and value > high):
         upper = "up" if high is None else f"to {high}"
@@ -71,13 +76,13 @@ def as_count(value: int, what: str, low: int = 1, high: int | None = None) -> in
 
 
 def check_range(array: np.ndarray, end: int, what: str) -> None:
-    """Refuse anything but whole numbers from 0 up to and without ``end``."""
+    """Raise `LOPQError` unless ``array`` holds integers from 0 to ``end - 1``."""
     if array.size and (array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= end):
         raise LOPQError(f"{what} must be whole numbers from 0 to {end - 1}")
 
 
 def as_list(x: Any, what: str) -> Any:
-    """Return what an iterable yields as a list, and an array as it is."""
+    """Return the items of an iterable as a list; return an array unchanged."""
     if hasattr(x, "__array__"):
         return x
     if not isinstance(x, Iterable):
@@ -86,7 +91,7 @@ def as_list(x: Any, what: str) -> Any:
 
 
 def as_ids(ids: Iterable[int] | np.ndarray, n: int | None = None) -> np.ndarray:
-    """Return distinct ids, ``n`` where it is given, as int64."""
+    """Return ``ids`` as (n,) distinct int64 from 0 to 2**63 - 1; None allows any length."""
     listed = as_list(ids, "ids")
     array = as_array(listed, "ids")
     if array.ndim != 1 or n not in (None, len(array)):
@@ -94,7 +99,7 @@ def as_ids(ids: Iterable[int] | np.ndarray, n: int | None = None) -> np.ndarray:
         raise LOPQError(f"ids must hold one id per vector{wanted}; got shape {array.shape}")
     if len(array) == 0:
         return np.zeros(0, np.int64)
-    # numpy makes floats or objects of whole numbers that none of its types holds.
+    # numpy turns integers beyond its widest integer type into floats or objects.
     beyond = array.dtype.kind in "fO" and all(isinstance(i, int) for i in listed)
     if array.dtype.kind not in "iu" and not beyond:
         raise LOPQError(f"ids must be whole numbers; got dtype {array.dtype}")

@@ -1,71 +1,45 @@
-"""Two ways to find the nearest codes of (query, cell) pairs, both in faiss's code.
+"""Two kernels that find the nearest codes for (query, cell) pairs, both built on faiss.
 
-To a cell with its own rotation, a query is another vector: R_c (q - C_c - mu_c). With that
-"virtual query" in place of the query, the distance to a code is that of plain product
-quantization, and what faiss has for that can be used:
+For a cell with its own rotation, the query becomes R_c (q - C_c - mu_c). With this "virtual query"
+the distance to a code is the one of plain product quantization, so faiss's kernels apply:
 
-- `scan_decoded` decodes each visited cell once and takes the distances of all its virtual
-  queries as a matrix product: the fastest where many queries meet in a cell.
-- `TableScan` holds the codes in a faiss index whose coarse centroids are all zero, and scans
-  one list for each virtual query with its lookup table (4-bit codes: with SIMD registers as
-  tables): the fastest for one or a few queries.
+- `scan_decoded` decodes each visited cell once and computes the distances to all its virtual
+  queries as a matrix product. Fastest when many queries visit the same cell.
+- `TableScan` keeps the codes in a faiss index whose coarse centroids are all zero, and scans one
+  inverted list per virtual query with its lookup tables (for 4-bit codes, in SIMD registers).
+  Fastest for one or a few queries.
 """
 
 from typing import Any
 
-import faiss
 import numpy as np
 
 from lopq.codebooks import Codebooks
 from lopq.errors import row_blocks
-from lopq.grouping import filled_groups, group_rows
+from lopq.grouped import filled_groups, group_rows
 from lopq.lists import CellLists
-from lopq.products import Multiplier
-from lopq.split import Split
 
-
-def rotate_queries(
-    splits: tuple[Split, ...], queries: np.ndarray, rows: np.ndarray, coarse: np.ndarray
-) -> np.ndarray:
-    """Return R_c (q - C_c - mu_c) of each pair of a query and a cell, (n_pair, dim) float32.
-
-    Args:
-        splits: The model's splits.
-        queries: (n_query, dim) in model space.
-        rows: (n_pair,) int64 the query of each pair.
-        coarse: (n_pair, n_split) int64 its cell.
-    """
-    rotated = np.empty((len(rows), queries.shape[1]), np.float32)
-    start = 0
-    for split, cells in zip(splits, coarse.T, strict=True):
-        columns = slice(start, start + split.dim)
-        part = np.ascontiguousarray(queries[:, columns])
-        multiply = Multiplier(split.dim, split.dim)
-        order, offsets = group_rows(cells, len(split.C))
-        for cell, group in filled_groups(offsets):
-            pairs = order[group]
-            difference = part[rows[pairs]] - (split.C[cell] + split.mu[cell])
-            rotated[pairs, columns] = multiply(difference, split.R[cell])
-        start += split.dim
-    return rotated
+TABLES_AT_ONCE = 32_768  # virtual queries per call; 64 * M bytes of tables each with 4-bit codes
 
 
 def scan_decoded(
     lists: CellLists, codebooks: Codebooks, rotated: np.ndarray, slots: np.ndarray, depth: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ``depth`` nearest codes of each pair.
+    """Return the ``depth`` nearest codes for each (query, cell) pair.
 
     Args:
         lists: The database.
-        codebooks: Of all splits.
-        rotated: (n_pair, dim) virtual queries.
-        slots: (n_pair,) the list of each.
-        depth: Codes wanted for each pair.
+        codebooks: The codebooks of all splits.
+        rotated: (n_pair, dim) float32 virtual queries.
+        slots: (n_pair,) int64, the inverted list of each pair.
+        depth: Codes per pair.
 
     Returns:
-        distances: (n_pair, depth) float32 squared distances; inf where the list is shorter.
-        positions: (n_pair, depth) int64 rows of ``lists.codes``; -1 there.
+        distances: (n_pair, depth) float32 squared distances; inf past the end of the list.
+        positions: (n_pair, depth) int64 rows of ``lists.codes``; -1 past the end of the list.
     """
+    import faiss
+
     distances = np.full((len(slots), depth), np.inf, np.float32)
     positions = np.full((len(slots), depth), -1, np.int64)
     order, offsets = group_rows(slots, len(lists.cells))
@@ -80,13 +54,17 @@ def scan_decoded(
     return distances, positions
 
 
-TABLES_AT_ONCE = 32_768  # lookup tables in memory: 64 M bytes each with 4-bit codes
-
-
 class TableScan:
-    """The database in faiss's inverted lists, for scans with lookup tables."""
+    """The database in faiss's inverted lists, scanned with lookup tables.
+
+    Args:
+        lists: The database.
+        codebooks: The codebooks of all splits.
+    """
 
     def __init__(self, lists: CellLists, codebooks: Codebooks) -> None:
+        import faiss
+
         dim, n_list = codebooks.M * codebooks.dim_sub, len(lists.cells)
         self._quantizer = faiss.IndexFlatL2(dim)
         self._quantizer.add(np.zeros((n_list, dim), np.float32))
@@ -107,7 +85,7 @@ class TableScan:
     def __call__(
         self, rotated: np.ndarray, slots: np.ndarray, depth: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return what `scan_decoded` does; 4-bit distances are rounded to 8-bit tables."""
+        """Return the same as `scan_decoded`; with 4-bit codes, tables are rounded to 8 bits."""
         distances = np.empty((len(slots), depth), np.float32)
         positions = np.empty((len(slots), depth), np.int64)
         for pairs in row_blocks(len(slots), TABLES_AT_ONCE):

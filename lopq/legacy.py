@@ -1,10 +1,10 @@
-"""Readers for the old package's model files, without its dependencies.
+"""Readers for the old package's model files, which need neither that package nor protobuf.
 
-``.lopq``: protocol buffers, message LOPQModelParams with the fields D=1, V=2, M=3,
-num_subquantizers=4 (uint32), Cs=5, Rs=6, mus=7, subs=8 (repeated messages). Each of these
-holds ``values`` = 1 (packed float) and, but for the vectors in ``mus``, ``shape`` = 2
-(uint32). There are 2 Cs, 2 V Rs, 2 V mus and M subs. Known files state a wrong number of
-clusters, so all sizes are taken from the shapes.
+``.lopq``: a protocol buffer, message LOPQModelParams with the fields D=1, V=2, M=3,
+num_subquantizers=4 (uint32), Cs=5, Rs=6, mus=7, subs=8 (repeated messages). Each message holds
+``values`` = 1 (packed float) and, except for the vectors in ``mus``, ``shape`` = 2 (uint32).
+There are 2 Cs, 2 V Rs, 2 V mus and M subs. Known files state a wrong number of clusters, so all
+sizes come from the shapes.
 
 ``.mat``: Cs (2, V, dim), Rs (2, V, dim, dim), mus (2, V, dim), subs (2, M/2, clusters, dim_sub).
 """
@@ -14,20 +14,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
 
 from lopq.errors import LOPQError
 from lopq.parameters import Parameters
 
 MAT_AXES = {"Cs": 3, "Rs": 4, "mus": 3, "subs": 4}
 SIZES = {2: "V", 3: "M"}
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types of the encoding
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
 
 
 def read_proto(path: str | Path) -> tuple[Parameters, dict[str, Any]]:
-    """Return the parameters in a ``.lopq`` file, None for what it lacks.
+    """Read a ``.lopq`` file.
 
-    With them come V and M where no shape gives them.
+    Returns:
+        parameters: (Cs, Rs, mus, subs), None for each part that the file lacks.
+        sizes: V and M, each only if no shape gives it.
+
+    Raises:
+        LOPQError: The file cannot be read, is damaged, or holds no parameters.
     """
     path = Path(path)
     sizes: dict[str, int] = {}
@@ -54,7 +58,7 @@ def read_proto(path: str | Path) -> tuple[Parameters, dict[str, Any]]:
 
 
 def _halves(arrays: list[np.ndarray]) -> list[np.ndarray] | None:
-    """Return the arrays of each of two splits, stacked; None where there are none."""
+    """Stack the arrays of each of the two splits; None if there are none."""
     if len(arrays) % 2:
         raise ValueError("a part of one split only")
     half = len(arrays) // 2
@@ -62,20 +66,20 @@ def _halves(arrays: list[np.ndarray]) -> list[np.ndarray] | None:
 
 
 def _filled(mus: list[np.ndarray] | None) -> list[np.ndarray] | None:
-    """Return the means with 0 for those of empty cells, which the old package left NaN."""
+    """Replace the NaN means that the old package stores for empty cells by 0."""
     if mus is None:
         return None
     return [np.where(np.isnan(mu).all(axis=-1, keepdims=True), 0, mu) for mu in mus]
 
 
 def _matrix(message: bytes) -> np.ndarray:
-    """Return the array of a Matrix or Vector message."""
+    """Decode a Matrix or Vector message."""
     chunks: list[np.ndarray] = []
     shape: list[int] = []
     for field, value in _fields(message):
         if field == 1 and isinstance(value, bytes):
             chunks.append(np.frombuffer(value, "<f4"))
-        elif field == 2 and isinstance(value, bytes):  # packed, as newer writers may do
+        elif field == 2 and isinstance(value, bytes):  # packed, as newer writers may store it
             shape += [number for number, _ in _varints(value)]
         elif field == 2 and isinstance(value, int):
             shape.append(value)
@@ -84,7 +88,7 @@ def _matrix(message: bytes) -> np.ndarray:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Yield (field number, value) of a message: int for varints, bytes for the rest."""
+    """Yield (field number, value) for each field: int for varints, bytes for other types."""
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
@@ -113,7 +117,7 @@ def _varints(message: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
-    """Return the number at ``at``, 7 bits a byte from the lowest, and where it ends."""
+    """Decode the varint at ``at`` (7 bits per byte, lowest first); return it and its end."""
     value = shift = 0
     while True:
         byte = message[at]
@@ -125,22 +129,28 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
 
 
 def read_mat(path: str | Path) -> Parameters:
-    """Return the parameters in a ``.mat`` file; V=1 and M=2 work, unlike in the old package."""
+    """Read (Cs, Rs, mus, subs) from a ``.mat`` file; unlike the old reader, also for V=1 or M=2.
+
+    Raises:
+        LOPQError: The file cannot be read, is damaged, or lacks a part.
+    """
+    import scipy.io
+
     path = Path(path)
     try:
         content = scipy.io.loadmat(path)
         Cs, Rs, mus, subs = (_of_two(content[name], axes) for name, axes in MAT_AXES.items())
     except OSError as error:
         raise LOPQError(f"cannot read {path}: {error}") from error
-    except Exception as error:  # scipy meets damage with errors of a dozen types
+    except Exception as error:  # scipy raises a dozen types of errors on damaged files
         raise LOPQError(f"{path} is not a model of the old package, or damaged") from error
     return Cs, Rs, _filled(mus), subs
 
 
 def _of_two(value: object, axes: int) -> list[np.ndarray]:
-    """Return the arrays of two splits in a MATLAB array that should have so many axes."""
+    """Split a MATLAB array into the arrays of the two splits, each with ``axes - 1`` axes."""
     array = np.asarray(value)
     if array.dtype.kind not in "fiu" or array.ndim > axes or len(array) != 2:
         raise ValueError(f"{array.dtype} of shape {array.shape}")
-    # scipy drops nothing, but MATLAB itself drops trailing axes of length 1.
+    # MATLAB drops trailing axes of length 1 (scipy does not).
     return list(array.reshape(array.shape + (1,) * (axes - array.ndim)))

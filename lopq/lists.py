@@ -1,7 +1,7 @@
-"""The database: packed codes and ids, sorted by cell.
+"""The database: inverted lists of packed codes and ids, sorted by cell.
 
-A `CellLists` is never changed. What adds or removes makes a new one, so that a search that
-began on the old one ends on it, whatever another thread does.
+A `CellLists` is immutable. Adding and removing return a new one, so a search that began on the old
+state also ends on it, whatever other threads do.
 """
 
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from lopq.errors import LOPQError
 
 @dataclass(frozen=True)
 class CellLists:
-    """Codes by cell; inside a cell they keep the order in which they were added.
+    """One inverted list per non-empty cell; a list keeps the order in which codes were added.
 
     Args:
-        cells: (n_filled,) int64, ascending: the cells that hold anything.
-        offsets: (n_filled + 1,) int64: where each begins.
-        codes: (n, code_bytes) uint8, may be a memory map.
-        ids: (n,) int64, may be a memory map.
+        cells: (n_list,) int64, the numbers of the non-empty cells, ascending.
+        offsets: (n_list + 1,) int64, the first code of each list.
+        codes: (n, code_bytes) uint8 packed codes; may be a memory map.
+        ids: (n,) int64; may be a memory map.
     """
 
     cells: np.ndarray
@@ -29,20 +29,20 @@ class CellLists:
 
     @classmethod
     def empty(cls, code_bytes: int) -> "CellLists":
-        """Return lists that hold nothing."""
+        """Return a database without codes."""
         nothing = np.zeros(0, np.int64)
         return cls(nothing, np.zeros(1, np.int64), np.zeros((0, code_bytes), np.uint8), nothing)
 
     @classmethod
     def sort(cls, cells: np.ndarray, codes: np.ndarray, ids: np.ndarray) -> "CellLists":
-        """Sort codes (n, code_bytes) and ids (n,) by their cell (n,), stably."""
+        """Sort codes (n, code_bytes) and ids (n,) by their cell numbers (n,), stably."""
         order = np.argsort(cells, kind="stable")
         filled, starts = np.unique(cells[order], return_index=True)
         offsets = np.append(starts, len(cells)).astype(np.int64)
         return cls(filled.astype(np.int64), offsets, codes[order], ids[order])
 
     def check(self, n_cell: int, code_bytes: int) -> None:
-        """Refuse lists that do not fit together: what reads them does not look."""
+        """Raise `LOPQError` if the arrays are inconsistent; the search does not check them."""
         cells, offsets = self.cells, self.offsets
         shapes = [a.shape for a in (cells, offsets, self.codes, self.ids)]
         n = len(self.ids)
@@ -59,15 +59,15 @@ class CellLists:
 
     @property
     def sizes(self) -> np.ndarray:
-        """Codes in each filled cell."""
+        """(n_list,) int64 codes per list."""
         return np.diff(self.offsets)
 
     def cell_of_each(self) -> np.ndarray:
-        """Return (n,) the cell of each code."""
+        """Return the (n,) int64 cell number of each code."""
         return np.repeat(self.cells, self.sizes)
 
     def check_new(self, ids: np.ndarray) -> None:
-        """Refuse ids that are there already."""
+        """Raise `LOPQError` if any of ``ids`` (n,) is already present."""
         taken = np.isin(ids, self.ids)
         if taken.any():
             raise LOPQError(
@@ -75,7 +75,7 @@ class CellLists:
             )
 
     def add(self, cells: np.ndarray, codes: np.ndarray, ids: np.ndarray) -> "CellLists":
-        """Return lists with more codes; their ids must be new (see `check_new`)."""
+        """Return a database with more codes; their ids must be new (see `check_new`)."""
         return CellLists.sort(
             np.concatenate([self.cell_of_each(), cells]),
             np.concatenate([self.codes, codes]),
@@ -83,7 +83,7 @@ class CellLists:
         )
 
     def remove(self, ids: np.ndarray) -> "CellLists":
-        """Return lists without some ids, which must be there."""
+        """Return a database without ``ids`` (n,); raise `LOPQError` if any is missing."""
         missing = ~np.isin(ids, self.ids)
         if missing.any():
             raise LOPQError(
@@ -93,7 +93,7 @@ class CellLists:
         return CellLists.sort(self.cell_of_each()[keep], self.codes[keep], self.ids[keep])
 
     def find(self, cells: np.ndarray) -> np.ndarray:
-        """Return the list number of each cell, -1 where it is empty."""
+        """Return the index of each cell's list; -1 for an empty cell."""
         if len(self.cells) == 0:
             return np.full(np.shape(cells), -1)
         slots = np.minimum(np.searchsorted(self.cells, cells), len(self.cells) - 1)

@@ -1,11 +1,11 @@
-"""The old package's parameter tuples: (Cs, Rs, mus, subs), None for what is to be fitted."""
+"""The old package's parameter tuples, (Cs, Rs, mus, subs), with None for parts to fit."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from lopq.errors import LARGEST_SQUARED_NORM, LOPQError, as_array
+from lopq.errors import LARGEST_SQUARED_NORM, LOPQError, as_array, as_count
 from lopq.split import Split
 
 Arrays = Sequence[np.ndarray] | None
@@ -13,30 +13,43 @@ Parameters = tuple[Arrays, Arrays, Arrays, Arrays]
 
 
 class Given(NamedTuple):
-    """What one split was given; None for what is to be fitted."""
+    """The given parameters of one split; None for those to fit."""
 
     C: np.ndarray | None = None
     R: np.ndarray | None = None
     mu: np.ndarray | None = None
     subs: np.ndarray | None = None
 
+    @property
+    def V(self) -> int | None:
+        """Cells, if any part gives their number."""
+        return next((len(array) for array in self[:3] if array is not None), None)
+
     def as_split(self) -> Split | None:
-        """Return the split these make up, or None if something is left to fit."""
+        """Return the complete split, or None if a part is missing."""
         if self.C is None or self.R is None or self.mu is None or self.subs is None:
             return None
         return Split(self.C, self.R, self.mu, self.subs)
 
 
-def split_parameters(parameters: Parameters) -> list[Given]:
-    """Return the float32 arrays of each split, with shapes that agree; [] if all are None."""
+def split_parameters(parameters: Parameters, bits: int) -> list[Given]:
+    """Return the given float32 arrays of each split; [] if all parts are None.
+
+    Args:
+        parameters: (Cs, Rs, mus, subs), each None or a sequence with one array per split.
+        bits: Bits per subquantizer; they bound the entries of a codebook.
+
+    Raises:
+        LOPQError: Wrong or contradictory shapes, or values that are not finite.
+    """
     if len(parameters) != 4:
-        raise LOPQError("parameters must be (Cs, Rs, mus, subs), None for what is to be fitted")
+        raise LOPQError("parameters must be (Cs, Rs, mus, subs), with None for parts to fit")
     present = [p for p in parameters if p is not None]
     if not present:
         return []
     n_split = _length(present[0])
     if n_split not in (1, 2) or any(_length(p) != n_split for p in present):
-        raise LOPQError("each of parameters must have one entry for each of 1 or 2 splits")
+        raise LOPQError("each of Cs, Rs, mus, subs must have one entry for each of 1 or 2 splits")
     splits = [
         Given(
             *(
@@ -49,11 +62,13 @@ def split_parameters(parameters: Parameters) -> list[Given]:
     shapes = [_checked_shape(given) for given in splits]
     if len(set(shapes)) > 1:
         raise LOPQError(f"the two splits must have equal shapes; got {shapes[0]} and {shapes[1]}")
+    if splits[0].subs is not None:
+        as_count(splits[0].subs.shape[1], "entries of a codebook", 1, 2**bits)
     return splits
 
 
 def _length(arrays: Arrays) -> int:
-    """Return the number of splits that something is given for; 0 where it is no sequence."""
+    """Return the number of splits in one part; 0 if it is not a sequence."""
     return len(arrays) if isinstance(arrays, Sequence | np.ndarray) else 0
 
 
@@ -66,7 +81,7 @@ def _as_float32(given: np.ndarray, name: str) -> np.ndarray:
 
 
 def _checked_shape(given: Given) -> tuple[tuple[int, ...], ...]:
-    """Return the shapes of what was given, after comparing V and the dimensions."""
+    """Return the shapes of one split's arrays; they must agree in V and the dimensions."""
     axes = {"C": "V, dim", "R": "V, dim, dim", "mu": "V, dim", "subs": "M, clusters, dim_sub"}
     cells, dims = set(), set()
     for name, array in given._asdict().items():
@@ -89,14 +104,19 @@ def _checked_shape(given: Given) -> tuple[tuple[int, ...], ...]:
 
 
 def check_dims(splits: list[Given], dim: int, padded: int) -> None:
-    """Compare what was given with data of ``dim`` dimensions, padded so that M divides them."""
+    """Raise `LOPQError` unless the given parameters fit data of ``dim`` dimensions.
+
+    Args:
+        splits: The given parameters.
+        dim: Dimensions of the data.
+        padded: The same after zero padding to a multiple of M.
+    """
     C, R, mu, subs = splits[0]
     across = next((array.shape[1] for array in (C, R, mu) if array is not None), None)
     if across is None and subs is not None:
         across = subs.shape[0] * subs.shape[2]
     if across is not None and len(splits) * across != padded:
-        with_zeros = f", {padded} with the zeros that let M divide them" if padded > dim else ""
+        after = f" ({padded} after zero padding to a multiple of M)" if padded > dim else ""
         raise LOPQError(
-            f"the given parameters have {len(splits) * across} dimensions, the data {dim}"
-            f"{with_zeros}"
+            f"the given parameters have {len(splits) * across} dimensions, the data {dim}{after}"
         )

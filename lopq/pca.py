@@ -1,10 +1,10 @@
-"""Principal components, and their even distribution over buckets of dimensions."""
+"""PCA, and the allocation of principal components to subspaces of balanced variance."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from lopq.products import multiply
+from lopq.grouped import multiply
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class PCA:
     Args:
         mean: (dim_in,) float32.
         components: (dim, dim_in) float32, orthonormal rows.
-        renorm: Give each projected vector unit L2 norm (zero vectors stay zero).
+        renorm: Normalize each projected vector to unit L2 norm (zero vectors stay zero).
     """
 
     mean: np.ndarray
@@ -35,7 +35,10 @@ class PCA:
 
 
 def fit_pca(rows: np.ndarray, dim: int, n_bucket: int = 1, renorm: bool = False) -> PCA:
-    """Fit the ``dim`` leading components of ``rows`` (n, dim_in), balanced over the buckets."""
+    """Fit the ``dim`` leading components of ``rows`` (n, dim_in) float32.
+
+    With more than one bucket, the components are ordered by `eigenvalue_allocation`.
+    """
     mean = rows.mean(axis=0, dtype=np.float64)
     centered = rows - mean.astype(np.float32)
     eigenvalues, vectors = np.linalg.eigh(covariance(centered))
@@ -46,22 +49,26 @@ def fit_pca(rows: np.ndarray, dim: int, n_bucket: int = 1, renorm: bool = False)
 
 
 def covariance(centered: np.ndarray) -> np.ndarray:
-    """Return the (dim, dim) float64 second moments of ``centered`` rows of mean zero."""
+    """Return the (dim, dim) float64 covariance of ``centered`` (n, dim) float32 rows."""
     return multiply(centered.T, centered.T).astype(np.float64) / max(1, len(centered))
 
 
 def eigenvalue_allocation(num_buckets: int, eigenvalues: np.ndarray) -> np.ndarray:
     """Distribute dimensions over equal buckets so that their eigenvalue products balance.
 
-    Each eigenvalue, the largest first, goes to the bucket of the smallest product that still
-    has room (Ge et al., Optimized product quantization, CVPR 2013, section 3.2.3). Only ratios
-    count, and eigenvalues below 1e-10 of the largest count as that much.
+    Greedy, from the largest eigenvalue down: each goes to the bucket with the smallest product
+    among those with room left (Ge et al., Optimized product quantization, CVPR 2013, section
+    3.2.3). Only ratios matter; eigenvalues below 1e-10 of the largest are raised to that value.
 
-    The scale matters: plain logarithms of eigenvalues below 1 are negative, the fullest bucket has
-    the smallest sum and goes on to fill up, and the codes lose most of their accuracy. The old
-    package divides by the smallest eigenvalue that is not zero, and so gives the same
-    permutation. It fails where all are zero, and on a number of dimensions that the buckets do
-    not divide; here the first buckets then take one more.
+    Why the scale must cancel: logarithms of eigenvalues below 1 are negative, so the fullest
+    bucket would have the smallest sum and keep filling up, and the codes would lose most of their
+    accuracy. The old package divides by the smallest non-zero eigenvalue and returns the same
+    permutation. It fails when all eigenvalues are zero or when ``num_buckets`` does not divide
+    the dimensions; here the first buckets then hold one dimension more.
+
+    Args:
+        num_buckets: Number of buckets (subspaces).
+        eigenvalues: (dim,) numbers; negative ones count as zero.
 
     Returns:
         (dim,) int64 permutation: the dimensions of bucket 0, then those of bucket 1, ...
@@ -71,7 +78,7 @@ def eigenvalue_allocation(num_buckets: int, eigenvalues: np.ndarray) -> np.ndarr
     """
     values = np.maximum(np.asarray(eigenvalues, np.float64), 0)
     floor = 1e-10 * values.max() if values.max() > 0 else 1.0
-    logs = np.log2(np.maximum(values, floor) / floor)  # all >= 0: a product grows with each
+    logs = np.log2(np.maximum(values, floor) / floor)  # all >= 0: products only grow
     room = len(values) // num_buckets + (np.arange(num_buckets) < len(values) % num_buckets)
     buckets: list[list[int]] = [[] for _ in range(num_buckets)]
     products = np.zeros(num_buckets)

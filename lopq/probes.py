@@ -1,10 +1,9 @@
-"""Which cells to visit for a query: nearest first, until they hold enough candidates."""
+"""Choose the cells to visit for a query: nearest first, until they hold enough candidates."""
 
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import faiss
 import numpy as np
 
 from lopq.lists import CellLists
@@ -13,13 +12,13 @@ from lopq.lists import CellLists
 def multisequence(
     x: np.ndarray, centroids: Sequence[np.ndarray]
 ) -> Iterator[tuple[float, tuple[int, ...]]]:
-    """Yield (squared distance, cell) of all cells, nearest first; ties by cell.
-
-    Args:
-        x: (dim,) the query, in the space of the centroids.
-        centroids: (V, dim / n_split) of each of one or two splits.
+    """Yield (squared distance, cell) for all cells, nearest first; ties by cell.
 
     The multi-sequence algorithm of Babenko, Lempitsky: The inverted multi-index, CVPR 2012.
+
+    Args:
+        x: (dim,) query in the space of the centroids.
+        centroids: One or two arrays (V, dim / n_split), one per split.
 
     >>> C = np.array([[0.0], [1.0]])
     >>> [cell for _, cell in multisequence(np.array([0.0, 0.4]), (C, C))]
@@ -49,13 +48,13 @@ def _entry(
 
 @dataclass(frozen=True)
 class Probes:
-    """Pairs of a query and a cell to scan for it.
+    """The (query, cell) pairs to scan, sorted by query and then by distance.
 
     Args:
-        queries: (n_pair,) int64 rows of the queries.
-        slots: (n_pair,) int64 list numbers.
-        ranks: (n_pair,) int64: 0, 1, ... within each query, nearest cell first.
-        reach: (n_query,) float32 squared distance of the farthest cell visited.
+        queries: (n_pair,) int64, the row of each pair's query.
+        slots: (n_pair,) int64, the inverted list of each pair.
+        ranks: (n_pair,) int64, 0, 1, ... within each query, nearest cell first.
+        reach: (n_query,) float32, squared distance to the farthest visited cell.
     """
 
     queries: np.ndarray
@@ -65,24 +64,24 @@ class Probes:
 
     @property
     def depth(self) -> int:
-        """The most cells that one query visits."""
+        """The largest number of cells that a query visits."""
         return int(self.ranks.max()) + 1 if len(self.ranks) else 0
 
     def first_pairs(self, n_query: int) -> np.ndarray:
-        """Return (n_query,) the first pair of each query."""
+        """Return the (n_query,) int64 index of each query's first pair."""
         return np.searchsorted(self.queries, np.arange(n_query))
 
 
 def choose_probes(
     queries: np.ndarray, Cs: Sequence[np.ndarray], lists: CellLists, quota: int
 ) -> Probes:
-    """Return the cells of each query, nearest first, up to the one that fills the quota.
+    """Choose each query's cells, nearest first, up to the cell that fills the quota.
 
     Args:
-        queries: (n_query, dim) in model space.
-        Cs: Cell centroids of one or two splits.
+        queries: (n_query, dim) float32 in model space.
+        Cs: Coarse centroids (V, dim / n_split) of one or two splits.
         lists: The database.
-        quota: Candidates wanted; cells are visited whole, so a query may get more.
+        quota: Candidates per query; cells are visited whole, so there may be more.
     """
     chosen = _nearest_of_one if len(Cs) == 1 else _nearest_of_two
     slots, distances = chosen(queries, Cs, lists, quota)  # (n_query, depth)
@@ -98,7 +97,9 @@ def choose_probes(
 def _nearest_of_one(
     queries: np.ndarray, Cs: Sequence[np.ndarray], lists: CellLists, quota: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return slots and distances of so many nearest cells that each query's quota is filled."""
+    """Return lists and distances (n_query, depth) of enough cells to fill every quota."""
+    import faiss
+
     V = len(Cs[0])
     depth = min(V, 2 + 2 * quota * V // max(1, len(lists)))
     while True:
@@ -113,7 +114,7 @@ def _nearest_of_one(
 def _nearest_of_two(
     queries: np.ndarray, Cs: Sequence[np.ndarray], lists: CellLists, quota: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return all filled cells of the multi-index in order of distance from each query."""
+    """Return lists and distances (n_query, depth) of enough multi-index cells, nearest first."""
     V = len(Cs[0])
     halves = np.split(queries, 2, axis=1)
     first, second = (squared_distances(h, C) for h, C in zip(halves, Cs, strict=True))
@@ -131,10 +132,12 @@ def _nearest_of_two(
 
 
 def _deep_enough(lists: CellLists, quota: int) -> int:
-    """Return how many filled cells hold the quota even if they are the smallest ones."""
+    """Return how many non-empty cells hold the quota even if they are the smallest ones."""
     return int(np.searchsorted(np.cumsum(np.sort(lists.sizes)), quota)) + 1
 
 
 def squared_distances(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    """Return (n, V) float32 squared distances of rows to centroids."""
+    """Return the (n, V) float32 squared distances from rows to centroids."""
+    import faiss
+
     return faiss.pairwise_distances(np.ascontiguousarray(rows), np.ascontiguousarray(centroids))

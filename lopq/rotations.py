@@ -1,26 +1,23 @@
-"""Local rotations: how the residuals of each cell are turned before they are quantized.
+"""Local rotations: one orthogonal matrix per cell, applied to residuals before quantization.
 
 Kalantidis, Avrithis: Locally optimized product quantization for approximate nearest neighbor
 search, CVPR 2014. `pca_rotations` is their method: the principal axes of each cell's residuals,
-allotted to subspaces of equal eigenvalue products. `alternate` learns rotations instead: codes,
-codebooks and rotations are refitted in turn, each step the least-squares optimum given the
-others (for one rotation of all cells, the non-parametric OPQ of Ge et al., CVPR 2013).
+allocated to subspaces with balanced eigenvalue products. `alternate` learns the rotations instead:
+it refits codes, codebooks and rotations in turn, and each step is the least-squares optimum given
+the others (with one rotation for all cells, the non-parametric OPQ of Ge et al., CVPR 2013).
 """
 
-import faiss
 import numpy as np
-from tqdm import tqdm
 
 from lopq.codebooks import Codebooks, mean_centroids
-from lopq.grouping import filled_groups
+from lopq.grouped import filled_groups, multiply, rotate
 from lopq.pca import covariance, eigenvalue_allocation
-from lopq.products import Multiplier, multiply
 
-N_NEIGHBOR_CELLS = 3  # cells that steady the rotation of a small cell
+N_NEIGHBOR_CELLS = 3  # cells that regularize the rotation of a small cell
 
 
 def balanced_axes(moments: np.ndarray, M: int) -> np.ndarray:
-    """Return the eigenvectors (dim, dim) of second moments, as rows, balanced over M subspaces."""
+    """Return the eigenvectors of a (dim, dim) moment matrix as rows, balanced over M subspaces."""
     eigenvalues, vectors = np.linalg.eigh(moments.astype(np.float64))
     return vectors[:, eigenvalue_allocation(M, eigenvalues)].T.astype(np.float32, order="C")
 
@@ -36,27 +33,27 @@ def pca_rotations(
     """Return the balanced principal axes of each cell, (V, dim, dim) float32.
 
     Args:
-        residuals: (n, dim) float32 sorted by cell, of mean zero in each.
-        offsets: (V + 1,) where each cell starts.
+        residuals: (n, dim) float32, sorted by cell, with zero mean in each cell.
+        offsets: (V + 1,) int64, the first row of each cell.
         M: Subspaces.
-        near: (V, n) neighbors of each cell, whose residuals count in its covariance by
-            `neighbor_weights`; None leaves each cell to its own.
+        near: (V, n) neighbors of each cell. Their moments are added to the cell's own, weighted
+            by `neighbor_weights`; None uses each cell's residuals only.
     """
     dim = residuals.shape[1]
     moments = np.zeros((len(offsets) - 1, dim, dim), np.float32)
     for cell, rows in filled_groups(offsets):
         moments[cell] = multiply(residuals[rows].T, residuals[rows].T)
     if near is not None:
-        moments = steadied(moments, near, neighbor_weights(np.diff(offsets), dim))
+        moments = add_neighbors(moments, near, neighbor_weights(np.diff(offsets), dim))
     return np.stack([balanced_axes(moment, M) for moment in moments])
 
 
 def neighbor_weights(sizes: np.ndarray, dim: int) -> np.ndarray:
-    """Return how much the nearest cells count in a cell's rotation, by its number of vectors.
+    """Return the weight of the nearest cells in each cell's rotation, (V,) from 0 to 1.
 
-    A rotation has dim * (dim - 1) / 2 parameters and a cell of n vectors n * dim numbers to
-    fit them to, so the weight is a power of dim / n: 1 for cells of dim vectors or fewer, and
-    next to nothing from ten times that on. The power was chosen by held-out recall.
+    A rotation has dim * (dim - 1) / 2 parameters, and a cell of n vectors gives n * dim numbers
+    to fit them to. The weight is therefore a power of dim / n: 1 for cells of up to dim vectors,
+    negligible from ten times that size. The power was chosen by held-out recall.
 
     >>> neighbor_weights(np.array([0, 64, 640]), 64).round(4).tolist()
     [1.0, 1.0, 0.01]
@@ -65,7 +62,9 @@ def neighbor_weights(sizes: np.ndarray, dim: int) -> np.ndarray:
 
 
 def nearest_cells(centroids: np.ndarray) -> np.ndarray:
-    """Return (V, n) the cells nearest to each cell, itself left out; n is 3 or V - 1."""
+    """Return the (V, n) int64 cells nearest to each cell, excluding itself; n = min(3, V - 1)."""
+    import faiss
+
     count = min(N_NEIGHBOR_CELLS, len(centroids) - 1)
     if count == 0:
         return np.zeros((len(centroids), 0), np.int64)
@@ -85,15 +84,6 @@ def nearest_rotations(correlations: np.ndarray) -> np.ndarray:
     return (u @ vt).astype(np.float32)
 
 
-def rotate(residuals: np.ndarray, offsets: np.ndarray, rotations: np.ndarray) -> np.ndarray:
-    """Turn each row of ``residuals``, sorted by cell, by the rotation of its cell."""
-    rotated = np.empty_like(residuals)
-    product = Multiplier(*rotations.shape[1:])
-    for cell, rows in filled_groups(offsets):
-        rotated[rows] = product(residuals[rows], rotations[cell])
-    return rotated
-
-
 def alternate(
     residuals: np.ndarray,
     offsets: np.ndarray,
@@ -107,20 +97,22 @@ def alternate(
     """Refit codes, codebooks and rotations in turn.
 
     Args:
-        residuals: (n, dim) float32 sorted by cell.
-        offsets: (V + 1,) where each cell starts.
-        rotations: (V, dim, dim) to start from.
+        residuals: (n, dim) float32, sorted by cell.
+        offsets: (V + 1,) int64, the first row of each cell.
+        rotations: (V, dim, dim) float32 to start from.
         codebooks: The codebooks to start from, shared by all cells.
-        n_iter: Rounds.
-        near: (V, n) neighbors of each cell, whose vectors steady its rotation by
-            `neighbor_weights`; None fits each cell to its own vectors alone, and then the
-            error never rises.
-        learn_codebooks: False keeps the codebooks.
-        progress: False hides the progress bar; None shows it on a terminal.
+        n_iter: Iterations.
+        near: (V, n) neighbors of each cell, which regularize its rotation with
+            `neighbor_weights`. None fits each cell to its own vectors only; the error then never
+            rises.
+        learn_codebooks: False keeps the codebooks fixed.
+        progress: True or False shows or hides the progress bar; None shows it on a terminal.
 
     Returns:
-        rotations, codebooks, and the mean squared error before each round.
+        Rotations, codebooks, and the mean squared error before each iteration.
     """
+    from tqdm import tqdm
+
     sizes = np.diff(offsets)
     errors = []
     hidden = None if progress is None else not progress
@@ -136,20 +128,27 @@ def alternate(
         for cell, rows in filled_groups(offsets):
             correlations[cell] = multiply(decoded[rows].T, residuals[rows].T)
         if near is not None:
-            correlations = steadied(correlations, near, neighbor_weights(sizes, len(rotations[0])))
+            weights = neighbor_weights(sizes, len(rotations[0]))
+            correlations = add_neighbors(correlations, near, weights)
         rotations = nearest_rotations(correlations)
     return rotations, codebooks, errors
 
 
-def steadied(correlations: np.ndarray, near: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Add to each cell's correlations the weighted ones of its nearest cells."""
-    result = correlations.copy()
+def add_neighbors(matrices: np.ndarray, near: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Add to each cell's matrix those of its nearest cells, times the cell's weight.
+
+    Args:
+        matrices: (V, dim, dim) float32.
+        near: (V, n) int64 neighbors of each cell.
+        weights: (V,) weight of each cell's neighbors.
+    """
+    result = matrices.copy()
     for cell, weight in enumerate(weights):
-        result[cell] += np.float32(weight) * correlations[near[cell]].sum(axis=0)
+        result[cell] += np.float32(weight) * matrices[near[cell]].sum(axis=0)
     return result
 
 
 def squared_error(rows: np.ndarray, decoded: np.ndarray) -> float:
-    """Return the mean squared distance between the rows of two arrays."""
+    """Return the mean squared L2 distance between corresponding rows."""
     difference = rows - decoded
     return float(np.einsum("ij,ij->", difference, difference, dtype=np.float64) / max(1, len(rows)))

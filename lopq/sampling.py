@@ -1,17 +1,24 @@
-"""Which vectors to train on."""
+"""Sampling of training vectors."""
 
 import numpy as np
 
 from lopq.errors import LOPQError, as_count
 
-TRAIN_SIZE = 100_000  # vectors that are trained on by default,
-TRAIN_SIZE_PER_CELL = 256  # or so many for each cell, where that is more
+TRAIN_SIZE = 100_000  # default number of training vectors,
+TRAIN_SIZE_PER_CELL = 256  # or this many per cell if that is more
 
 
 def training_rows(
     n: int, V: int, seed: int, train_size: int | None = -1, ratio: float = 1.0
 ) -> np.ndarray | None:
-    """Return the rows, ascending, that `LOPQModel.fit` takes of ``n``; None for all of them.
+    """Return the rows that `LOPQModel.fit` trains on, ascending int64; None for all rows.
+
+    Args:
+        n: Rows in the data.
+        V: Cells per split.
+        seed: Random seed.
+        train_size: Rows to sample; None for all; -1 for the default.
+        ratio: Fraction of these to keep, above 0, up to 1.
 
     >>> training_rows(5, V=2, seed=0, train_size=2).shape
     (2,)

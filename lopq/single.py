@@ -1,27 +1,27 @@
-"""Search one query at a time, with the calls and results of the old package."""
+"""Search with one query at a time, with the calls and results of the old package."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
+from lopq.coder import as_row
 from lopq.codes import LOPQCode
 from lopq.errors import as_count
 from lopq.lists import CellLists
 from lopq.model import LOPQModel
-from lopq.one_vector import as_row
 from lopq.probes import multisequence
 
 
 class Result(NamedTuple):
-    """A code that `search` found. (The old package put (id, code) in ``code``.)"""
+    """A search result. (The old package put (id, code) into ``code``.)"""
 
     id: int
     code: LOPQCode
 
 
 class ResultWithDistance(NamedTuple):
-    """A code that `search` found, with its squared distance."""
+    """A search result with its squared distance."""
 
     id: int
     code: LOPQCode
@@ -29,18 +29,23 @@ class ResultWithDistance(NamedTuple):
 
 
 class SingleSearch:
-    """The old package's searcher, over the same database as the batches."""
+    """A model and a database; the base class of `LOPQSearcher`.
 
-    model: LOPQModel
-    lists: CellLists
+    Args:
+        model: A fitted model.
+    """
+
+    def __init__(self, model: LOPQModel) -> None:
+        self.model = model
+        self.lists = CellLists.empty(model.quantizer.codebooks.code_bytes)
 
     @property
     def nb_indexed(self) -> int:
-        """Codes in the database."""
+        """Number of codes in the database."""
         return len(self.lists)
 
     def get_cell(self, cell: tuple[int, ...]) -> list[Result]:
-        """Return what a cell holds, in the order of adding. (Nothing is inserted by reading.)"""
+        """Return a cell's codes in the order they were added. (Reading inserts nothing.)"""
         return self._cell(self.lists, cell)
 
     def _cell(self, lists: CellLists, cell: tuple[int, ...]) -> list[Result]:
@@ -48,27 +53,23 @@ class SingleSearch:
         if slot < 0:
             return []
         rows = slice(int(lists.offsets[slot]), int(lists.offsets[slot + 1]))
-        fine = self.model.codebooks.unpack(lists.codes[rows]).tolist()
+        fine = self.model.quantizer.codebooks.unpack(lists.codes[rows]).tolist()
         ids = lists.ids[rows].tolist()
         return [Result(i, LOPQCode(cell, tuple(f))) for i, f in zip(ids, fine, strict=True)]
 
     def get_result_quota(self, x: np.ndarray, quota: int = 10) -> tuple[list[Result], int]:
-        """Return the contents of the nearest cells, taken whole until they reach the quota.
+        """Return the codes of the nearest cells, visited whole until the quota is reached.
 
         Args:
             x: (dim_in,) query.
-            quota: Candidates wanted.
+            quota: Candidates to return.
 
         Returns:
-            results: At least ``quota`` codes, or all there are.
-            visited: How many cells were taken, empty ones too.
+            results: At least ``quota`` codes, or all codes.
+            visited: Number of visited cells, including empty ones.
         """
-        return self._collect(self._row(x), as_count(quota, "quota"))
-
-    def _row(self, x: np.ndarray) -> np.ndarray:
-        return self.model.to_model_space(as_row(x))[0]
-
-    def _collect(self, row: np.ndarray, quota: int) -> tuple[list[Result], int]:
+        quota = as_count(quota, "quota")
+        row = self.model.to_model_space(as_row(x))[0]
         lists, results, visited = self.lists, list[Result](), 0
         for _, cell in multisequence(row, self.model.Cs):
             if len(results) >= quota:
@@ -80,7 +81,7 @@ class SingleSearch:
     def compute_distances(
         self, x: np.ndarray, items: Iterable[Result]
     ) -> list[tuple[float, Result]]:
-        """Return (squared distance, item) for each item, from the tables of its cell."""
+        """Return (squared distance, item) for each item, from the lookup tables of its cell."""
         tables, distances = dict[tuple[int, ...], list[np.ndarray]](), []
         for item in items:
             cell = tuple(item.code.coarse)
@@ -93,17 +94,17 @@ class SingleSearch:
     def search(
         self, x: np.ndarray, quota: int = 10, limit: int | None = None, with_dists: bool = False
     ) -> tuple[list[Result] | list[ResultWithDistance], int]:
-        """Return the nearest codes among the candidates of the nearest cells.
+        """Rank the candidates in the nearest cells.
 
         Args:
             x: (dim_in,) query.
-            quota: Candidates to rank: cells are taken whole until they hold so many.
-            limit: Results kept; None keeps ``quota``.
-            with_dists: Add the distance to each result.
+            quota: Candidates to rank; cells are visited whole until they hold this many.
+            limit: Results to return; None returns ``quota``.
+            with_dists: Add the squared distance to each result.
 
         Returns:
-            results: By ascending distance; equal ones in the order of `get_result_quota`.
-            visited: How many cells were taken, empty ones too.
+            results: By ascending distance; ties keep the order of `get_result_quota`.
+            visited: Number of visited cells, including empty ones.
         """
         items, visited = self.get_result_quota(x, quota)
         limit = quota if limit is None else as_count(limit, "limit", 0)

@@ -1,33 +1,26 @@
-"""One split of the model: the cells of a range of dimensions, with a rotation for each.
+"""One split of the model: a coarse quantizer over a range of dimensions, one rotation per cell.
 
-A model has one split over all dimensions (`split="single"`), or two over a half each, whose
-pairs of cells form an inverted multi-index (`split="multi"`; Babenko, Lempitsky, CVPR 2012).
+A model has one split over all dimensions (``split="single"``), or two over one half each, whose
+pairs of cells form an inverted multi-index (``split="multi"``; Babenko, Lempitsky, CVPR 2012).
 """
 
 from dataclasses import dataclass, field
 from typing import Any
 
-import faiss
 import numpy as np
 
 from lopq.codebooks import Codebooks, kmeans, train_centroids
 from lopq.errors import LOPQError
-from lopq.grouping import filled_groups, group_rows
-from lopq.rotations import (
-    alternate,
-    balanced_rotation,
-    nearest_cells,
-    pca_rotations,
-    rotate,
-)
+from lopq.grouped import filled_groups, group_rows, rotate
+from lopq.rotations import alternate, balanced_rotation, nearest_cells, pca_rotations
 
 ROTATIONS = ("pca", "procrustes", "global", "none")
-WARM_START_ITERATIONS = 5  # k-means rounds of codebooks that the alternation refines
+WARM_START_ITERATIONS = 5  # k-means iterations for codebooks that `alternate` refines
 
 
 @dataclass(frozen=True)
 class Training:
-    """How to fit a split: see `LOPQModel.fit` for the meaning of each."""
+    """Training options of a split; `LOPQModel` and `LOPQModel.fit` explain each."""
 
     rotation: str = "pca"
     bits: int = 8
@@ -41,14 +34,14 @@ class Training:
 
 @dataclass(frozen=True)
 class Split:
-    """The parameters of one split; V cells of dim dimensions.
+    """The parameters of one split with V cells over dim dimensions.
 
     Args:
-        C: (V, dim) float32 cell centroids.
-        R: (V, dim, dim) float32 rotations; a zero stride says that all cells share one.
+        C: (V, dim) float32 coarse centroids.
+        R: (V, dim, dim) float32 rotations; zero stride on axis 0 means one shared rotation.
         mu: (V, dim) float32 mean residual of each cell.
         subs: (M, n_entry, dim / M) float32 codebooks.
-        errors: Mean squared error before each round of training.
+        errors: Mean squared error before each iteration of rotation training.
     """
 
     C: np.ndarray
@@ -63,16 +56,16 @@ class Split:
         return int(self.C.shape[1])
 
     def packed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[float]]:
-        """Return C, R, mu, subs and errors; R (1, dim, dim) where all cells share one."""
+        """Return C, R, mu, subs and errors; a shared R as (1, dim, dim)."""
         shared = self.R.strides[0] == 0
         return self.C, self.R[:1] if shared else self.R, self.mu, self.subs, self.errors
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle a shared rotation once, not for each cell."""
+        """Copy and pickle a shared rotation once, not once per cell."""
         return unpacked_split, self.packed()
 
     def nearest_cell(self, rows: np.ndarray) -> np.ndarray:
-        """Return (n,) int64 the cell of each row: that of the nearest centroid."""
+        """Return the (n,) int64 cell of each row: the one with the nearest centroid."""
         return assign(rows, self.C)
 
     def project(self, rows: np.ndarray, cells: np.ndarray) -> np.ndarray:
@@ -85,7 +78,7 @@ class Split:
         return projected
 
     def restore(self, projected: np.ndarray, cells: np.ndarray) -> np.ndarray:
-        """Undo `project`: return R_c' y + C_c + mu_c."""
+        """Invert `project`: return R_c' y + C_c + mu_c."""
         order, offsets = group_rows(cells, len(self.C))
         rows = np.empty_like(projected)
         rows[order] = rotate(projected[order], offsets, self.R.transpose(0, 2, 1))
@@ -95,12 +88,14 @@ class Split:
 def unpacked_split(
     C: np.ndarray, R: np.ndarray, mu: np.ndarray, subs: np.ndarray, errors: list[float]
 ) -> Split:
-    """Return the split that `Split.packed` took apart."""
+    """Rebuild a split from what `Split.packed` returned."""
     return Split(C, shared_rotation(R[0], len(C)) if len(R) < len(C) else R, mu, subs, errors)
 
 
 def assign(rows: np.ndarray, C: np.ndarray) -> np.ndarray:
-    """Return (n,) int64 the nearest centroid of each row."""
+    """Return the (n,) int64 nearest centroid of each row."""
+    import faiss
+
     return faiss.knn(np.ascontiguousarray(rows), np.ascontiguousarray(C), 1)[1][:, 0]
 
 
@@ -115,7 +110,7 @@ def fit_split(
     mu: np.ndarray | None = None,
     subs: np.ndarray | None = None,
 ) -> Split:
-    """Fit what is None to ``rows`` (n, dim) float32, and keep what is given."""
+    """Fit the parameters that are None to ``rows`` (n, dim) float32, and keep the given ones."""
     if C is None:
         if len(rows) < V:
             raise LOPQError(f"V={V} cells need at least {V} training vectors; got {len(rows)}")
@@ -139,7 +134,7 @@ def fit_split(
 
 
 def cell_means(residuals: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Return the (V, dim) mean of each cell's rows; zero where it has none."""
+    """Return the (V, dim) float32 mean of each cell's rows; zero for an empty cell."""
     means = np.zeros((len(offsets) - 1, residuals.shape[1]), np.float32)
     for cell, rows in filled_groups(offsets):
         means[cell] = residuals[rows].mean(axis=0, dtype=np.float64)
@@ -160,6 +155,7 @@ def _fit_learned(
     shape: tuple[int, int],
     training: Training,
 ) -> Split:
+    """Learn rotations, and codebooks unless given; ``shape`` is (M, n_entry)."""
     V = len(C)
     M, n_entry = shape
     local = training.rotation == "procrustes"

@@ -1,54 +1,60 @@
-"""The file format of models and indexes: a header in JSON, then arrays to map into memory.
+"""The file format of models and indexes: a JSON header, then arrays for memory mapping.
 
-    offset  bytes  what
+    offset  bytes  content
     0       8      b"LOPQidx" and a zero byte
-    8       4      uint32 version of the format: 1
+    8       4      uint32 format version: 1
     12      4      uint32 length of the header
     16      4      uint32 CRC-32 of the header
     20      ...    the header: UTF-8 JSON
-    ...            each array, at a multiple of 64 bytes from the start
+    ...            each array, at a multiple of 64 bytes from the start of the file
 
-Numbers are little-endian. The header is an object with "kind" ("model" or "searcher"),
-"model" (the options and sizes of the model) and "arrays": for each name its "dtype" (numpy's,
-such as "<f4"), "shape", "offset" and "crc32". Arrays are in C order. Names: ``C0``, ``R0``,
-``mu0``, ``subs0`` of the first split, the same with 1 of the second; a rotation that all
-cells share is stored once, with shape (1, dim, dim); ``pca_mean`` and ``pca_components``
-after a PCA; and of a searcher ``cells``, ``offsets``, ``codes``, ``ids`` as in `lopq.lists`.
+Numbers are little-endian. The header is an object with "kind" ("model" or "searcher"), "model"
+(the options and sizes of the model) and "arrays", which maps each name to its "dtype" (in numpy's
+notation, such as "<f4"), "shape", "offset" and "crc32". Arrays are in C order. ``C0``, ``R0``,
+``mu0`` and ``subs0`` belong to the first split, the same names with 1 to the second; a rotation
+shared by all cells is stored once, with shape (1, dim, dim). ``pca_mean`` and ``pca_components``
+exist if the model has a PCA. A searcher adds ``cells``, ``offsets``, ``codes`` and ``ids``, as in
+`lopq.lists`.
 """
 
+import errno
 import json
 import math
+import os
+import secrets
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from lopq.atomic import whole_file
 from lopq.errors import LOPQError
-from lopq.pca import PCA
-from lopq.split import unpacked_split
-
-if TYPE_CHECKING:
-    from lopq.model import LOPQModel
 
 MAGIC = b"LOPQidx\0"
 VERSION = 1
 ALIGNMENT = 64
 PREFIX = struct.Struct("<8sIII")
-LISTS = ("cells", "offsets", "codes", "ids")
-LARGE = ("codes", "ids")  # grow with the database: the rest is compared with its CRC at each load
-OPTIONS = ("V", "M", "subquantizer_clusters", "rotation", "bits", "pca_dim", "renorm", "seed")
+LARGE = ("codes", "ids")  # grow with the database; loading can skip their checksums
 DTYPES = ("<f4", "<i8", "|u1")
 
 
 def write(
     path: str | Path, kind: str, model: dict[str, Any], arrays: dict[str, np.ndarray]
 ) -> None:
-    """Write arrays and their description to ``path``, whole or not at all."""
+    """Write a file atomically.
+
+    Args:
+        path: The file; an existing one is replaced.
+        kind: "model" or "searcher".
+        model: The model's options and sizes, as JSON values.
+        arrays: Arrays by name, in the order of the file.
+
+    Raises:
+        LOPQError: The file cannot be written.
+    """
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     entries = {
         name: {
@@ -73,12 +79,12 @@ def write(
 
 
 def as_bytes(array: np.ndarray) -> memoryview:
-    """Return the bytes of a contiguous array, not copied."""
+    """Return the bytes of a contiguous array without a copy."""
     return array.reshape(-1).view(np.uint8).data
 
 
 def _place(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    """Give each array its offset. Offsets lengthen the header, so room is left for them."""
+    """Set each array's offset, and leave room because the offsets lengthen the header."""
     end = PREFIX.size + len(json.dumps(header)) + 20 * len(arrays)
     for name, array in arrays.items():
         start = -(-end // ALIGNMENT) * ALIGNMENT
@@ -89,12 +95,25 @@ def _place(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
 def read(
     path: str | Path, kind: str, verify: bool = True
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return the model's description and the arrays of a file, as read-only memory maps."""
+    """Read a file that `write` wrote.
+
+    Args:
+        path: The file.
+        kind: "model" or "searcher".
+        verify: Compare the checksums of codes and ids too; all others are always compared.
+
+    Returns:
+        model: The model's options and sizes.
+        arrays: Read-only memory maps by name.
+
+    Raises:
+        LOPQError: The file cannot be read, is of another kind or version, or is damaged.
+    """
     path = Path(path)
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            header = _read_header(path, file.read(PREFIX.size), file.read, size)
+            header = _read_header(path, file, size)
     except OSError as error:
         raise LOPQError(f"cannot read {path}: {error.strerror}") from error
     if header["kind"] != kind:
@@ -106,13 +125,14 @@ def read(
     return header["model"], arrays
 
 
-def _read_header(path: Path, prefix: bytes, read_bytes: Any, size: int) -> dict[str, Any]:
+def _read_header(path: Path, file: BinaryIO, size: int) -> dict[str, Any]:
+    prefix = file.read(PREFIX.size)
     if len(prefix) < PREFIX.size or not prefix.startswith(MAGIC):
         raise LOPQError(f"{path} is not a file of this library")
     _, version, length, checksum = PREFIX.unpack(prefix)
     if version != VERSION:
         raise LOPQError(f"{path} has format version {version}; this library reads {VERSION}")
-    text = read_bytes(min(length, size))
+    text = file.read(min(length, size))
     if len(text) < length or zlib.crc32(text) != checksum:
         raise LOPQError(f"{path} is damaged: its header is cut off or changed; save it again")
     return json.loads(text)
@@ -134,42 +154,35 @@ def _map_array(path: Path, name: str, entry: dict[str, Any], size: int, verify: 
 
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """Turn what is wrong with the content of a file into an error that names it."""
+    """Turn errors about the content of a file into a `LOPQError` that names the file."""
     try:
         yield
     except (KeyError, TypeError, ValueError) as error:
         raise LOPQError(f"{path} is damaged: {error}") from error
 
 
-def describe_model(model: "LOPQModel") -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return what `restore_model` needs: options and sizes, and the arrays."""
-    arrays = {}
-    for i, split in enumerate(model.fitted_splits()):
-        C, R, mu, subs, _ = split.packed()
-        arrays.update({f"C{i}": C, f"mu{i}": mu, f"subs{i}": subs, f"R{i}": R})
-    if model.pca is not None:
-        arrays["pca_mean"], arrays["pca_components"] = model.pca.mean, model.pca.components
-    options = {name: getattr(model, name) for name in OPTIONS}
-    errors = [s.errors for s in model.splits]
-    return {**options, "dim_in": model.dim_in, "training_errors": errors}, arrays
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file next to ``path`` that replaces it if the block succeeds.
 
-
-def restore_model(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> "LOPQModel":
-    """Return the model that `describe_model` described; its arrays are read into memory."""
-    from lopq.model import LOPQModel  # the model's `load` calls this module
-
-    errors = header["training_errors"]
-    model = LOPQModel(
-        **{name: header[name] for name in OPTIONS},
-        split="single" if len(errors) == 1 else "multi",
-    )
-    model.dim_in = header["dim_in"]
-    if "pca_mean" in arrays:
-        mean, components = np.array(arrays["pca_mean"]), np.array(arrays["pca_components"])
-        model.pca = PCA(mean, components, model.renorm)
-    splits = []
-    for i, split_errors in enumerate(errors):
-        C, R, mu, subs = (np.array(arrays[f"{name}{i}"]) for name in ("C", "R", "mu", "subs"))
-        splits.append(unpacked_split(C, R, mu, subs, split_errors))
-    model.adopt(tuple(splits))
-    return model
+    If ``path`` is a symbolic link, its target is replaced and the link stays.
+    """
+    path = Path(os.path.realpath(path))
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with temporary.open("xb") as file:  # "x" creates it with the usual permissions
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    with suppress(OSError):  # not every system can open a folder
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the new name survives a power cut
+        finally:
+            os.close(folder)

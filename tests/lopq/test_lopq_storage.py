@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lopq import LOPQError, LOPQModel, LOPQSearcher, storage
-from lopq.atomic import whole_file
+from lopq.storage import whole_file
 
 
 def test_saved_and_loaded_give_the_same(

@@ -1,0 +1,175 @@
+"""The fitted parameters of a model: fitting them, and encoding with them."""
+
+import numpy as np
+
+from lopq.codebooks import Codebooks
+from lopq.codes import CodeFormat
+from lopq.errors import as_vectors
+from lopq.grouped import Multiplier, filled_groups, group_rows
+from lopq.parameters import Given, check_dims
+from lopq.pca import PCA, fit_pca
+from lopq.split import Split, Training, fit_split, unpacked_split
+
+
+def reduce_and_pad(rows: np.ndarray, pca: PCA | None, M: int) -> np.ndarray:
+    """Apply the PCA, if any, and pad with zero columns to a multiple of M dimensions."""
+    reduced = rows if pca is None else pca.apply(rows)
+    missing = -reduced.shape[1] % M
+    return np.pad(reduced, ((0, 0), (0, missing))) if missing else reduced
+
+
+class Quantizer:
+    """A fitted quantizer; immutable, so threads may share it.
+
+    "Model space" is where distances are measured: the input after PCA and padding.
+
+    Args:
+        splits: One or two splits of equal shapes.
+        bits: Bits per subquantizer, 8 or 4.
+        dim_in: Dimensions of the input.
+        pca: The reduction from input to model space, if any.
+    """
+
+    def __init__(
+        self, splits: tuple[Split, ...], bits: int, dim_in: int, pca: PCA | None = None
+    ) -> None:
+        self.splits, self.bits, self.dim_in, self.pca = splits, bits, dim_in, pca
+        self.codebooks = Codebooks(np.concatenate([s.subs for s in splits]), bits)
+        V, (_, n_entry, _) = len(splits[0].C), splits[0].subs.shape
+        self.format = CodeFormat(V, self.codebooks.M, n_entry, len(splits))
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of model space."""
+        return sum(split.dim for split in self.splits)
+
+    @property
+    def Cs(self) -> tuple[np.ndarray, ...]:
+        """Coarse centroids (V, dim) float32 of each split."""
+        return tuple(split.C for split in self.splits)
+
+    def to_model_space(self, data: np.ndarray) -> np.ndarray:
+        """Check (n, dim_in) vectors and map them to (n, dim) float32 rows in model space."""
+        return reduce_and_pad(as_vectors(data, "data", self.dim_in), self.pca, self.format.M)
+
+    def from_model_space(self, rows: np.ndarray) -> np.ndarray:
+        """Return (n, dim_in): the least-squares inverse of `to_model_space`."""
+        if self.pca is not None:
+            return self.pca.invert(rows[:, : len(self.pca.components)])
+        return rows[:, : self.dim_in]
+
+    def encode(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Encode (n, dim) rows in model space.
+
+        Returns:
+            coarse: (n, n_split) int64.
+            packed: (n, code_bytes) uint8 fine codes; see `Codebooks.unpack`.
+        """
+        parts = np.split(rows, len(self.splits), axis=1)
+        coarse, projected = [], []
+        for split, part in zip(self.splits, parts, strict=True):
+            cells = split.nearest_cell(part)
+            coarse.append(cells)
+            projected.append(split.project(part, cells))
+        return np.stack(coarse, axis=1), self.codebooks.encode(np.concatenate(projected, axis=1))
+
+    def decode(self, coarse: np.ndarray, packed: np.ndarray) -> np.ndarray:
+        """Decode what `encode` returned to (n, dim) float32 rows in model space."""
+        parts = np.split(self.codebooks.decode(packed), len(self.splits), axis=1)
+        columns = zip(self.splits, parts, coarse.T, strict=True)
+        return np.concatenate([s.restore(part, cells) for s, part, cells in columns], axis=1)
+
+    def rotate_queries(
+        self, queries: np.ndarray, rows: np.ndarray, coarse: np.ndarray
+    ) -> np.ndarray:
+        """Return R_c (q - C_c - mu_c) for each (query, cell) pair, (n_pair, dim) float32.
+
+        Args:
+            queries: (n_query, dim) float32 in model space.
+            rows: (n_pair,) int64, the query of each pair.
+            coarse: (n_pair, n_split) int64, the cell of each pair.
+        """
+        rotated = np.empty((len(rows), queries.shape[1]), np.float32)
+        start = 0
+        for split, cells in zip(self.splits, coarse.T, strict=True):
+            columns = slice(start, start + split.dim)
+            part = np.ascontiguousarray(queries[:, columns])
+            multiply = Multiplier(split.dim, split.dim)
+            order, offsets = group_rows(cells, len(split.C))
+            for cell, group in filled_groups(offsets):
+                pairs = order[group]
+                difference = part[rows[pairs]] - (split.C[cell] + split.mu[cell])
+                rotated[pairs, columns] = multiply(difference, split.R[cell])
+            start += split.dim
+        return rotated
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the parameters under the names that `lopq.storage` lists."""
+        arrays = {}
+        for i, split in enumerate(self.splits):
+            C, R, mu, subs, _ = split.packed()
+            arrays.update({f"C{i}": C, f"mu{i}": mu, f"subs{i}": subs, f"R{i}": R})
+        if self.pca is not None:
+            arrays["pca_mean"], arrays["pca_components"] = self.pca.mean, self.pca.components
+        return arrays
+
+    @classmethod
+    def from_arrays(
+        cls,
+        arrays: dict[str, np.ndarray],
+        errors: list[list[float]],
+        bits: int,
+        dim_in: int,
+        renorm: bool,
+    ) -> "Quantizer":
+        """Rebuild a quantizer from `arrays`, which are copied into memory.
+
+        Args:
+            arrays: What `arrays` returned, possibly as memory maps.
+            errors: `Split.errors` of each split.
+            bits: Bits per subquantizer, 8 or 4.
+            dim_in: Dimensions of the input.
+            renorm: Whether the PCA normalizes its output.
+        """
+        pca = None
+        if "pca_mean" in arrays:
+            mean, components = np.array(arrays["pca_mean"]), np.array(arrays["pca_components"])
+            pca = PCA(mean, components, renorm)
+        splits = []
+        for i, split_errors in enumerate(errors):
+            C, R, mu, subs = (np.array(arrays[f"{name}{i}"]) for name in ("C", "R", "mu", "subs"))
+            splits.append(unpacked_split(C, R, mu, subs, split_errors))
+        return cls(tuple(splits), bits, dim_in, pca)
+
+
+def fit_quantizer(
+    rows: np.ndarray,
+    given: list[Given],
+    format: CodeFormat,
+    training: Training,
+    pca_dim: int | None = None,
+    renorm: bool = False,
+) -> Quantizer:
+    """Fit a quantizer to ``rows`` (n, dim_in) float32, and keep the given parameters.
+
+    Args:
+        rows: The training vectors.
+        given: The given parameters of each split.
+        format: The sizes of a code.
+        training: The training options.
+        pca_dim: Fit a PCA when there are more dimensions than this; None never does.
+        renorm: Normalize the output of the PCA.
+    """
+    n_split, dim_in = format.n_split, rows.shape[1]
+    pca = None
+    if pca_dim is not None and dim_in > pca_dim:
+        pca = fit_pca(rows, pca_dim, n_split, renorm)
+    reduced = reduce_and_pad(rows, pca, format.M)
+    check_dims(given, dim_in, reduced.shape[1])
+    parts = np.split(reduced, n_split, axis=1)
+    shape = (format.V, format.M // n_split, format.n_entry)
+    splits = tuple(
+        fit_split(np.ascontiguousarray(part), *shape, training, *arrays)
+        for part, arrays in zip(parts, given, strict=True)
+    )
+    return Quantizer(splits, training.bits, dim_in, pca)
