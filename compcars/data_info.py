@@ -12,12 +12,11 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import pandas as pd
 from tqdm import tqdm
 
 from compcars import names, tree
@@ -25,13 +24,16 @@ from retrieval import cli
 from retrieval.data import layout
 from retrieval.data.formats import InputError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 log = logging.getLogger(__name__)
 
 FRONT = (1, 4)
 REAR = (2, 5)
 
 
-def web_images(root: Path) -> tuple[pd.DataFrame, Counter[str]]:
+def web_images(root: Path) -> "tuple[pd.DataFrame, Counter[str]]":
     """Read every label below ``root``.
 
     Args:
@@ -42,6 +44,8 @@ def web_images(root: Path) -> tuple[pd.DataFrame, Counter[str]]:
         in the columns of ``car_front.csv`` without Index; and how many images were left out, by
         reason.
     """
+    import pandas as pd
+
     rows: list[dict[str, Any]] = []
     left_out: Counter[str] = Counter()
     for make in tqdm(
@@ -80,7 +84,7 @@ def _row(path: str, label: tree.Label) -> dict[str, Any]:
     }
 
 
-def of_viewpoints(images: pd.DataFrame, viewpoints: tuple[int, ...]) -> pd.DataFrame:
+def of_viewpoints(images: "pd.DataFrame", viewpoints: tuple[int, ...]) -> "pd.DataFrame":
     """Return the rows of these viewpoints, with a new Index from 0."""
     chosen = images[images["View Point"].isin(viewpoints)].reset_index(drop=True)
     chosen["Index"] = chosen.index.astype("int64")
@@ -110,7 +114,7 @@ def run(data_dir: Path) -> Path:
     return path
 
 
-def _log_counts(images: pd.DataFrame, left_out: Counter[str]) -> None:
+def _log_counts(images: "pd.DataFrame", left_out: Counter[str]) -> None:
     log.info(
         "%d images, %d models, %d makes",
         len(images),

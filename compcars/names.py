@@ -1,14 +1,17 @@
 """The names of the models, from ``misc/make_model_name.mat``."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from compcars import tree
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def class_names(root: Path, make_of_model: dict[int, int]) -> pd.DataFrame | None:
+
+def class_names(root: Path, make_of_model: dict[int, int]) -> "pd.DataFrame | None":
     """Return the name of each model, or None where the dataset came without its names.
 
     Args:
@@ -18,6 +21,8 @@ def class_names(root: Path, make_of_model: dict[int, int]) -> pd.DataFrame | Non
     Returns:
         Class and ClassName, such as ``BMW X5``; models without a name are called by their ids.
     """
+    import pandas as pd
+
     path = root / "misc" / "make_model_name.mat"
     if not path.is_file():
         return None

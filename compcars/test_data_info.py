@@ -16,7 +16,6 @@ if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
-import pandas as pd
 
 from compcars import tree
 from retrieval import cli
@@ -63,6 +62,8 @@ def images_of(root: Path, split: str) -> list[str]:
 
 def run(data_dir: Path, split: str = "all") -> Path:
     """Write ``tindexinfo.csv`` and ``test.npy``, and return the path of the former."""
+    import pandas as pd
+
     root = tree.surveillance_root(data_dir)
     images = images_of(root, split)
     if not images:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import scipy.io
-from scipy.io.matlab import MatReadError
 
 from retrieval.data.formats import InputError
 
@@ -72,6 +70,9 @@ def read_label(path: Path) -> Label:
 
 def read_mat(path: Path, *names: str) -> list[np.ndarray]:
     """Return variables of a MATLAB file of the dataset."""
+    import scipy.io
+    from scipy.io.matlab import MatReadError
+
     try:
         content = scipy.io.loadmat(path)
         return [content[name] for name in names]

@@ -16,27 +16,32 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 
 from retrieval import cli
 from retrieval.data import layout
 from retrieval.data.formats import InputError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 log = logging.getLogger(__name__)
 
 
-def list_images(root: Path) -> pd.DataFrame:
+def list_images(root: Path) -> "pd.DataFrame":
     """Return the images below ``root``: Path relative to it, and ClassName, its first folder.
 
     A file counts as an image by its suffix, for any kind that Pillow can open. Hidden files and
     folders and files directly in ``root`` are left out. The order is that of the sorted paths.
     """
+    import pandas as pd
+
     suffixes = {s for s, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     paths = sorted(
         path.relative_to(root).as_posix()
@@ -48,7 +53,7 @@ def list_images(root: Path) -> pd.DataFrame:
     return pd.DataFrame({"Path": visible, "ClassName": names}, dtype="str")
 
 
-def class_ids(names: pd.Series, known: dict[str, int]) -> np.ndarray:
+def class_ids(names: "pd.Series", known: dict[str, int]) -> np.ndarray:
     """Number the classes in the order of their names, after those that are known.
 
     Args:
@@ -58,6 +63,7 @@ def class_ids(names: pd.Series, known: dict[str, int]) -> np.ndarray:
     Returns:
         (n,) int64.
 
+    >>> import pandas as pd
     >>> class_ids(pd.Series(["kombi", "coupe", "van"]), {"van": 4}).tolist()
     [6, 5, 4]
     """
@@ -83,6 +89,8 @@ def run(
         classes_of: Index csv whose class ids are used for the same class names.
         queries: Write ``test.npy`` as well, so that these images are searched with.
     """
+    import pandas as pd
+
     root = data_dir / Path(image_root_path).expanduser()
     if not root.is_dir():
         raise InputError(f"{root} is no folder; --image_root_path must name the images'")

@@ -22,7 +22,7 @@ if not __package__:  # run as a file
 from retrieval import cli
 from retrieval.data import files, layout
 from retrieval.data.formats import InputError
-from retrieval.model import checkpoint, onnx
+from retrieval.model import checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,9 @@ def run(
     if not data_dir.is_dir():
         raise InputError(f"{data_dir} is no folder; name one with --dpath")
     save_path = save_path.expanduser()
+    checkpoint.check_exists(save_path)
+    from retrieval.model import onnx  # imports torch: after the checks
+
     model = checkpoint.build_model(checkpoint.load(save_path), save_path).eval()
     with files.whole(path) as part:
         onnx.export(model, part)

@@ -14,18 +14,20 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
-import pandas as pd
 from tqdm import tqdm
 
 from retrieval import cli
 from retrieval.data import decode, files, image_index, layout
 from retrieval.data.formats import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +141,7 @@ def write_matrix(
             raise UnreadableImages(dict(sorted(reasons.items())))
 
 
-def _boxes(table: pd.DataFrame, name: str) -> list[decode.Box | None]:
+def _boxes(table: "pd.DataFrame", name: str) -> list[decode.Box | None]:
     corners = ["X1", "Y1", "X2", "Y2"]
     if not set(corners) <= set(table.columns):
         raise InputError(f"{name} has no columns X1, Y1, X2, Y2; use --crop=none")
@@ -149,7 +151,7 @@ def _boxes(table: pd.DataFrame, name: str) -> list[decode.Box | None]:
     ]
 
 
-def _save_kept(data_dir: Path, image_info: str, kept: pd.DataFrame) -> None:
+def _save_kept(data_dir: Path, image_info: str, kept: "pd.DataFrame") -> None:
     name = f"{Path(image_info).stem}.kept.csv"
     path = layout.IMAGE_INDEX.save(data_dir, kept.assign(Index=np.arange(len(kept))), name)
     log.warning(

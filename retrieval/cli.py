@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import get_type_hints
 
 from retrieval.data import options
 from retrieval.data.formats import InputError
@@ -160,9 +159,9 @@ def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _option_groups(run: Callable[..., object]) -> dict[str, type]:
     """Return the parameters of ``run`` that take several flags at once: name -> dataclass."""
-    hints = get_type_hints(run)
-    kinds = {name: hint for name, hint in hints.items() if isinstance(hint, type)}
-    return {name: kind for name, kind in kinds.items() if is_dataclass(kind) and name != "return"}
+    kinds = {p.name: p.annotation for p in inspect.signature(run).parameters.values()}
+    types = {name: kind for name, kind in kinds.items() if isinstance(kind, type)}
+    return {name: kind for name, kind in types.items() if is_dataclass(kind)}
 
 
 def execute(
