@@ -1,4 +1,4 @@
-"""The README's commands parse, and its table of files is that of the code."""
+"""The documents against the code: commands parse, tables of files and options are those declared."""
 
 import importlib
 import re
@@ -8,40 +8,48 @@ from pathlib import Path
 import pytest
 
 from retrieval.data import layout
+from retrieval.training import options_table
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+DOCUMENTS = [ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")]
+DOCUMENTS += [ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def commands(text: str) -> list[str]:
-    """Return every command line of ours in ``text``, with continued lines joined."""
+    """Return every command of ours in a text, with continued lines joined."""
     joined = re.sub(r"\\\n\s*", " ", text)
     found = re.findall(r"^\s*(?:\$\(PY\)|python3?) (.+)$", joined, re.MULTILINE)
     return [line.split(" #")[0].strip() for line in found if ".venv" not in line]
 
 
+def all_commands() -> list[str]:
+    """Return the commands of the documents and of the Makefile, each once."""
+    texts = [path.read_text(encoding="utf-8") for path in (*DOCUMENTS, ROOT / "Makefile")]
+    return sorted({command for text in texts for command in commands(text)})
+
+
 def parse(command: str) -> None:
-    first, *rest = shlex.split(command.replace("$(DEMO)", "demo"))
+    """Parse a command with the parser of its stage."""
+    first, *rest = shlex.split(re.sub(r"\$\((\w+)\)", r"\1", command))
     if first == "-m":
         name, *arguments = rest
+    elif first.startswith("-"):
+        return  # python -c and the like
     else:
         name, arguments = first.removesuffix(".py").replace("/", "."), rest
     if name in ("venv", "pip", "pytest"):
         return
-    if arguments == ["-h"]:
-        assert (ROOT / (name.replace(".", "/") + ".py")).is_file()
+    module = importlib.import_module(name)
+    if not hasattr(module, "make_parser"):
+        assert callable(module.main)
         return
-    importlib.import_module(name).make_parser().parse_args(arguments)
+    if arguments != ["-h"]:
+        module.make_parser().parse_args(arguments)
 
 
-@pytest.mark.parametrize("command", sorted(set(commands(README))))
-def test_every_command_of_the_readme_parses(command: str) -> None:
-    parse(command)
-
-
-@pytest.mark.parametrize("command", sorted(set(commands(MAKEFILE))))
-def test_every_command_of_the_demo_parses(command: str) -> None:
+@pytest.mark.parametrize("command", all_commands())
+def test_every_command_parses(command: str) -> None:
     parse(command)
 
 
@@ -69,8 +77,15 @@ def test_the_original_commands_are_in_the_readme(command: str) -> None:
     parse(command)
 
 
+def test_the_readme_is_short_and_names_every_stage() -> None:
+    assert README.count("\n") <= 160
+    for path in (ROOT / "process_data").glob("[!_]*.py"):
+        assert f"process_data.{path.stem}" in README
+
+
 def test_the_table_of_files_is_that_of_the_code() -> None:
-    section = README.split("## Files of the data directory")[1].split("\n## ")[0]
+    text = (ROOT / "docs" / "files.md").read_text(encoding="utf-8")
+    section = text.split("## Files of the data directory")[1].split("\n## ")[0]
     rows = re.findall(r"^\| `([^`|]+)` \| ([^|]*) \| ([^|]*) \|$", section, re.MULTILINE)
     expected = [
         (file.name, file.form, file.holds.replace("|", "\\|")) for file in layout.declared()
@@ -78,8 +93,13 @@ def test_the_table_of_files_is_that_of_the_code() -> None:
     assert rows == expected
 
 
-def test_every_picture_and_document_that_is_linked_exists() -> None:
-    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/experiments.md"):
-        text = (ROOT / name).read_text(encoding="utf-8")
-        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
-            assert (ROOT / name).parent.joinpath(target).exists(), f"{name} links {target}"
+def test_the_table_of_options_is_that_of_the_code() -> None:
+    text = options_table.DOCUMENT.read_text(encoding="utf-8")
+    assert options_table.BLOCK.findall(text) == [options_table.markdown()]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_picture_and_document_that_is_linked_exists(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
+        assert path.parent.joinpath(target).exists(), f"{path} links {target}"
