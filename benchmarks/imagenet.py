@@ -81,7 +81,16 @@ def features(images: np.ndarray) -> np.ndarray:
     return np.concatenate(blocks)
 
 
-if __name__ == "__main__":
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("path", type=Path, help="where to write the state dict")
-    torch.save(state_dict(), parser.parse_args().path)
+    parser.add_argument("path", type=Path, help="the state dict to write")
+    return parser
+
+
+def main() -> None:
+    """Write the state dict."""
+    torch.save(state_dict(), make_parser().parse_args().path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""The documents against the code: commands parse, tables of files and options are those declared."""
+"""The documents against the code: commands parse, files and options are those declared."""
 
 import importlib
 import re

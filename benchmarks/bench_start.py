@@ -1,0 +1,134 @@
+"""Time until a command answers: help, mistakes, searches on a small sample, the first step.
+
+Writes  start.csv in --output, and its table in benchmarks/README.md
+
+    python -m benchmarks.bench_start
+
+Each command runs as a process of its own, in turn with ``import torch, torchvision``, the time that
+a program with torch cannot go below. The first step is timed until its line is in the log.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from benchmarks import results
+from benchmarks.harness import by_turns, median, spread
+from benchmarks.pipeline import Pipeline
+from benchmarks.processes import ROOT
+
+IMPORTS = "import torch, torchvision"
+STAGES = [
+    *(f"-m compcars.{name}" for name in ("data_info", "test_data_info", "sample")),
+    *(f"-m process_data.{path.stem}" for path in sorted(ROOT.glob("process_data/[!_]*.py"))),
+    "train.py",
+    "build_image_db.py",
+]
+NETWORK = "--arch=resnet18 --weights=none --dim=64 --batch_size=16"
+
+
+def run(command: str, *more: str) -> float:
+    """Run a command to its end; return the seconds."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, *command.split(), *more], cwd=ROOT, capture_output=True)
+    return time.perf_counter() - start
+
+
+def imports() -> float:
+    """Return the seconds of a program that imports torch and torchvision and nothing else."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", IMPORTS], check=True)
+    return time.perf_counter() - start
+
+
+def first_step(data_dir: Path) -> float:
+    """Return the seconds from the start of training to the end of its first step."""
+    command = [sys.executable, "train.py", *NETWORK.split(), "--show_batch=1", "--epoch=1"]
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            [*command, f"--dpath={data_dir}", f"--save_path={folder}"],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        with process.stderr:
+            found = any("step 1 of" in line for line in process.stderr)
+            seconds = time.perf_counter() - start
+            process.kill()
+        process.wait()
+    if not found:
+        raise RuntimeError("the training never took a step")
+    return seconds
+
+
+def measure(data_dir: Path, repeats: int) -> list[results.Row]:
+    """Time every command, each in turn with the import of torch.
+
+    Args:
+        data_dir: A sample that every stage has run on.
+        repeats: Runs of each command.
+    """
+    dpath = f"--dpath={data_dir}"
+    model = f"--save_path={data_dir / 'para' / 'model.ep0'}"
+    searches = ("mips", "nns", "mask_data", "summary", "contact_sheet")
+    calls: dict[str, Callable[[], float]] = {
+        **{f"`python {stage} -h`": partial(run, stage, "-h") for stage in STAGES},
+        "`mips`, a missing folder": partial(run, "-m process_data.mips", "--dpath=no/where"),
+        "`train.py`, a missing folder": partial(run, "train.py", "--dpath=no/where", model),
+        **{f"`{name}`": partial(run, f"-m process_data.{name}", dpath) for name in searches},
+        "`compare mips-test nns-test`": partial(
+            run, "-m process_data.compare", dpath, "mips-test", "nns-test"
+        ),
+        "`train.py` to the first step": partial(first_step, data_dir),
+        "`build_image_db.py`": partial(run, "build_image_db.py", dpath, model),
+    }
+    rows: list[results.Row] = []
+    for name, call in calls.items():
+        seconds = by_turns({"command": call, "imports": imports}, repeats, warm_up=1)
+        least = median(seconds["imports"])
+        rows.append(
+            {
+                "command": name,
+                "seconds": median(seconds["command"]),
+                "spread_%": spread(seconds["command"]),
+                "import_torch_s": least,
+                "ratio": median(seconds["command"]) / least,
+            }
+        )
+        print(f"{name}: {median(seconds['command']):.2f} s", flush=True)
+    return rows
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    add = parser.add_argument
+    add("--repeats", type=int, default=3, help="runs of each command")
+    add("--models", type=int, default=12, help="models in the sample")
+    add("--photos", type=int, default=60, help="photos of each model")
+    results.add_arguments(parser)
+    return parser
+
+
+def main() -> None:
+    args = make_parser().parse_args()
+    record = results.Run("start", args, args.output)
+    with tempfile.TemporaryDirectory() as folder:
+        sample = Pipeline(
+            Path(folder), 7, args.models, args.photos, 15, 64, f"{NETWORK} --epoch=1 --max_tuples=32", 2
+        )
+        sample.prepare()
+        sample.train()
+        sample.search()
+        sample.run("-m process_data.nns")
+        record.publish("start", measure(Path(folder), args.repeats))
+
+
+if __name__ == "__main__":
+    main()
