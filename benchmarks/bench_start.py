@@ -121,7 +121,14 @@ def main() -> None:
     record = results.Run("start", args, args.output)
     with tempfile.TemporaryDirectory() as folder:
         sample = Pipeline(
-            Path(folder), 7, args.models, args.photos, 15, 64, f"{NETWORK} --epoch=1 --max_tuples=32", 2
+            Path(folder),
+            7,
+            args.models,
+            args.photos,
+            15,
+            64,
+            f"{NETWORK} --epoch=1 --max_tuples=32",
+            2,
         )
         sample.prepare()
         sample.train()

