@@ -124,7 +124,7 @@ def run(
             "scales": list(views.scales),
             "adapt_bn": adapt_bn,
         }
-        provenance.save(data_dir, output, record)
+        provenance.save_record(data_dir, output, record)
     log.info("%s: %d embeddings of %d dimensions", path, len(matrix), model.config.dim)
     return path
 

@@ -19,7 +19,7 @@ import pandas as pd
 from benchmarks import imagenet, results
 from benchmarks.pipeline import VALID, Pipeline
 from retrieval.data import layout
-from retrieval.evaluation.evaluate import evaluation_name
+from retrieval.evaluation.records import evaluation_file
 
 QUERIES = {"validation": "valid", "surveillance": "test"}
 METRICS = ("cmc@1", "map@R", "map")
@@ -30,7 +30,7 @@ def measured(data_dir: Path, search: str) -> dict[str, float]:
     """Return the metrics that the last evaluation by this search has left."""
     found: dict[str, float] = {}
     for name, queries in QUERIES.items():
-        record = layout.EVALUATION.load(data_dir, evaluation_name(search, queries))
+        record = layout.EVALUATION.load(data_dir, evaluation_file(f"{search}-{queries}"))
         found |= {f"{name}_{metric}": record[metric] for metric in METRICS}
     return found
 

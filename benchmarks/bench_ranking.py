@@ -25,9 +25,11 @@ from benchmarks.pipeline import Pipeline
 from process_data import transform
 from process_data.image_matrix import Crop
 from retrieval.data import files, layout
-from retrieval.evaluation import evaluate, ranking
 from retrieval.evaluation.bootstrap import paired_bootstrap
-from retrieval.evaluation.query_gallery import QueryGallery, load_task
+from retrieval.evaluation.exact_search import ExactSearch
+from retrieval.evaluation.measure import measure as measure_ranking
+from retrieval.evaluation.query_gallery import QueryGallery, load_query_gallery
+from retrieval.evaluation.ranking import PLAIN_RANKING, RankingOptions, rank
 
 FOLDER = "bench_ranking"
 K = 20
@@ -37,15 +39,6 @@ TRAINING = (
     "--arch=resnet18 --weights=none --dim=128 --batch_size=16 --epoch=2 --lr=0.0003 "
     "--lr_shrink=0.9 --negatives=batch --augmentation=none --max_tuples=2000"
 )
-OFF: dict[str, Any] = {
-    "qe": 0,
-    "qe_alpha": 3.0,
-    "dba": 0,
-    "rerank_kr": 0,
-    "kr_k1": 20,
-    "kr_k2": 6,
-    "kr_weight": 0.3,
-}
 
 
 @dataclass(frozen=True)
@@ -57,14 +50,14 @@ class Switch:
         encode: Options of build_image_db, for database and queries.
         queries_only: The database is encoded without them.
         transform: Options of process_data.transform; None leaves it out.
-        refine: Options of the search.
+        ranking: Expansion and re-ranking.
     """
 
     name: str
     encode: dict[str, Any] = field(default_factory=dict)
     queries_only: bool = False
     transform: dict[str, Any] | None = None
-    refine: dict[str, Any] = field(default_factory=dict)
+    ranking: RankingOptions = PLAIN_RANKING
 
 
 PLAIN = Switch("none")
@@ -80,11 +73,11 @@ SWITCHES = [
     Switch("--power=0.5 --center=per_domain", transform={"center": "per_domain"}),
     Switch("--power=1", transform={"power": 1.0}),
     Switch("--power=0.5 --dim=32", transform={"dim": 32}),
-    Switch("--qe=5", refine={"qe": 5}),
-    Switch("--dba=10", refine={"dba": 10}),
-    Switch("--qe=5 --dba=10", refine={"qe": 5, "dba": 10}),
-    Switch("--rerank_kr=100", refine={"rerank_kr": 100}),
-    Switch("--tta=flip --rerank_kr=100", {"tta": "flip"}, refine={"rerank_kr": 100}),
+    Switch("--qe=5", ranking=RankingOptions(qe=5)),
+    Switch("--dba=10", ranking=RankingOptions(dba=10)),
+    Switch("--qe=5 --dba=10", ranking=RankingOptions(qe=5, dba=10)),
+    Switch("--rerank_kr=100", ranking=RankingOptions(rerank_kr=100)),
+    Switch("--tta=flip --rerank_kr=100", {"tta": "flip"}, ranking=RankingOptions(rerank_kr=100)),
 ]
 
 
@@ -108,16 +101,10 @@ def encoded_names(stem: str) -> tuple[str, str]:
     return f"{FOLDER}/{stem}.npy", f"{FOLDER}/t{stem}.npy"
 
 
-def per_query(task: QueryGallery, refinement: ranking.Refinement) -> pd.DataFrame:
+def per_query(query_gallery: QueryGallery, ranking: RankingOptions) -> pd.DataFrame:
     """Search, and return the metrics of each query."""
-    place = torch.device("cpu")
-    task = refinement.with_gallery(task, place)
-    find = ranking.finder(task, 1024, place)
-    task = refinement.with_queries(task, find)
-    ids, _ = find(task.queries, refinement.depth(task, K))
-    if refinement.rerank_kr:
-        ids, _ = refinement.rerank(task, ids, place)
-    return evaluate.measure(task, ids, K).per_query
+    ids = rank(query_gallery, K, ranking, ExactSearch()).ids
+    return pd.DataFrame(measure_ranking(query_gallery, ids, K).per_query)
 
 
 def measure(checkpoint: Path, seed: int, switch: Switch, number: int) -> pd.DataFrame:
@@ -131,15 +118,14 @@ def measure(checkpoint: Path, seed: int, switch: Switch, number: int) -> pd.Data
     """
     data_dir = checkpoint.parents[1]
     database, queries = embeddings(data_dir, checkpoint, switch, number)
-    refinement = ranking.Refinement.of(OFF | switch.refine)
     parts = []
     for is_valid in (True, False):
         name = database if is_valid else queries
-        task = load_task(data_dir, is_valid, None, name, database)
-        frame = per_query(task, refinement)
-        frame["cluster"] = [f"{seed}:{label}" for label in task.query_labels]
-        frame["query"] = [f"{seed}:{index}" for index in task.query_index]
-        frame["queries"] = task.name
+        query_gallery = load_query_gallery(data_dir, is_valid, None, name, database)
+        frame = per_query(query_gallery, switch.ranking)
+        frame["cluster"] = [f"{seed}:{label}" for label in query_gallery.query_labels]
+        frame["query"] = [f"{seed}:{index}" for index in query_gallery.query_index]
+        frame["queries"] = query_gallery.name
         parts.append(frame)
     return pd.concat(parts)
 

@@ -1,6 +1,6 @@
-"""Look for images that make an evaluation lie: duplicates, wrong labels, blank ones.
+"""Find images that distort an evaluation: duplicates, wrong labels, blank ones.
 
-Reads   imageset.npy, car_front.csv or indexinfo.csv; where there are any: test_image.npy and
+Reads   imageset.npy, car_front.csv or indexinfo.csv; if they exist: test_image.npy and
         tindexinfo.csv, train.npy and valid_for_test.npy, class_names.csv
 Writes  audit.csv (all that was found), audit.html (the most serious, with their pictures)
 
@@ -19,7 +19,9 @@ if not __package__:  # run as a file
 from retrieval import cli
 from retrieval.data import layout
 from retrieval.data.formats import InputError
-from retrieval.report import findings, image_audit, page, ranking_view
+from retrieval.report import findings, image_audit
+from retrieval.report.page import write_page
+from retrieval.report.retrieval_results import load_class_names
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +35,10 @@ def run(
     contrast: float = 2.0,
     limit: int = 100,
 ) -> Path:
-    """Write what was found, print how much of it, and return the path of ``audit.csv``.
+    """Write the findings, print their numbers, and return the path of ``audit.csv``.
 
     Training images, validation queries, the rest of the database and test images are compared
-    all with all. Nothing is changed: what to do about a finding is for people to say.
+    all with all. No image is changed.
 
     Args:
         data_dir: The data directory.
@@ -57,10 +59,10 @@ def run(
     places = image_audit.count_places(images)
     print(", ".join(f"{place}: {count} images" for place, count in places.items()))
     print(counts.to_string(index=False) if len(counts) else "nothing was found")
-    names = ranking_view.load_names(data_dir)
-    content = findings.describe(images, found, counts, names, limit)
+    names = load_class_names(data_dir)
+    content = findings.audit_content(images, found, counts, names, limit)
     path = layout.AUDIT.save(data_dir, found)
-    page_path = page.write(layout.AUDIT_PAGE.at(data_dir), layout.AUDIT_PAGE.name, **content)
+    page_path = write_page(layout.AUDIT_PAGE.at(data_dir), layout.AUDIT_PAGE.name, **content)
     log.info("%s: %d findings; %s shows them", path, len(found), page_path.name)
     return path
 
@@ -68,11 +70,19 @@ def run(
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.stage_parser(run, __doc__)
     add = parser.add_argument
-    add("--iname", help="index csv of the database's images; left out: the usual")
-    add("--tindex", help="index csv of the test images; left out: the usual")
+    add("--iname", help="index csv of the database's images; default: the usual")
+    add("--tindex", help="index csv of the test images; default: the usual")
     add("--distance", type=int, help="bits of 64 in which hashes of near duplicates may differ")
-    add("--similarity", type=float, help="correlation that their pictures must have at least")
-    add("--contrast", type=float, help="grey levels: below it, an image counts as blank")
+    add(
+        "--similarity",
+        type=float,
+        help="least correlation of near duplicates, up to 1",
+    )
+    add(
+        "--contrast",
+        type=float,
+        help="grey levels of 255; images of less deviation are blank",
+    )
     add("--limit", type=int, help="pairs to show on the page")
     return parser
 

@@ -1,6 +1,7 @@
-"""Evaluate searches that need no training, by raw pixels and by color histograms.
+"""Evaluate searches that need no training: raw pixels and color histograms.
 
-Reads   imageset.npy, test_image.npy, and what process_data.mips reads
+Reads   imageset.npy, mask2.npy, model_num.json; and the queries: test_image.npy and
+        test_masked.npy, or with --isValid=1 valid_for_test.npy
 Writes  evaluations/{pixels,histogram}-{valid,test}.json
 
     python -m process_data.baselines --dpath=~/ir/
@@ -9,7 +10,6 @@ Writes  evaluations/{pixels,histogram}-{valid,test}.json
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,13 @@ if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from retrieval import cli
-from retrieval.compute import devices
-from retrieval.data import layout
-from retrieval.evaluation import descriptors, evaluate, tables
-from retrieval.evaluation.query_gallery import load_task
+from retrieval.data import image_index, layout
+from retrieval.evaluation import descriptors
+from retrieval.evaluation.evaluate import save_evaluation
+from retrieval.evaluation.exact_search import ExactSearch
+from retrieval.evaluation.query_gallery import attach_embeddings, check_n_image, load_ground_truth
+from retrieval.evaluation.ranking import PLAIN_RANKING, rank
+from retrieval.evaluation.tables import evaluation_table
 
 DESCRIPTORS: dict[str, descriptors.Descriptor] = {
     "pixels": descriptors.raw_pixels,
@@ -31,36 +34,34 @@ DESCRIPTORS: dict[str, descriptors.Descriptor] = {
 def run(
     data_dir: Path, k: int = 20, is_valid: bool = False, batch_size: int = 1024
 ) -> list[dict[str, Any]]:
-    """Evaluate both baselines on the task that ``mips`` evaluates, print and return the metrics.
+    """Evaluate both baselines on the queries of ``mips``, print and return the metrics.
 
     Args:
         data_dir: The data directory.
-        k: Of map@k.
+        k: The k of map@k.
         is_valid: Evaluate on the validation images rather than on the test images.
         batch_size: Queries scored at once.
     """
-    task = load_task(data_dir, is_valid)
-    task.check_k(k)
-    gallery_images = layout.IMAGE_MATRIX.load(data_dir)
-    query_images = gallery_images if is_valid else layout.TEST_MATRIX.load(data_dir)
+    truth = load_ground_truth(data_dir, is_valid)
+    truth.check_k(k)
     query_file = layout.IMAGE_MATRIX if is_valid else layout.TEST_MATRIX
-    images = (layout.IMAGE_MATRIX.at(data_dir), query_file.at(data_dir))
+    gallery_images = layout.IMAGE_MATRIX.load(data_dir)
+    query_images = gallery_images if is_valid else query_file.load(data_dir)
+    check_n_image(truth, layout.IMAGE_MATRIX.name, len(gallery_images))
+    index = truth.query_index
+    image_index.check_rows(index, len(query_images), truth.query_file, query_file.name)
+    paths = [layout.IMAGE_MATRIX.at(data_dir), query_file.at(data_dir)]
+    search = ExactSearch(batch_size)
     records = []
     for name, descriptor in DESCRIPTORS.items():
-        gallery = descriptors.describe(descriptor, gallery_images, name)
-        queries = gallery if is_valid else descriptors.describe(descriptor, query_images, name)
-        described = replace(
-            task,
-            queries=queries[task.query_index],
-            gallery=gallery,
-            files=(*images, *task.files[2:]),
-        )
-        *_, measured = evaluate.search_exactly(described, k, batch_size, devices.choose("cpu"))
-        options = {"k": k}
-        records.append(
-            evaluate.save_metrics(data_dir, described, name, measured, options, "baselines")
-        )
-    print(tables.table(records))
+        gallery = descriptors.describe_images(descriptor, gallery_images, name)
+        queries = gallery
+        if not is_valid:
+            queries = descriptors.describe_images(descriptor, query_images, name)
+        described = attach_embeddings(truth, queries[index], gallery, paths)
+        measured = search.measure(rank(described, k, PLAIN_RANKING, search), k)
+        records.append(save_evaluation(data_dir, described, name, measured, {"k": k}, "baselines"))
+    print(evaluation_table(records))
     return records
 
 

@@ -1,4 +1,4 @@
-"""Say which of two evaluations of the same queries is better, and by how much.
+"""Compare two evaluations of the same queries, query by query.
 
 Reads   two of evaluations/*.json, and the .npy beside each
 Writes  nothing
@@ -7,9 +7,8 @@ Writes  nothing
     python -m process_data.compare old/evaluations/mips-test.json new/evaluations/mips-test.json
 
 An evaluation is named as in evaluations/, or by the path of its .json file, of any data directory.
-Queries are matched by their Index: of the same queries, or of some that are among the others.
-Intervals are those of a bootstrap over classes. Where the k of the two differ, the metrics @k are
-left out.
+Queries are matched by Index; one evaluation's queries may be part of the other's. Intervals come
+from a bootstrap over classes. Metrics @k are left out if the two k differ.
 """
 
 import argparse
@@ -21,50 +20,59 @@ from pathlib import Path
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import pandas as pd
-
 from retrieval import cli
 from retrieval.data.formats import InputError
-from retrieval.evaluation import paired
+from retrieval.evaluation.paired import (
+    Comparison,
+    Evaluation,
+    compare_evaluations,
+    load_evaluation,
+    load_named_evaluation,
+)
+from retrieval.evaluation.tables import text_table
 
 log = logging.getLogger(__name__)
 
 
-def run(data_dir: Path | None, first: str, second: str) -> pd.DataFrame:
-    """Print and return what ``paired.compare`` says of two evaluations.
+def run(data_dir: Path | None, first: str, second: str) -> Comparison:
+    """Print and return the comparison of two evaluations.
 
     Args:
-        data_dir: The data directory; None where both are paths.
+        data_dir: The data directory; None if both are paths.
         first: Name or path of an evaluation.
         second: Name or path of another, of the same queries.
     """
     pair = load(data_dir, first), load(data_dir, second)
-    table = paired.compare(*pair)
+    comparison = compare_evaluations(*pair)
     for name in ("k", "n_gallery"):
         values = [evaluation.record[name] for evaluation in pair]
         if values[0] != values[1]:
             log.warning("%s differs: %d and %d", name, *values)
-    counts, n_query = [len(evaluation.per_query) for evaluation in pair], table.attrs["n_query"]
+    counts, n_query = [len(evaluation.queries) for evaluation in pair], comparison.n_query
     if n_query < max(counts):
         log.warning("only %d of %d and %d queries are in both, and compared", n_query, *counts)
-    n_class = table.attrs["n_class"]
-    print(f"first: {first}, second: {second}; {n_query} queries of {n_class} classes")
-    print(table.to_string(index=False, float_format="{:.4f}".format))
-    return table
+    print(f"first: {first}, second: {second}; {n_query} queries of {comparison.n_class} classes")
+    rows = [metric._asdict() for metric in comparison.metrics]
+    print(text_table([{k: _shown(value) for k, value in row.items()} for row in rows]))
+    return comparison
 
 
-def load(data_dir: Path | None, name: str) -> paired.Evaluation:
+def _shown(value: float | str) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else value
+
+
+def load(data_dir: Path | None, name: str) -> Evaluation:
     """Return an evaluation by its name in the data directory, or by the path of its .json."""
     path = Path(name).expanduser()
     if path.suffix == ".json":
-        return paired.load(path.parent, path.name, name)
+        return load_evaluation(path.parent, path.name, name)
     if path.name != name:
         raise InputError(
             f"{name} is no name of evaluations/, such as mips-test, and no path of a .json file"
         )
     if data_dir is None:
         raise InputError(f"{name} is in evaluations/ of a data directory; name it: --dpath=...")
-    return paired.kept(data_dir, name)
+    return load_named_evaluation(data_dir, name)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -1,6 +1,7 @@
-"""Draw some queries of the last evaluation and what was retrieved for them.
+"""Draw some queries of the last evaluation with their results.
 
-Reads   mAP.json, neighbors.npy, similarities.npy, the image matrices
+Reads   mAP.json, neighbors.npy, similarities.npy, the image matrices, the list of queries,
+        mask2.npy, model_num.json; class_names.csv if it exists
 Writes  contact_sheet.png, or the name given as --output
 
     python -m process_data.contact_sheet --dpath=~/ir/
@@ -20,7 +21,7 @@ import numpy as np
 from retrieval import cli
 from retrieval.data import files, layout
 from retrieval.data.formats import InputError
-from retrieval.report import ranking_view
+from retrieval.report.retrieval_results import load_last_results
 
 log = logging.getLogger(__name__)
 
@@ -38,23 +39,23 @@ def run(
         data_dir: The data directory.
         rows: Queries to draw, at random, in the order of the evaluation.
         k: Results to draw of each.
-        seed: Of the choice.
+        seed: Random seed of the choice.
         output: Name of the file.
     """
     if rows < 1 or k < 1:
         raise InputError(f"--rows and --k must be at least 1; got {rows} and {k}")
-    ranking = ranking_view.load_ranking(data_dir)
-    n_query = len(ranking.ids)
+    record = layout.METRICS.load(data_dir)
+    results = load_last_results(data_dir, record)
+    n_query = len(results.ids)
     rng = np.random.default_rng(seed)
     positions = np.sort(rng.choice(n_query, min(rows, n_query), replace=False))
-    record = layout.METRICS.load(data_dir)
     title = (
         f"{record['search']}, {record['queries']} queries: cmc@1 {record['cmc@1']:.3f}, "
         f"map@{record['k']} {record['map@k']:.3f}   green: right class, red: wrong"
     )
     path = layout.CONTACT_SHEET.at(data_dir, output)
     with files.whole(path) as part:
-        ranking.sheet(positions.tolist(), k, title).save(part, format="PNG")
+        results.sheet(positions.tolist(), k, title).save(part, format="PNG")
     log.info("%s: %d queries and their first %d results", path, len(positions), k)
     return path
 
@@ -63,7 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = cli.stage_parser(run, __doc__)
     parser.add_argument("--rows", type=int, help="queries to draw, at random")
     parser.add_argument("--k", type=int, help="results to draw of each")
-    parser.add_argument("--seed", type=int, help="of the choice of queries")
+    parser.add_argument("--seed", type=int, help="random seed of the choice of queries")
     parser.add_argument("--output", help="name of the file to write")
     return parser
 

@@ -1,6 +1,6 @@
-"""Find out what the evaluation must leave out: the minor classes.
+"""Build the evaluation masks, which leave out the minor classes.
 
-Reads   cutted_class.json, model_num.json, database.npy; and, where there are queries, test.npy
+Reads   cutted_class.json, model_num.json, database.npy; and, if there are test images, test.npy
         (or --tindex) and tdatabase.npy
 Writes  mask2.npy, database_masked.npy, dbcm.npy; and test_masked.npy
 
@@ -32,8 +32,8 @@ def run(data_dir: Path, tindex: str | None = None) -> Path:
 
     Args:
         data_dir: The data directory.
-        tindex: Index csv of the test images that ``tdatabase.npy`` was made from; ``test.npy``
-            is used where it is None. Without test images, only the validation is prepared.
+        tindex: Index csv of the test images that ``tdatabase.npy`` was made from; None takes
+            ``test.npy``. Without test images, only the validation is prepared.
     """
     database = layout.DATABASE.load(data_dir)
     labels = image_index.load_labels(data_dir)
@@ -62,13 +62,16 @@ def run(data_dir: Path, tindex: str | None = None) -> Path:
 
 
 def _queries(data_dir: Path, tindex: str | None) -> np.ndarray | None:
-    """Return Index and Class of the test images, (n_test, 2) int64; None where there are none."""
+    """Return Index and Class of the test images, (n_test, 2) int64; None if there are none."""
     if tindex is None and not layout.TEST_QUERIES.at(data_dir).exists():
-        log.info("no %s: only the validation can be evaluated", layout.TEST_QUERIES.name)
+        log.info("no %s: only validation queries can be evaluated", layout.TEST_QUERIES.name)
         return None
     n_image, name = len(layout.TEST_DATABASE.load(data_dir)), layout.TEST_DATABASE.name
     queries = image_index.load_test_queries(data_dir, tindex, n_image, name)
-    provenance.check_same_model(data_dir, layout.DATABASE.name, layout.TEST_DATABASE.name)
+    names = (layout.DATABASE.name, layout.TEST_DATABASE.name)
+    provenance.check_same_model(
+        {name: provenance.load_record(data_dir, name) or {} for name in names}
+    )
     return queries
 
 
@@ -82,7 +85,7 @@ def _save_kept_rows(data_dir: Path, database: np.ndarray, rows: np.ndarray) -> N
 
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.stage_parser(run, __doc__)
-    parser.add_argument("--tindex", help="index csv of the test images, in place of test.npy")
+    parser.add_argument("--tindex", help="index csv of the test images; default: test.npy")
     return parser
 
 

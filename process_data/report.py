@@ -1,4 +1,4 @@
-"""Write a report of the evaluations: one page that stands alone, to look at and to pass on.
+"""Write a self-contained HTML report of the evaluations.
 
 Reads   evaluations/*.json, mAP.json, neighbors.npy, similarities.npy, the image matrices, and
         what process_data.mips reads
@@ -20,8 +20,9 @@ from retrieval import cli
 from retrieval.compute import devices
 from retrieval.data import layout
 from retrieval.data.formats import InputError
-from retrieval.report import page, ranking_view
-from retrieval.report.content import describe
+from retrieval.report.content import report_content
+from retrieval.report.page import write_page
+from retrieval.report.retrieval_results import load_class_names
 from retrieval.report.runs import load_runs
 
 log = logging.getLogger(__name__)
@@ -38,25 +39,24 @@ def run(
 ) -> Path:
     """Write the report, and return its path.
 
-    Metrics, commands and versions are those that were recorded. Curves, classes, confusions and
-    pictures are shown where the ranking is known: of the last search, and of exact searches,
-    which are done again and must give the recorded metrics.
+    Metrics, commands and versions come from the records. Curves, classes, confusions and pictures
+    need the ranking: that of the last search is kept, and exact searches are repeated and must give
+    the recorded metrics.
 
     Args:
         data_dir: The data directory.
-        runs: Evaluations to tell of, such as ``mips-test``; None takes all.
+        runs: Evaluations to report, such as ``mips-test``; None takes all.
         rows: Best and worst queries to show of each.
         k: Results to show of each query.
-        title: Of the page.
+        title: Title of the page.
         output: Name of the file.
         device: Where to search: auto, cpu, cuda or cuda:n.
     """
     if rows < 1 or k < 1:
         raise InputError(f"--rows and --k must be at least 1; got {rows} and {k}")
-    found = load_runs(data_dir, runs, devices.choose(device))
-    names = ranking_view.load_names(data_dir)
-    content = describe(data_dir, found, names, rows, k)
-    path = page.write(
+    found = load_runs(data_dir, runs, devices.resolve(device))
+    content = report_content(data_dir, found, load_class_names(data_dir), rows, k)
+    path = write_page(
         layout.REPORT.at(data_dir, output), layout.REPORT.name, title=title, **content
     )
     log.info("%s: %d evaluations, %.1f MB", path, len(found), path.stat().st_size / 1e6)
@@ -66,11 +66,14 @@ def run(
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.stage_parser(run, __doc__)
     parser.add_argument(
-        "--runs", nargs="+", metavar="RUN", help="such as mips-test; left out: all evaluations"
+        "--runs",
+        nargs="+",
+        metavar="RUN",
+        help="evaluations, such as mips-test; default: all",
     )
     parser.add_argument("--rows", type=int, help="best and worst queries to show of each run")
     parser.add_argument("--k", type=int, help="results to show of each query")
-    parser.add_argument("--title", help="of the page")
+    parser.add_argument("--title", help="title of the page")
     parser.add_argument("--output", help="name of the file to write")
     parser.add_argument("--device", help=cli.DEVICE_HELP)
     return parser

@@ -1,4 +1,4 @@
-"""Print all evaluations that were kept, as one table.
+"""Print all kept evaluations as one table.
 
 Reads   evaluations/*.json
 Writes  nothing
@@ -16,14 +16,15 @@ if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from retrieval import cli
-from retrieval.evaluation import evaluate, tables
+from retrieval.evaluation.records import load_evaluation_records
+from retrieval.evaluation.tables import evaluation_table
 
 
 def run(data_dir: Path) -> list[dict[str, Any]]:
-    """Print and return the evaluations: validation first, the best first by map@R."""
-    records = evaluate.load_all(data_dir)
+    """Print and return the records of all evaluations: validation first, then by map@R."""
+    records = list(load_evaluation_records(data_dir).values())
     records.sort(key=lambda record: (record["queries"] != "valid", -record["map@R"]))
-    print(tables.table(records))
+    print(evaluation_table(records))
     return records
 
 

@@ -1,4 +1,4 @@
-"""What the command lines of all stages share.
+"""Command lines of the stages.
 
 A stage is a function ``run`` and a parser. The defaults are written once, in the signature of
 ``run``; the parser copies them, so a stage does the same from the shell, a notebook or a test.
@@ -9,19 +9,19 @@ import errno
 import inspect
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
+from typing import get_args
 
+from retrieval.compute.devices import Precision
 from retrieval.data import options
 from retrieval.data.formats import InputError
-from retrieval.evaluation.records import BASELINES
 
 log = logging.getLogger(__name__)
 
-# What the system may refuse, with what a person can do about it.
+# Errors of the system, and what a person can do about them.
 REMEDIES = {
     errno.ENOSPC: "make room on the disk and run the command again",
     errno.EDQUOT: "make room within the quota and run the command again",
@@ -47,10 +47,10 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescrip
 
 
 def data_directory(text: str) -> Path:
-    """Return the data directory that ``text`` means: a stage's ``--dpath``.
+    """Return the data directory that a stage's ``--dpath`` means.
 
-    ``~`` is expanded, as the shell leaves it alone in ``--dpath=~/ir/``. A relative path that
-    does not exist here but does under the home directory means the latter.
+    Expand ``~``, which the shell leaves alone in ``--dpath=~/ir/``. Take a relative path that
+    exists only under the home directory from there.
     """
     path = Path(text).expanduser()
     under_home = Path.home() / path
@@ -90,55 +90,34 @@ def stage_parser(
         dest="data_dir",
         type=data_directory,
         required=needs_folder,
-        help="folder of all data files; ~ is expanded, and ir means ~/ir where ./ir is absent",
+        help="folder of all data files; ~ is expanded, and ir means ~/ir if ./ir is absent",
     )
     return parser
 
 
 def add_query_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what all evaluations share: which queries, and the k."""
-    parser.add_argument("--k", type=int, help="neighbors kept of each query, and the k of map@k")
+    """Add ``--k`` and ``--isValid``, which all evaluations share."""
+    parser.add_argument("--k", type=int, help="neighbors kept for each query, and the k of map@k")
     parser.add_argument(
         "--isValid",
         dest="is_valid",
         type=_zero_or_one,
         metavar="{0,1}",
-        help="1: the queries are the validation images, 0: the test images",
+        help="queries: 1 takes the validation images, 0 the test images",
     )
 
 
 def add_search_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the above, and what the searches of a database share."""
+    """Add the above and the other flags that the searches of a database share."""
     add_query_arguments(parser)
-    parser.add_argument("--to_test", help="Index and Class of the queries; left out: the usual")
-    parser.add_argument("--test_matrix", help="embeddings of the queries; left out: the usual")
-    parser.add_argument("--database", help="embeddings of the database; left out: the usual")
+    parser.add_argument("--to_test", help="Index and Class of the queries; default: the usual")
+    parser.add_argument("--test_matrix", help="embeddings of the queries; default: the usual")
+    parser.add_argument("--database", help="embeddings of the database; default: the usual")
     parser.add_argument(
         "--run",
         dest="run_name",
-        type=_plain_name,
-        help="the evaluation is kept under this name, as evaluations/NAME-test.json",
+        help="name of the evaluation, kept as evaluations/NAME-test.json or NAME-valid.json",
     )
-
-
-def add_refine_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what both searches take of ``refine.Refinement``."""
-    add = parser.add_argument_group("ranking").add_argument
-    add("--qe", type=int, help="expand each query with its first so many results; 0: off")
-    add("--qe_alpha", type=float, help="power of the similarities that weigh the neighbors")
-    add("--dba", type=int, help="expand each database image with so many neighbors; 0: off")
-    add("--rerank_kr", type=int, help="put so many results in the order of their neighbors; 0: off")
-    add("--kr_k1", type=int, help="of --rerank_kr: neighbors that may be reciprocal")
-    add("--kr_k2", type=int, help="of --rerank_kr: images whose encodings are averaged")
-    add("--kr_weight", type=float, help="of --rerank_kr: weight of the plain distance, 0 to 1")
-
-
-def _plain_name(text: str) -> str:
-    if not re.fullmatch(r"[\w.+-]+", text):
-        raise argparse.ArgumentTypeError(f"must be letters, digits and ._+- only; got {text!r}")
-    if text in BASELINES:
-        raise argparse.ArgumentTypeError(f"{text!r} is the name of a baseline; take another")
-    return text
 
 
 def _zero_or_one(text: str) -> bool:
@@ -148,17 +127,17 @@ def _zero_or_one(text: str) -> bool:
 
 
 def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add ``--device`` and ``--precision``, for the stages that run a network."""
+    """Add ``--device`` and ``--precision`` for the stages that run a network."""
     parser.add_argument("--device", help=DEVICE_HELP)
     parser.add_argument(
         "--precision",
-        choices=("auto", "float32", "bfloat16", "float16"),  # as devices.Precision, without torch
-        help="of the convolutions; auto: bfloat16 where native, float16 on GPUs of capability 7.x",
+        choices=get_args(Precision),
+        help="dtype of convolutions; auto: bfloat16 if native, float16 on GPUs of capability 7.x",
     )
 
 
 def _option_groups(run: Callable[..., object]) -> dict[str, type]:
-    """Return the parameters of ``run`` that take several flags at once: name -> dataclass."""
+    """Return the parameters of ``run`` that hold several flags: name -> dataclass."""
     kinds = {p.name: p.annotation for p in inspect.signature(run).parameters.values()}
     types = {name: kind for name, kind in kinds.items() if isinstance(kind, type)}
     return {name: kind for name, kind in types.items() if is_dataclass(kind)}
@@ -169,8 +148,8 @@ def execute(
 ) -> int:
     """Parse ``argv``, call ``run`` and return the exit status.
 
-    0: done. 1: something a person can put right, said in one line on stderr. argparse itself
-    exits with 2 on wrong usage; anything unforeseen keeps its traceback.
+    0: done. 1: an error that a person can put right, in one line on stderr. argparse exits with 2
+    on wrong usage. Any other error keeps its traceback.
     """
     is_first = os.environ.get("RANK", "0") == "0"  # the others of torchrun only warn
     level = logging.INFO if is_first else logging.WARNING

@@ -1,50 +1,88 @@
-"""Where to compute, in which precision, and how much memory there is."""
+"""Where to compute, in which precision, and how much memory there is.
 
+torch takes seconds to import, so it is imported only where a GPU may be used or a network runs.
+"""
+
+import ctypes
 import os
+import re
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Literal
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 from retrieval.data.formats import InputError
 
+if TYPE_CHECKING:
+    import torch
+
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+CUDA_DRIVERS = ("libcuda.so.1", "nvcuda.dll")  # on Linux, on Windows
 
 
-def choose(name: str) -> torch.device:
-    """Return the device that ``auto``, ``cpu``, ``cuda`` or ``cuda:n`` means on this machine."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"--device={name} is none of auto, cpu, cuda, cuda:n") from error
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"--device={name} is none of auto, cpu, cuda, cuda:n")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
-        raise InputError(f"--device={name}: this machine has {count} CUDA devices; use auto or cpu")
-    return device
+def resolve(name: str) -> str:
+    """Return the device that ``--device`` means on this machine.
 
+    Args:
+        name: ``auto``, ``cpu``, ``cuda`` or ``cuda:n``. ``auto`` takes a GPU if there is one.
 
-def describe(device: torch.device) -> str:
-    """Return a device in words: ``cpu``, or which GPU."""
-    if device.type == "cpu":
+    Returns:
+        ``cpu``, ``cuda`` or ``cuda:n``.
+
+    Raises:
+        InputError: The name is none of these, or the machine has no such GPU.
+    """
+    if name == "cpu" or (name == "auto" and not has_cuda_driver()):
         return "cpu"
+    if name != "auto" and not re.fullmatch(r"cuda(:\d+)?", name):
+        raise InputError(f"--device={name} is none of auto, cpu, cuda, cuda:n")
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    count = torch.cuda.device_count()
+    if int(name.partition(":")[2] or 0) >= count:
+        raise InputError(f"--device={name}: this machine has {count} CUDA devices; use auto or cpu")
+    return name
+
+
+def has_cuda_driver() -> bool:
+    """Return whether the library of a CUDA driver can be loaded, without importing torch."""
+    for library in CUDA_DRIVERS:
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def choose(name: str) -> "torch.device":
+    """Return what `resolve` does, for the stages that run a network."""
+    import torch
+
+    return torch.device(resolve(name))
+
+
+def describe(device: "torch.device | str") -> str:
+    """Return a device in words: ``cpu``, or which GPU."""
+    if str(device) == "cpu":
+        return "cpu"
+    import torch
+
     return f"{device}, {torch.cuda.get_device_name(device)}"
 
 
-def compute_dtype(device: torch.device, precision: Precision) -> torch.dtype:
+def compute_dtype(device: "torch.device", precision: Precision) -> "torch.dtype":
     """Return the dtype of convolutions.
 
     ``auto`` takes bfloat16 where the processor has it natively, float16 on GPUs of compute
     capability 7.x, else float32.
     """
+    import torch
+
     if precision != "auto":
-        return DTYPES[precision]
+        return getattr(torch, precision)
     if device.type == "cuda":
         capability = torch.cuda.get_device_capability(device)
         if capability >= (8, 0):
@@ -55,22 +93,26 @@ def compute_dtype(device: torch.device, precision: Precision) -> torch.dtype:
     return torch.bfloat16 if is_native else torch.float32
 
 
-def gradient_scaler(device: torch.device, dtype: torch.dtype) -> torch.amp.GradScaler:
+def gradient_scaler(device: "torch.device", dtype: "torch.dtype") -> "torch.amp.GradScaler":
     """Return what keeps gradients of float16 from vanishing; it does nothing for other dtypes.
 
     It multiplies the loss, divides the gradients before the optimizer sees them, and leaves out
     steps whose gradients overflowed (Micikevicius et al., Mixed Precision Training, ICLR 2018).
     """
+    import torch
+
     return torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
 
 
-def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
+def autocast(device: "torch.device", dtype: "torch.dtype") -> AbstractContextManager[object]:
     """Return the context in which convolutions run in ``dtype``."""
+    import torch
+
     is_enabled = dtype != torch.float32
     return torch.autocast(device.type, dtype if is_enabled else None, enabled=is_enabled)
 
 
-def check_steps(scaler: torch.amp.GradScaler, scale_before: float, steps: int) -> None:
+def check_steps(scaler: "torch.amp.GradScaler", scale_before: float, steps: int) -> None:
     """Refuse steps of float16 that were all left out, each of which lowered the scale."""
     if not scaler.is_enabled() or not steps:
         return
@@ -81,13 +123,15 @@ def check_steps(scaler: torch.amp.GradScaler, scale_before: float, steps: int) -
         )
 
 
-def total_memory(device: torch.device) -> int:
+def total_memory(device: "torch.device") -> int:
     """Return the bytes of memory that this process may use at most.
 
     The total, not what is free at the moment: what is derived from it stays the same from run
     to run on one machine.
     """
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.get_device_properties(device).total_memory
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     container = Path("/sys/fs/cgroup/memory.max")
@@ -95,7 +139,7 @@ def total_memory(device: torch.device) -> int:
     return min(total, int(limit)) if limit.isdecimal() else total
 
 
-def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+def to_device(tensor: "torch.Tensor", device: "torch.device") -> "torch.Tensor":
     """Copy a CPU tensor to a device; the copy to a GPU does not block."""
     if device.type == "cpu":
         return tensor

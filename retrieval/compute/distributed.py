@@ -1,45 +1,52 @@
-"""One process, or several that torchrun started: who am I, and what have the others got.
+"""The processes that torchrun started: which one is this, and what do the others have.
 
     torchrun --nproc_per_node=2 -m process_data.mips --dpath=~/ir/
 
-Without torchrun there is one process, and everything here does nothing.
+Without torchrun there is one process; then nothing here does anything or imports torch.
 """
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import torch
-import torch.distributed as dist
 
 from retrieval.data import files
 from retrieval.data.formats import InputError
 
+if TYPE_CHECKING:
+    import torch
+
+Device = TypeVar("Device", str, "torch.device")
+
 
 @contextmanager
-def process_group(device: torch.device) -> Iterator[torch.device]:
+def process_group(device: Device) -> Iterator[Device]:
     """Join the other processes of torchrun, if there are any, until the block ends.
 
     Arrays travel over gloo, tensors on a GPU over nccl. An exception leaves the block without
     waiting for the others: the process ends with it, and torchrun stops the rest.
 
     Args:
-        device: What ``devices.choose`` returned.
+        device: What ``devices.resolve`` or ``devices.choose`` returned.
 
     Yields:
-        The device of this process: of several GPUs its own, where ``device`` is any of them.
+        The device of this process. ``cuda`` becomes the GPU of its own number on this machine.
     """
-    if "RANK" not in os.environ or dist.is_initialized():
+    if "RANK" not in os.environ or _is_joined():
         yield device
         return
-    if device.type == "cuda":
-        if device.index is None:
-            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    import torch
+    import torch.distributed as dist
+
+    is_cuda = str(device).startswith("cuda")
+    if is_cuda:
+        if str(device) == "cuda":
+            device = type(device)(f"cuda:{os.environ['LOCAL_RANK']}")
         torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if is_cuda else "gloo")
     try:
         yield device
     finally:
@@ -48,22 +55,31 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
 
 def size() -> int:
     """Return the number of processes."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return int(os.environ["WORLD_SIZE"]) if _is_joined() else 1
 
 
 def local_size() -> int:
     """Return the number of processes on this machine."""
-    return int(os.environ["LOCAL_WORLD_SIZE"]) if dist.is_initialized() else 1
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if _is_joined() else 1
 
 
 def rank() -> int:
     """Return the number of this process, from 0."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    return int(os.environ["RANK"]) if _is_joined() else 0
 
 
 def is_main() -> bool:
     """Return whether this process is the one that prints and writes."""
     return rank() == 0
+
+
+def _is_joined() -> bool:
+    """Return whether this process is in the group of torchrun's processes."""
+    if "RANK" not in os.environ:
+        return False
+    import torch.distributed as dist
+
+    return dist.is_initialized()
 
 
 def own_part(n: int, multiple: int = 1) -> range:
@@ -88,6 +104,8 @@ def gather(array: np.ndarray) -> list[np.ndarray]:
     """
     if size() == 1:
         return [array]
+    import torch.distributed as dist
+
     arrays: list[np.ndarray] = [array] * size()
     with exchange():
         dist.all_gather_object(arrays, array)
@@ -99,7 +117,7 @@ def broadcast(text: str) -> str:
     return str(gather(np.array(text))[0])
 
 
-def agreed_dtype(dtype: torch.dtype) -> torch.dtype:
+def agreed_dtype(dtype: "torch.dtype") -> "torch.dtype":
     """Return the dtype of convolutions that all processes have.
 
     Gradients in different ones do not add up, and rows of one file would differ in precision.
@@ -118,25 +136,26 @@ def agreed_dtype(dtype: torch.dtype) -> torch.dtype:
 def barrier() -> None:
     """Wait until every process is here."""
     if size() > 1:
+        import torch
+        import torch.distributed as dist
+
         with exchange():
             dist.all_reduce(torch.zeros(1))  # over gloo, whatever else there is
 
 
-# What gloo says, in a plain RuntimeError, when the other side is gone.
-_CONNECTION = re.compile("gloo|connection|peer", re.IGNORECASE)
-
-
 @contextmanager
 def exchange() -> Iterator[None]:
-    """Say in one line that another process is gone; every exchange with others is in here.
+    """Say in one line that an exchange with the other processes failed; each is made in here.
 
-    Errors of this process, such as memory that does not suffice, are left as they are.
+    Raises:
+        InputError: torch reports an error of the exchange. Any other error keeps its traceback.
     """
     try:
         yield
     except RuntimeError as error:
-        is_own = isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)
-        if is_own or not (isinstance(error, dist.DistError) or _CONNECTION.search(str(error))):
+        import torch.distributed as dist
+
+        if not isinstance(error, dist.DistError):
             raise
         raise InputError(
             f"process {rank()} of {size()} stops: another one ended before its work was done; "

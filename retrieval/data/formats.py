@@ -1,14 +1,17 @@
 """The kinds of files that stages exchange, each checked when it is read and when it is written."""
 
+import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from retrieval.data import files
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class InputError(ValueError):
@@ -87,7 +90,9 @@ class Table(File):
     def form(self) -> str:
         return ", ".join(self.columns)
 
-    def load(self, data_dir: Path, name: str | None = None) -> pd.DataFrame:
+    def load(self, data_dir: Path, name: str | None = None) -> "pd.DataFrame":
+        import pandas as pd
+
         path = self.found(data_dir, name)
         try:
             table = pd.read_csv(path, encoding="utf-8")
@@ -95,26 +100,53 @@ class Table(File):
             raise InputError(f"{path} is no csv file: {error}") from error
         return self._checked(table, path)
 
-    def save(self, data_dir: Path, table: pd.DataFrame, name: str | None = None) -> Path:
+    def load_rows(self, data_dir: Path, name: str | None = None) -> list[dict[str, Any]]:
+        """Return the declared columns of each line, as text or int, without importing pandas."""
+        path = self.found(data_dir, name)
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                reader = csv.DictReader(file, restval="")
+                self._check_columns(list(reader.fieldnames or ()), path)
+                rows = [{column: row[column] for column in self.columns} for row in reader]
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise InputError(f"{path} is no csv file: {error}") from error
+        for column in (column for column, dtype in self.columns.items() if dtype == "int64"):
+            for line, row in enumerate(rows, 2):
+                row[column] = _whole_number(row[column], f"{path}: column {column}, line {line}")
+        return rows
+
+    def save(self, data_dir: Path, table: "pd.DataFrame", name: str | None = None) -> Path:
         path = self.at(data_dir, name)
         text = self._checked(table, path).to_csv(index=False, lineterminator="\n")
         return files.write_text(path, text)
 
-    def _checked(self, table: pd.DataFrame, path: Path) -> pd.DataFrame:
-        missing = [column for column in self.columns if column not in table.columns]
-        if missing:
-            raise InputError(
-                f"{path} has no column {', '.join(missing)} "
-                f"(it has: {', '.join(map(str, table.columns))}); it is made by: {self.made_by}"
-            )
+    def _checked(self, table: "pd.DataFrame", path: Path) -> "pd.DataFrame":
+        self._check_columns(list(map(str, table.columns)), path)
         for column, dtype in self.columns.items():
             if dtype == "int64" and table[column].dtype != np.int64:
                 raise InputError(f"{path}: {_first_bad(table[column])}")
         return table
 
+    def _check_columns(self, columns: list[str], path: Path) -> None:
+        missing = [column for column in self.columns if column not in columns]
+        if missing:
+            raise InputError(
+                f"{path} has no column {', '.join(missing)} "
+                f"(it has: {', '.join(columns)}); it is made by: {self.made_by}"
+            )
 
-def _first_bad(column: pd.Series) -> str:
+
+def _whole_number(text: str, where: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"{where}: {text!r} is not a whole number") from None
+
+
+def _first_bad(column: "pd.Series") -> str:
     """Say where a column that should hold whole numbers does not."""
+    import pandas as pd
+
     numbers = pd.to_numeric(column, errors="coerce")
     bad = np.flatnonzero(numbers.isna() | (numbers % 1 != 0))
     if not len(bad):

@@ -1,21 +1,25 @@
 """Rows and labels: row i of an array is the image with Index i, and its class is in the split."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from retrieval.data import layout
 from retrieval.data.formats import InputError
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def by_index(table: pd.DataFrame, name: str) -> pd.DataFrame:
+
+def by_index(table: "pd.DataFrame", name: str) -> "pd.DataFrame":
     """Return the rows in the order of Index, which must run from 0 to n - 1.
 
     Args:
         table: An index csv with the column Index.
-        name: Its file name, for the message.
+        name: The csv's file name, for the message.
 
+    >>> import pandas as pd
     >>> by_index(pd.DataFrame({"Path": ["b", "a"], "Index": [1, 0]}), "x.csv")["Path"].tolist()
     ['a', 'b']
     """

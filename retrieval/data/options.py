@@ -2,16 +2,16 @@
 
     @dataclass(frozen=True)
     class RankingOptions:
-        qe: int = option(0, "neighbors that expand a query; 0: off", at_least=0)
+        qe: int = option(0, "neighbors that expand a query; 0 disables", at_least=0)
 
-``add_arguments`` makes the flags, ``check`` refuses values out of range. Nothing here is heavy to
-import, so that ``-h`` answers at once.
+``add_arguments`` makes the flags, ``check`` refuses values out of range. This module imports
+nothing heavy, so ``-h`` answers at once.
 """
 
 import argparse
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
@@ -20,16 +20,16 @@ from retrieval.data.formats import InputError
 
 @dataclass(frozen=True)
 class Option:
-    """What is declared of an option beside its type.
+    """The declaration of an option, beside its type.
 
     Attributes:
-        default: Its value where it is left out.
-        help: What it does, with the unit.
+        default: Its value if it is left out.
+        help: What it does, with its unit.
         above: Exclusive lower bound.
         at_least: Inclusive lower bound.
         below: Exclusive upper bound.
         at_most: Inclusive upper bound.
-        parse: From the text of the flag; None takes the type.
+        parse: Converts the text of the flag; None takes the type.
         flag: Name of the flag; None takes the field's.
         group: Section of the help; None takes the caller's.
     """
@@ -46,7 +46,7 @@ class Option:
 
     @property
     def range(self) -> str:
-        """The range in words, empty where there is none.
+        """The range in words, empty if there is none.
 
         >>> Option(1.0, "", above=0, at_most=1).range
         'above 0 and at most 1'
@@ -78,12 +78,12 @@ def option(default: Any, help: str, **more: Any) -> Any:
 
 
 def declared(kind: type) -> dict[str, Option]:
-    """Return the options that a dataclass declares, name -> option, in their order."""
+    """Return the options that a dataclass declares: name -> option, in their order."""
     return {f.name: f.metadata["option"] for f in fields(kind) if "option" in f.metadata}
 
 
 def choices(hint: Any) -> list[str]:
-    """Return the texts that a ``Literal``, or an optional one, allows; empty for other types."""
+    """Return the texts that a ``Literal``, or an optional one, allows; no text for other types."""
     parts = [hint, *get_args(hint)]
     return [text for part in parts for text in get_args(part) if isinstance(text, str)]
 
@@ -97,7 +97,7 @@ def add_arguments(
     """Add a flag for each option of a dataclass.
 
     Args:
-        parser: Where to.
+        parser: Gets the flags.
         kind: The dataclass.
         title: Section of the help for options without a group; None: no section.
         left_out: Value of flags that are left out; ``...``: the defaults.
@@ -127,8 +127,26 @@ def add_arguments(
         sections[section].add_argument(f"--{declaration.flag or name}", **settings)
 
 
+def flat(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return a stage's arguments as they are recorded: groups of options one by one.
+
+    Args:
+        arguments: Name -> value, of the arguments of ``run``; the data directory is left out.
+
+    >>> flat({"data_dir": "ir", "k": 5})
+    {'k': 5}
+    """
+    recorded: dict[str, Any] = {}
+    for name, value in arguments.items():
+        if is_dataclass(value) and not isinstance(value, type):
+            recorded |= asdict(value)
+        elif name != "data_dir":
+            recorded[name] = value
+    return recorded
+
+
 def check(config: Any) -> None:
-    """Refuse values that are not among the choices, or out of range; None passes.
+    """Refuse values that are out of range or no choice; None passes.
 
     Raises:
         InputError: Names the flag, the range and the value.

@@ -1,4 +1,4 @@
-"""Where an embeddings file came from: a small json beside it.
+"""The origin of an embeddings file, in a small json beside it.
 
 Embeddings of two models look alike and cannot be compared, so every ``.npy`` of embeddings has a
 ``.json`` of the same stem with the hashes of its checkpoint and of its images.
@@ -9,6 +9,7 @@ import platform
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ import numpy as np
 from retrieval.data.formats import InputError
 from retrieval.data.layout import DATABASE_RECORD
 
-ROW_BLOCK = 8192
 PACKAGES = ("numpy", "torch", "faiss-cpu", "faiss-gpu")
 
 
@@ -31,41 +31,70 @@ def record_name(name: str) -> str:
     return Path(name).with_suffix(".json").as_posix()
 
 
-def save(data_dir: Path, name: str, record: dict[str, Any]) -> Path:
+def save_record(data_dir: Path, name: str, record: dict[str, Any]) -> Path:
     """Write the record of the embeddings file ``name``."""
     return DATABASE_RECORD.save(data_dir, record, record_name(name))
 
 
-def load(data_dir: Path, name: str) -> dict[str, Any] | None:
-    """Return the record of an embeddings file, or None where it has none."""
+def load_record(data_dir: Path, name: str) -> dict[str, Any] | None:
+    """Return the record of an embeddings file, None if it has none."""
     if not DATABASE_RECORD.at(data_dir, record_name(name)).exists():
         return None
     return DATABASE_RECORD.load(data_dir, record_name(name))
 
 
-def check_same_model(data_dir: Path, first: str, second: str) -> None:
+def check_same_model(records: dict[str, dict[str, Any]]) -> None:
     """Refuse embeddings of two models or of two transforms.
 
-    Files without a record are taken to be of the same model, and not transformed.
+    Files without a record pass as of the same model, and as not transformed.
+
+    Args:
+        records: File name -> record, empty if it has none, of two files.
     """
-    records = load(data_dir, first), load(data_dir, second)
-    models = [record.get("checkpoint_sha256") if record else None for record in records]
-    if None not in models and models[0] != models[1]:
+    names = " and ".join(records)
+    models = [record.get("checkpoint_sha256") for record in records.values()]
+    if None not in models and len(set(models)) > 1:
         raise InputError(
-            f"{first} and {second} were made by different checkpoints; make both with the same "
+            f"{names} were made by different checkpoints; make both with the same "
             f"--save_path: {DATABASE_RECORD.made_by}"
         )
-    transforms = [record.get("transform_sha256") if record else None for record in records]
-    if transforms[0] != transforms[1]:
+    if len({record.get("transform_sha256") for record in records.values()}) > 1:
         raise InputError(
-            f"{first} and {second} were not transformed alike; name the two files that one run of "
+            f"{names} were not transformed alike; name the two files that one run of "
             "process_data.transform wrote: --database=database_t.npy --test_matrix=tdatabase_t.npy"
         )
 
 
+@dataclass(frozen=True)
+class InputFiles:
+    """The files that an evaluation reads.
+
+    Attributes:
+        data_dir: The data directory.
+        paths: The files, which may lie outside of it.
+    """
+
+    data_dir: Path
+    paths: tuple[Path, ...]
+
+    @cached_property
+    def sha256(self) -> dict[str, str]:
+        """The SHA-256 of each file by its name, hashed once and when first asked for."""
+        return {input_name(self.data_dir, path): sha256(path) for path in dict.fromkeys(self.paths)}
+
+
+def input_name(data_dir: Path, path: Path) -> str:
+    """Return a file's path relative to the data directory, or as it is if it lies outside.
+
+    >>> input_name(Path("ir"), Path("ir/old/test.npy")), input_name(Path("ir"), Path("/x/test.npy"))
+    ('old/test.npy', '/x/test.npy')
+    """
+    return (path.relative_to(data_dir) if path.is_relative_to(data_dir) else path).as_posix()
+
+
 @dataclass
 class RowsDigest:
-    """A hash of the rows of an array that can be computed in parts, in any order.
+    """A hash of the rows of an array, computed in parts, in any order.
 
     The sum, modulo 2 ** 256, of the SHA-256 of each row's number and bytes (AdHash of Bellare and
     Micciancio, A New Paradigm for Collision-Free Hashing, EUROCRYPT 1997): against accidents, not
@@ -86,7 +115,7 @@ class RowsDigest:
         return cls(sum(int(str(part), 16) for part in parts) % 2**256)
 
     def add(self, first: int, rows: np.ndarray) -> None:
-        """Take in ``rows``, the first of which is row number ``first``."""
+        """Take in ``rows``, which begin at row number ``first``."""
         for number, row in enumerate(np.ascontiguousarray(rows), first):
             digest = hashlib.sha256(number.to_bytes(8, "little"))
             digest.update(row.data)
@@ -106,18 +135,15 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def sha256_of_rows(array: np.ndarray) -> str:
-    """Return the SHA-256 of an array's values, in hexadecimal, read block by block."""
-    digest = hashlib.sha256()
-    for start in range(0, len(array), ROW_BLOCK):
-        digest.update(np.ascontiguousarray(array[start : start + ROW_BLOCK]).data)
-    return digest.hexdigest()
+def sha256_of_array(array: np.ndarray) -> str:
+    """Return the SHA-256 of an array's values, in hexadecimal."""
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 def versions() -> dict[str, str]:
-    """Return what figures depend on beside their inputs: libraries and the processor.
+    """Return the versions of the libraries, and the processor: figures depend on them too.
 
-    What pip does not know of, such as a faiss of conda, is left out.
+    A package that pip does not know, such as a faiss of conda, is left out.
     """
     packages = {}
     for name in PACKAGES:

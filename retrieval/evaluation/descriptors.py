@@ -1,13 +1,13 @@
-"""Descriptors that need no training: what a model has to beat."""
+"""Descriptors that need no training: the baselines of a model."""
 
 from collections.abc import Callable
 
 import numpy as np
 from tqdm import tqdm
 
-THUMBNAIL = 16  # px, side of the image that raw pixels are taken from
-LEVELS = 8  # of each channel in the color histogram
-BLOCK = 512  # images at once
+THUMBNAIL = 16  # px, side of the small copy
+LEVELS = 8  # bins of each channel in the color histogram
+IMAGE_BLOCK = 512  # images at once
 
 Descriptor = Callable[[np.ndarray], np.ndarray]
 
@@ -47,11 +47,11 @@ def color_histogram(images: np.ndarray) -> np.ndarray:
     return _unit_rows(np.sqrt(counts.reshape(n, -1)))
 
 
-def describe(descriptor: Descriptor, matrix: np.ndarray, title: str) -> np.ndarray:
+def describe_images(descriptor: Descriptor, matrix: np.ndarray, title: str) -> np.ndarray:
     """Return the descriptors of a whole image matrix, block by block: (n_image, dim) float32."""
-    starts = range(0, len(matrix), BLOCK)
+    starts = range(0, len(matrix), IMAGE_BLOCK)
     blocks = [
-        descriptor(matrix[start : start + BLOCK])
+        descriptor(matrix[start : start + IMAGE_BLOCK])
         for start in tqdm(starts, desc=title, unit="block", disable=None, leave=False)
     ]
     return np.concatenate(blocks)

@@ -1,14 +1,14 @@
 """Two evaluations of the same queries, compared query by query.
 
-Queries are matched by their Index: of the same queries, or of some that are among the others.
-Intervals are those of a bootstrap over classes. Where the k of the two differ, the metrics @k are
-left out.
+Queries are matched by Index; one evaluation's queries may be part of the other's. Intervals come
+from a bootstrap over classes. Metrics @k are left out if the two k differ.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
+import numpy as np
 
 from retrieval.data import layout
 from retrieval.data.formats import InputError
@@ -16,89 +16,122 @@ from retrieval.evaluation import bootstrap, records
 
 
 class Evaluation(NamedTuple):
-    """What is kept of an evaluation.
+    """An evaluation read from its files.
 
     Attributes:
         name: For messages.
         record: Its json.
-        per_query: (Index, Class) -> a column for each metric.
+        queries: The (Index, Class) of each query.
+        per_query: Metric -> (n_query,) float64.
     """
 
     name: str
     record: dict[str, Any]
-    per_query: pd.DataFrame
+    queries: list[tuple[int, int]]
+    per_query: dict[str, np.ndarray]
 
 
-def load(folder: Path, file: str, name: str) -> Evaluation:
-    """Return an evaluation of a data directory.
+class MetricDifference(NamedTuple):
+    """One metric of two evaluations.
+
+    Attributes:
+        metric: Its name.
+        first: Mean of the first evaluation over the common queries.
+        second: Mean of the second.
+        difference: second - first.
+        low: Lower end of the difference's 95% interval.
+        high: Upper end.
+        p: Two-sided p value.
+        verdict: Which is better, if the interval excludes zero.
+    """
+
+    metric: str
+    first: float
+    second: float
+    difference: float
+    low: float
+    high: float
+    p: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two evaluations compared.
+
+    Attributes:
+        metrics: The metrics that both have.
+        n_query: Common queries.
+        n_class: Their classes.
+    """
+
+    metrics: list[MetricDifference]
+    n_query: int
+    n_class: int
+
+    def of(self, metric: str) -> MetricDifference | None:
+        """Return one metric's difference, None if it was not compared."""
+        return next((found for found in self.metrics if found.metric == metric), None)
+
+
+def load_evaluation(folder: Path, file: str, name: str) -> Evaluation:
+    """Read an evaluation.
 
     Args:
         folder: The data directory, or the folder of the file.
-        file: Its .json file, from there.
+        file: Its .json file, relative to the folder.
         name: For messages.
     """
     record = layout.EVALUATION.load(folder, file)
     array_name = str(Path(file).with_suffix(".npy"))
     array = layout.EVALUATION_PER_QUERY.load(folder, array_name)
-    columns = record.get("per_query")
-    if columns is None or array.shape != (record["n_query"], len(columns)):
+    columns = record["per_query"]
+    if array.shape != (record["n_query"], len(columns)):
         raise InputError(
             f"{folder / array_name} does not fit {file}: evaluate again, with: "
             f"{layout.EVALUATION.made_by}"
         )
-    frame = pd.DataFrame(array, columns=columns).astype({"Index": "int64", "Class": "int64"})
-    return Evaluation(name, record, frame.set_index(["Index", "Class"]))
+    values = dict(zip(columns, np.array(array).T, strict=True))
+    index, labels = (values.pop(column).astype(np.int64).tolist() for column in ("Index", "Class"))
+    return Evaluation(name, record, list(zip(index, labels, strict=True)), values)
 
 
-def record_name(name: str) -> str:
-    """Return the file of an evaluation, from the data directory.
-
-    >>> record_name("mips-test")
-    'evaluations/mips-test.json'
-    """
-    return Path(layout.EVALUATION.name).with_name(f"{name}.json").as_posix()
+def load_named_evaluation(data_dir: Path, name: str) -> Evaluation:
+    """Read an evaluation by its name in ``evaluations/``, such as mips-test."""
+    return load_evaluation(data_dir, records.evaluation_file(name), name)
 
 
-def kept(data_dir: Path, name: str) -> Evaluation:
-    """Return an evaluation by its name in ``evaluations/``, such as mips-test."""
-    return load(data_dir, record_name(name), name)
-
-
-def compare(first: Evaluation, second: Evaluation) -> pd.DataFrame:
-    """Return, for each metric that both have, both means and what may be concluded.
-
-    Returns:
-        metric, first, second, difference (second - first), low and high (its 95% interval),
-        p (two-sided) and verdict; ``attrs`` has n_query and n_class of what both share.
+def compare_evaluations(first: Evaluation, second: Evaluation) -> Comparison:
+    """Compare the metrics that both evaluations have.
 
     Raises:
-        InputError: They are of different queries, or share fewer than two classes.
+        InputError: Their queries differ, or share fewer than two classes.
     """
-    before, after = first.per_query, second.per_query
-    common = before.index.intersection(after.index)
+    row_of = {query: row for row, query in enumerate(second.queries)}
+    common = [query for query in first.queries if query in row_of]
     _check_queries(first, second, len(common))
-    n_class = common.get_level_values("Class").nunique()
+    clusters = np.array([label for _, label in common], np.int64)
+    n_class = len(np.unique(clusters))
     if n_class < 2:
         raise InputError(
             f"{first.name} and {second.name} share {len(common)} queries of {n_class} classes; two "
             "classes are needed at least: compare evaluations of the same queries and split"
         )
-    before, after = before.loc[common], after.loc[common]
-    clusters = common.get_level_values("Class").to_numpy()
-    rows = []
-    for name in [column for column in before if column in after]:
-        if "@k" in name and first.record["k"] != second.record["k"]:
+    before = np.array([row for row, query in enumerate(first.queries) if query in row_of])
+    after = np.array([row_of[query] for query in common])
+    is_same_k = first.record["k"] == second.record["k"]
+    found = []
+    for name in (name for name in first.per_query if name in second.per_query):
+        if "@k" in name and not is_same_k:
             continue
-        pair = before[name].to_numpy(), after[name].to_numpy()
-        found = bootstrap.paired_bootstrap(*pair, clusters)
-        better = second.name if found.low > 0 else first.name
-        is_open = found.low <= 0 <= found.high
+        pair = first.per_query[name][before], second.per_query[name][after]
+        change = bootstrap.paired_bootstrap(*pair, clusters)
+        better = second.name if change.low > 0 else first.name
+        is_open = change.low <= 0 <= change.high
         verdict = "no difference shown" if is_open else f"{better} is better"
-        rows.append((name, float(pair[0].mean()), float(pair[1].mean()), *found, verdict))
-    columns = ["metric", "first", "second", "difference", "low", "high", "p", "verdict"]
-    table = pd.DataFrame(rows, columns=columns)
-    table.attrs = {"n_query": len(common), "n_class": n_class}
-    return table
+        means = float(pair[0].mean()), float(pair[1].mean())
+        found.append(MetricDifference(name, *means, *change, verdict))
+    return Comparison(found, len(common), n_class)
 
 
 def _check_queries(first: Evaluation, second: Evaluation, n_common: int) -> None:
@@ -109,9 +142,8 @@ def _check_queries(first: Evaluation, second: Evaluation, n_common: int) -> None
             f"{first.name} is of the {record['queries']} queries and {second.name} of the "
             f"{other['queries']} queries: compare evaluations of the same"
         )
-    hashes = {records.query_hash(record), records.query_hash(other)} - {None}
     is_part = n_common == min(record["n_query"], other["n_query"])
-    if len(hashes) > 1 and not is_part:
+    if records.query_hash(record) != records.query_hash(other) and not is_part:
         raise InputError(
             f"{first.name} and {second.name} are of different lists of queries, and none is part "
             "of the other: evaluate both with the same --to_test"

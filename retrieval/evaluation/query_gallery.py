@@ -1,77 +1,94 @@
-"""What is searched, and in what: the same for every search.
+"""The queries and the gallery of an evaluation, the same for every search.
 
-Validation: the queries are the validation images, rows of the database themselves; the gallery is
-the database without any validation image, asked for or not, and without minor classes. Test: the
-queries are the test images that are not of minor classes; the gallery is the database without
-minor classes.
+Validation: the queries are the validation images, which are rows of the database; the gallery is
+the database without validation images and minor classes. Test: the queries are the test images
+without minor classes; the gallery is the database without minor classes.
 Queries without a relevant image in the gallery are left out and counted.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from retrieval.data import image_index, layout, provenance
 from retrieval.data.formats import InputError
+from retrieval.data.provenance import InputFiles
 from retrieval.evaluation import metrics
-from retrieval.search import embeddings
+from retrieval.search.embeddings import check_unit_rows
 
 
-@dataclass(frozen=True)
-class QueryGallery:
-    """Queries to be searched in a gallery.
+@dataclass(frozen=True, kw_only=True)
+class GroundTruth:
+    """The queries, what may be retrieved for them, and what is relevant.
 
     Attributes:
         name: ``valid`` or ``test``.
-        queries: (n_query, dim) float32.
-        query_index: (n_query,) int64, their rows in the query matrix.
+        query_index: (n_query,) int64, the queries' rows in their matrix.
         query_labels: (n_query,) int64.
-        gallery: (n_image, dim) float32, the whole database, memory-mapped.
-        gallery_labels: (n_image,) int64.
+        gallery_labels: (n_image,) int64, of the whole database.
         is_allowed: (n_image,) bool, the images that may be retrieved.
-        n_left_out: Queries left out for want of a relevant image.
-        files: What it was read from, with its paths.
+        n_left_out: Queries left out, as the gallery has no relevant image for them.
+        query_file: Name of the file that lists the queries.
+        inputs: The files that all this comes from.
     """
 
     name: str
-    queries: np.ndarray
     query_index: np.ndarray
     query_labels: np.ndarray
-    gallery: np.ndarray
     gallery_labels: np.ndarray
     is_allowed: np.ndarray
     n_left_out: int
-    files: tuple[Path, ...] = ()
+    query_file: str = ""
+    inputs: InputFiles = field(default_factory=lambda: InputFiles(Path(), ()))
 
-    @property
+    @cached_property
     def n_relevant(self) -> np.ndarray:
         """(n_query,) int64: allowed images of each query's class."""
         return metrics.count_relevant(self.query_labels, self.gallery_labels[self.is_allowed])
 
     def depth(self, k: int) -> int:
-        """Return how deep a ranking must be for all metrics but ``map``."""
+        """Return how many results all metrics but ``map`` and ``minp`` need."""
         return max(k, 10, int(self.n_relevant.max()))
 
     def check_k(self, k: int) -> None:
-        """Refuse a ``k`` that the gallery cannot serve."""
+        """Refuse a ``k`` beyond the size of the gallery."""
         n_gallery = int(self.is_allowed.sum())
         if not 1 <= k <= n_gallery:
             raise InputError(f"--k must be from 1 to {n_gallery}, the size of the gallery; got {k}")
 
+
+@dataclass(frozen=True, kw_only=True)
+class QueryGallery(GroundTruth):
+    """Queries and gallery with their embeddings.
+
+    Attributes:
+        queries: (n_query, dim) float32.
+        gallery: (n_image, dim) float32, the whole database, memory-mapped.
+        query_record: Origin of the queries' embeddings; empty if it was not recorded.
+        gallery_record: The same of the database's.
+    """
+
+    queries: np.ndarray
+    gallery: np.ndarray
+    query_record: dict[str, Any] = field(default_factory=dict)
+    gallery_record: dict[str, Any] = field(default_factory=dict)
+
     def with_embeddings(self, queries: np.ndarray, gallery: np.ndarray) -> "QueryGallery":
-        """Return the same task on other embeddings of the same images."""
+        """Return the same queries and gallery with other embeddings of the same images."""
         return replace(self, queries=queries, gallery=gallery)
 
 
-def load_task(
+def load_query_gallery(
     data_dir: Path,
     is_valid: bool = False,
     to_test: str | None = None,
     test_matrix: str | None = None,
     database: str | None = None,
 ) -> QueryGallery:
-    """Read the queries, the gallery and the masks.
+    """Read the queries, the gallery, the masks and the embeddings.
 
     Args:
         data_dir: The data directory.
@@ -80,56 +97,116 @@ def load_task(
             ``test_masked.npy``.
         test_matrix: Embeddings of the queries; None takes the database's or ``tdatabase.npy``.
         database: Embeddings of the database; None takes ``database.npy``.
+
+    Raises:
+        InputError: A file is missing, or files do not belong together.
     """
-    query_file = layout.VALID_QUERIES if is_valid else layout.TEST_MASKED
-    matrix_file = layout.DATABASE if is_valid else layout.TEST_DATABASE
+    truth = load_ground_truth(data_dir, is_valid, to_test)
     database = database or layout.DATABASE.name
-    query_name = to_test or query_file.name
-    matrix_name = test_matrix or (database if is_valid else matrix_file.name)
-    chosen = np.array(query_file.load(data_dir, query_name))
-    rows = matrix_file.load(data_dir, matrix_name)
+    matrix = test_matrix or (database if is_valid else layout.TEST_DATABASE.name)
     gallery = layout.DATABASE.load(data_dir, database)
-    labels = image_index.load_labels(data_dir)
-    is_allowed = layout.GALLERY_MASK.load(data_dir)[0] == 1
-    _check_sizes(database, gallery, labels, is_allowed, rows)
-    _check_queries(chosen[:, 0], len(rows), query_name, matrix_name)
-    if is_valid:
-        is_allowed = is_allowed.copy()
-        split = layout.VALID_QUERIES.load(data_dir)
-        for name, pairs in ((query_name, chosen), (layout.VALID_QUERIES.name, split)):
-            image_index.check_rows(pairs[:, 0], len(gallery), name, database)
-            is_allowed[pairs[:, 0]] = False
-    else:
-        _check_other_images(data_dir, database, matrix_name)
-    embeddings.check(gallery, database)
-    if matrix_name != database:
-        provenance.check_same_model(data_dir, database, matrix_name)
-        embeddings.check(rows, matrix_name)
-    is_relevant = np.isin(chosen[:, 1], labels[is_allowed])
-    if not is_relevant.any():
-        raise InputError(f"no query of {query_name} has an image of its class in the gallery")
-    index, query_labels = chosen[is_relevant].T
-    return QueryGallery(
-        name="valid" if is_valid else "test",
-        queries=rows[index],
-        query_index=index,
-        query_labels=query_labels,
-        gallery=gallery,
-        gallery_labels=labels,
-        is_allowed=is_allowed,
-        n_left_out=int((~is_relevant).sum()),
-        files=(
-            layout.DATABASE.at(data_dir, database),
-            matrix_file.at(data_dir, matrix_name),
-            query_file.at(data_dir, query_name),
-            layout.GALLERY_MASK.at(data_dir),
-            layout.CLASS_IMAGES.at(data_dir),
-        ),
+    rows = gallery if matrix == database else layout.TEST_DATABASE.load(data_dir, matrix)
+    records = {name: provenance.load_record(data_dir, name) or {} for name in (database, matrix)}
+    paths = [layout.DATABASE.at(data_dir, name) for name in (database, matrix)]
+    check_n_image(truth, database, len(gallery))
+    if gallery.shape[1] != rows.shape[1]:
+        raise InputError(
+            f"the queries have {rows.shape[1]} dimensions and {database} "
+            f"{gallery.shape[1]}: encode both with the same checkpoint"
+        )
+    image_index.check_rows(truth.query_index, len(rows), truth.query_file, matrix)
+    if not is_valid:
+        _check_other_images(records, database, matrix, paths[0].samefile(paths[1]))
+    check_unit_rows(gallery, database)
+    if matrix != database:
+        provenance.check_same_model(records)
+        check_unit_rows(rows, matrix)
+    return attach_embeddings(
+        truth, rows[truth.query_index], gallery, paths, records[matrix], records[database]
     )
 
 
-def _check_queries(index: np.ndarray, n_row: int, name: str, matrix_name: str) -> None:
-    image_index.check_rows(index, n_row, name, matrix_name)
+def attach_embeddings(
+    truth: GroundTruth,
+    queries: np.ndarray,
+    gallery: np.ndarray,
+    paths: list[Path],
+    query_record: dict[str, Any] | None = None,
+    gallery_record: dict[str, Any] | None = None,
+) -> QueryGallery:
+    """Return queries and gallery with embeddings.
+
+    Args:
+        truth: The queries and what may be retrieved.
+        queries: (n_query, dim) float32.
+        gallery: (n_image, dim) float32.
+        paths: The files of the gallery's and the queries' embeddings.
+        query_record: Origin of the queries' embeddings.
+        gallery_record: Origin of the gallery's.
+    """
+    inputs = InputFiles(truth.inputs.data_dir, (*paths, *truth.inputs.paths))
+    kept = {name: getattr(truth, name) for name in GroundTruth.__dataclass_fields__}
+    return QueryGallery(
+        **kept | {"inputs": inputs},
+        queries=queries,
+        gallery=gallery,
+        query_record=query_record or {},
+        gallery_record=gallery_record or {},
+    )
+
+
+def load_ground_truth(
+    data_dir: Path, is_valid: bool = False, to_test: str | None = None
+) -> GroundTruth:
+    """Read the list of queries, the labels and the masks; the arguments are as above."""
+    query_list = layout.VALID_QUERIES if is_valid else layout.TEST_MASKED
+    query_file = to_test or query_list.name
+    chosen = np.array(query_list.load(data_dir, query_file))
+    labels = image_index.load_labels(data_dir)
+    is_allowed = layout.GALLERY_MASK.load(data_dir)[0] == 1
+    if len(labels) != len(is_allowed):
+        raise InputError(
+            f"the split has {len(labels)} images and {layout.GALLERY_MASK.name} "
+            f"{len(is_allowed)}: run again: {layout.GALLERY_MASK.made_by}"
+        )
+    _check_listed_once(chosen[:, 0], query_file)
+    if is_valid:
+        is_usual = query_file == query_list.name
+        split = chosen if is_usual else layout.VALID_QUERIES.load(data_dir)
+        for name, pairs in ((query_file, chosen), (query_list.name, split)):
+            image_index.check_rows(pairs[:, 0], len(labels), name, layout.CLASS_IMAGES.name)
+            is_allowed[pairs[:, 0]] = False
+    is_relevant = np.isin(chosen[:, 1], labels[is_allowed])
+    if not is_relevant.any():
+        raise InputError(f"no query of {query_file} has an image of its class in the gallery")
+    index, query_labels = chosen[is_relevant].T
+    files = (query_list.at(data_dir, query_file), *(
+        file.at(data_dir) for file in (layout.GALLERY_MASK, layout.CLASS_IMAGES)
+    ))  # fmt: skip
+    return GroundTruth(
+        name="valid" if is_valid else "test",
+        query_index=index,
+        query_labels=query_labels,
+        gallery_labels=labels,
+        is_allowed=is_allowed,
+        n_left_out=int((~is_relevant).sum()),
+        query_file=provenance.input_name(data_dir, files[0]),
+        inputs=InputFiles(data_dir, files),
+    )
+
+
+def check_n_image(truth: GroundTruth, name: str, n_row: int) -> None:
+    """Refuse a database, or an image matrix, that does not have a row for each image."""
+    n_image = len(truth.gallery_labels)
+    if n_row != n_image:
+        raise InputError(
+            f"{name} has {n_row} rows, but the split and {layout.GALLERY_MASK.name} have "
+            f"{n_image} images: they were made at different times; run again: "
+            f"{layout.GALLERY_MASK.made_by}"
+        )
+
+
+def _check_listed_once(index: np.ndarray, name: str) -> None:
     values, counts = np.unique(index, return_counts=True)
     if (counts > 1).any():
         raise InputError(
@@ -138,33 +215,13 @@ def _check_queries(index: np.ndarray, n_row: int, name: str, matrix_name: str) -
         )
 
 
-def _check_other_images(data_dir: Path, database: str, matrix_name: str) -> None:
-    """Refuse test queries that are the gallery's own images: each would find itself."""
-    paths = [layout.DATABASE.at(data_dir, name) for name in (database, matrix_name)]
-    records = [provenance.load(data_dir, name) or {} for name in (database, matrix_name)]
-    images = [record.get("images_sha256") for record in records]
-    if paths[0].samefile(paths[1]) or (images[0] is not None and images[0] == images[1]):
-        raise InputError(
-            f"{matrix_name} holds the images of {database}, which would find themselves; take "
-            "them out of the gallery with --isValid=1, or name other queries with --test_matrix"
-        )
-
-
-def _check_sizes(
-    name: str,
-    gallery: np.ndarray,
-    labels: np.ndarray,
-    is_allowed: np.ndarray,
-    queries: np.ndarray,
+def _check_other_images(
+    records: dict[str, dict[str, Any]], database: str, matrix: str, is_same_file: bool
 ) -> None:
-    if not len(gallery) == len(labels) == len(is_allowed):
+    """Refuse test queries that are the gallery's own images: each would find itself."""
+    images = [records[name].get("images_sha256") for name in (database, matrix)]
+    if is_same_file or (images[0] is not None and images[0] == images[1]):
         raise InputError(
-            f"{name} has {len(gallery)} rows, the split {len(labels)} images and "
-            f"{layout.GALLERY_MASK.name} {len(is_allowed)}: they were made at different times; "
-            f"run again: {layout.GALLERY_MASK.made_by}"
-        )
-    if gallery.shape[1] != queries.shape[1]:
-        raise InputError(
-            f"the queries have {queries.shape[1]} dimensions and {name} "
-            f"{gallery.shape[1]}: encode both with the same checkpoint"
+            f"{matrix} holds the images of {database}, which would find themselves; take "
+            "them out of the gallery with --isValid=1, or name other queries with --test_matrix"
         )

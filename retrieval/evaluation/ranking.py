@@ -1,124 +1,170 @@
-"""The switches of a search that make use of neighbors: --dba, --qe, --rerank_kr.
+"""From queries and gallery to a ranking: expansion, search and re-ranking.
 
-Each image of the gallery may be moved to its neighbors before the search (dba), each query to its
-first results and searched again (qe), and the first results of each query be put into another
-order (rerank_kr). None looks at a label, and no query at another query.
+Expansion moves each database image (--dba) or query (--qe) towards its neighbors; k-reciprocal
+re-ranking (--rerank_kr) sorts the first results anew. None of them uses labels, and no query
+affects another.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple, Protocol
 
 import numpy as np
-import torch
 
+from retrieval.data import options
 from retrieval.data.formats import InputError
+from retrieval.data.options import option
+from retrieval.evaluation.measure import Measured
 from retrieval.evaluation.query_gallery import QueryGallery
 from retrieval.search import k_reciprocal, query_expansion
-from retrieval.search.nearest import nearest_neighbors
 
-# (queries, images to find of each) -> ids, similarities, as of search.nearest
+# (queries, neighbors of each) -> ids, similarities, as nearest_neighbors returns them
 Find = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
-class Refinement:
-    """How a search is refined; 0 images switch a step off.
+class RankingOptions:
+    """Options of expansion and re-ranking."""
+
+    qe: int = option(
+        0, "query expansion: add the first N results to each query, search again; 0 disables",
+        at_least=0,
+    )  # fmt: skip
+    qe_alpha: float = option(
+        3.0, "--qe and --dba: weight neighbors by similarity to this power", at_least=0
+    )
+    dba: int = option(
+        0, "database augmentation: add the N nearest to each database image; 0 disables",
+        at_least=0,
+    )  # fmt: skip
+    rerank_kr: int = option(
+        0, "k-reciprocal re-ranking of the top N results, at least --kr_k1; 0 disables", at_least=0
+    )
+    kr_k1: int = option(20, "--rerank_kr: neighbors that may be reciprocal", at_least=1)
+    kr_k2: int = option(
+        6, "--rerank_kr: images whose encodings are averaged, at most --kr_k1", at_least=1
+    )
+    kr_weight: float = option(
+        0.3, "--rerank_kr: weight of the original distance, 0 to 1", at_least=0, at_most=1
+    )
+
+    def check(self) -> None:
+        """Refuse values out of range, alone or together."""
+        options.check(self)
+        if self.kr_k2 > self.kr_k1:
+            raise InputError(
+                f"--kr_k2 must be from 1 to --kr_k1, which is {self.kr_k1}; got {self.kr_k2}"
+            )
+        if 0 < self.rerank_kr < self.kr_k1:
+            raise InputError(
+                f"--rerank_kr must be at least --kr_k1, which is {self.kr_k1}; got {self.rerank_kr}"
+            )
+
+
+PLAIN_RANKING = RankingOptions()  # neither expansion nor re-ranking
+
+
+class Ranked(NamedTuple):
+    """A ranking of the gallery for every query.
 
     Attributes:
-        qe: First results that a query is expanded with.
-        qe_alpha: Power of the similarities that weigh them, in qe and dba.
-        dba: Neighbors that each image of the gallery is expanded with.
-        rerank_kr: First results that are put into another order.
-        kr_k1: Neighbors that may be reciprocal.
-        kr_k2: Images whose encodings are averaged.
-        kr_weight: Of the distance, from 0 to 1, beside that of the neighbors.
+        query_gallery: What was searched, expanded if that was asked for.
+        ids: (n_query, depth) int64 rows of the gallery, best first, -1 where there is none.
+        similarities: (n_query, depth) float32; not descending after re-ranking.
+        found_ids: (n_query, depth) int64, the ids before re-ranking.
+        n_reranked: First results that were re-ranked.
     """
 
-    qe: int
-    qe_alpha: float
-    dba: int
-    rerank_kr: int
-    kr_k1: int
-    kr_k2: int
-    kr_weight: float
-
-    @classmethod
-    def of(cls, options: dict[str, Any]) -> "Refinement":
-        """Take the refinement out of the options of a stage, and check it."""
-        chosen = cls(**{name: options[name] for name in cls.__dataclass_fields__})
-        if min(chosen.qe, chosen.dba, chosen.rerank_kr) < 0 or chosen.qe_alpha < 0:
-            raise InputError("--qe, --qe_alpha, --dba and --rerank_kr must be at least 0")
-        if not 1 <= chosen.kr_k2 <= chosen.kr_k1 or not 0 <= chosen.kr_weight <= 1:
-            raise InputError("--kr_k2 must be from 1 to --kr_k1, --kr_weight from 0 to 1")
-        if 0 < chosen.rerank_kr < chosen.kr_k1:
-            raise InputError(
-                f"--rerank_kr must be at least --kr_k1, which is {chosen.kr_k1}; "
-                f"got {chosen.rerank_kr}"
-            )
-        return chosen
-
-    def depth(self, task: QueryGallery, k: int) -> int:
-        """Return how many results of each query it takes."""
-        return max(task.depth(k), self.rerank_kr)
-
-    def with_gallery(self, task: QueryGallery, device: torch.device | None = None) -> QueryGallery:
-        """Return the task with each image of the gallery moved to its neighbors.
-
-        Validation queries are no part of the gallery: they stay as they are, and move nothing.
-        """
-        if not self.dba:
-            return task
-        gallery = query_expansion.augment_gallery(
-            task.gallery, self.dba, self.qe_alpha, task.is_allowed, device
-        )
-        return task.with_embeddings(task.queries, gallery)
-
-    def with_queries(self, task: QueryGallery, find: Find) -> QueryGallery:
-        """Return the task with each query moved to its first results."""
-        if not self.qe:
-            return task
-        ids, similarities = find(task.queries, self.qe)
-        queries = query_expansion.expand(
-            task.queries, task.gallery, ids, similarities, self.qe_alpha
-        )
-        return task.with_embeddings(queries, task.gallery)
-
-    def rerank(
-        self, task: QueryGallery, ids: np.ndarray, device: torch.device | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Put the first results into another order.
-
-        Args:
-            task: What was searched.
-            ids: (n_query, depth) int64, of a depth of at least ``rerank_kr``.
-            device: Where to compute the neighbors of the gallery.
-
-        Returns:
-            ids: (n_query, depth) int64.
-            similarities: (n_query, depth) float32 inner products, no longer descending.
-        """
-        encoding = k_reciprocal.encode(
-            task.gallery, task.is_allowed, self.kr_k1, self.kr_k2, device
-        )
-        reranked = k_reciprocal.rerank(
-            encoding, task.queries, task.gallery, ids, self.rerank_kr, self.kr_weight
-        )
-        return reranked, k_reciprocal.similarities_of(task.queries, task.gallery, reranked)
+    query_gallery: QueryGallery
+    ids: np.ndarray
+    similarities: np.ndarray
+    found_ids: np.ndarray
+    n_reranked: int
 
 
-def finder(task: QueryGallery, batch_size: int, device: torch.device) -> Find:
-    """Return the exact search of a task's gallery, which the processes of torchrun share."""
+class Search(Protocol):
+    """A way to find neighbors, and what can be measured of its ranking.
 
-    def find(queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        return nearest_neighbors(
-            queries,
-            task.gallery,
-            k,
-            is_allowed=task.is_allowed,
-            batch_size=batch_size,
-            device=device,
-            is_shared=True,
-        )
+    Attributes:
+        device: Where it computes: ``cpu``, ``cuda`` or ``cuda:n``.
+    """
 
-    return find
+    @property
+    def device(self) -> str: ...
+
+    def finder(self, query_gallery: QueryGallery, depth: int) -> Find:
+        """Return the search in a gallery; ``depth`` is the most results asked for."""
+        ...
+
+    def measure(self, ranked: Ranked, k: int) -> Measured:
+        """Measure a ranking; ``k`` is that of the metrics @k."""
+        ...
+
+
+def rank(query_gallery: QueryGallery, k: int, ranking: RankingOptions, search: Search) -> Ranked:
+    """Rank the gallery for every query.
+
+    Args:
+        query_gallery: The queries and where to search.
+        k: The k of the metrics; the ranking is as deep as they need.
+        ranking: Expansion and re-ranking.
+        search: How to find neighbors.
+    """
+    if ranking.dba:
+        query_gallery = expand_gallery(query_gallery, ranking, search.device)
+    depth = max(query_gallery.depth(k), ranking.rerank_kr)
+    find = search.finder(query_gallery, depth)
+    if ranking.qe:
+        query_gallery = expand_queries(query_gallery, ranking, find)
+    found = ids, similarities = find(query_gallery.queries, depth)
+    if ranking.rerank_kr:
+        ids, similarities = rerank_reciprocal(query_gallery, ranking, ids, search.device)
+    return Ranked(query_gallery, ids, similarities, found[0], ranking.rerank_kr)
+
+
+def expand_gallery(
+    query_gallery: QueryGallery, ranking: RankingOptions, device: str = "cpu"
+) -> QueryGallery:
+    """Add its nearest neighbors to each image of the gallery.
+
+    Validation queries are not in the gallery: they stay as they are, and move no image.
+    """
+    gallery = query_expansion.augment_gallery(
+        query_gallery.gallery, ranking.dba, ranking.qe_alpha, query_gallery.is_allowed, device
+    )
+    return query_gallery.with_embeddings(query_gallery.queries, gallery)
+
+
+def expand_queries(
+    query_gallery: QueryGallery, ranking: RankingOptions, find: Find
+) -> QueryGallery:
+    """Add its first results to each query."""
+    queries, gallery = query_gallery.queries, query_gallery.gallery
+    ids, similarities = find(queries, ranking.qe)
+    expanded = query_expansion.expand(queries, gallery, ids, similarities, ranking.qe_alpha)
+    return query_gallery.with_embeddings(expanded, gallery)
+
+
+def rerank_reciprocal(
+    query_gallery: QueryGallery, ranking: RankingOptions, ids: np.ndarray, device: str = "cpu"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Re-rank the first results by their reciprocal neighbors.
+
+    Args:
+        query_gallery: What was searched.
+        ranking: How to re-rank.
+        ids: (n_query, depth) int64, at least ``ranking.rerank_kr`` deep.
+        device: Where to compute the neighbors of the gallery.
+
+    Returns:
+        ids: (n_query, depth) int64.
+        similarities: (n_query, depth) float32 inner products, not descending.
+    """
+    queries, gallery = query_gallery.queries, query_gallery.gallery
+    encoding = k_reciprocal.encode(
+        gallery, query_gallery.is_allowed, ranking.kr_k1, ranking.kr_k2, device
+    )
+    reranked = k_reciprocal.rerank(
+        encoding, queries, gallery, ids, ranking.rerank_kr, ranking.kr_weight
+    )
+    return reranked, k_reciprocal.similarities_of(queries, gallery, reranked)

@@ -1,18 +1,19 @@
-"""The ranks of all relevant images: what metrics of the whole ranking need, without a ranking.
+"""The ranks of all relevant images, for metrics of the whole ranking, without keeping a ranking.
 
-A rank is one more than the number of images with a higher score, or an equal one and a smaller
-id, by exact scores: see ``exact``. What is above the relevant images is counted tile by tile.
+A rank is one more than the number of images with a higher score, or with an equal score and a
+smaller id. Scores are exact (`float64_scores`); the images above are counted block by block.
 """
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
 
 from retrieval.compute import distributed
+from retrieval.compute.threads import worker_threads
 from retrieval.search import float64_scores
-from retrieval.search.blocked_scores import Tile, tiles
+from retrieval.search.blocked_scores import ScoreBlock, score_blocks
 from retrieval.search.nearest import searched_rows
 
 
@@ -24,7 +25,7 @@ class _Pairs:
         starts: (n_query + 1,) int64, where each query's pairs begin.
         ids: (n_pair,) int64 rows of the gallery.
         scores: (n_pair,) float32, exact.
-        above: (n_pair,) int64, how many images come before, as far as they are counted.
+        above: (n_pair,) int64, the images counted so far that come before.
     """
 
     starts: np.ndarray
@@ -41,31 +42,31 @@ def relevant_ranks(
     *,
     is_allowed: np.ndarray | None = None,
     batch_size: int = 1024,
-    device: torch.device | None = None,
+    device: str = "cpu",
     is_shared: bool = False,
 ) -> list[np.ndarray]:
-    """Return the ranks of all images of each query's class, without keeping any ranking.
+    """Return the ranks of all images of each query's class, without keeping a ranking.
 
-    The arguments are those of ``search.nearest``, with the class of each query and gallery row.
+    The arguments are those of `nearest_neighbors`, with the class of each query and gallery row.
 
     Returns:
-        Of each query, the ranks of the allowed rows of its class, from 1, ascending.
+        For each query, the ranks of the allowed rows of its class, from 1, ascending.
     """
     pairs = _relevant_pairs(query_labels, gallery_labels, is_allowed)
     of_pairs = np.repeat(np.arange(len(queries)), np.diff(pairs.starts))
     pairs.scores[:] = float64_scores.inner_products(queries, gallery, of_pairs, pairs.ids)
     rows = searched_rows(len(gallery), is_allowed, device, is_shared)
-    for tile in tiles(queries, gallery, rows, batch_size, device, "ranks", is_exact=True):
-        _count_above(tile, pairs)
+    for block in score_blocks(queries, gallery, rows, batch_size, device, "ranks", is_exact=True):
+        _count_above(block, pairs)
     above = np.sum(distributed.gather(pairs.above), axis=0) if is_shared else pairs.above
     return [np.sort(of_query) + 1 for of_query in np.split(above, pairs.starts[1:-1])]
 
 
 def with_reordered(ranks: list[np.ndarray], hits: np.ndarray) -> list[np.ndarray]:
-    """Return the ranks of all relevant images after the first results were put into another order.
+    """Return the ranks of all relevant images after the first results were re-ranked.
 
     Args:
-        ranks: As of ``relevant_ranks``, before.
+        ranks: The ranks before, as from `relevant_ranks`.
         hits: (n_query, n) bool: which of the first n results are relevant, in the new order.
 
     >>> with_reordered([np.array([1, 4, 9])], np.array([[False, True, False, True]]))
@@ -89,42 +90,56 @@ def _relevant_pairs(
     return _Pairs(starts, by_class[places], scores, above)
 
 
-def _count_above(tile: Tile, pairs: _Pairs) -> None:
-    """Add how many images of the tile come before each relevant image."""
-    starts = pairs.starts[tile.queries.start : tile.queries.stop + 1]
+def _count_above(block: ScoreBlock, pairs: _Pairs) -> None:
+    """Add how many images of the block come before each relevant image."""
+    starts = pairs.starts[block.queries.start : block.queries.stop + 1]
     chosen = slice(starts[0], starts[-1])
     own, ids = pairs.scores[chosen], pairs.ids[chosen]
     if not len(own):
         return
-    scores = tile.scores()
+    scores = block.scores()
     counts = np.diff(starts)
     rows = np.repeat(np.arange(len(counts)), counts)
     places = np.arange(len(own)) - np.repeat(starts[:-1] - starts[0], counts)
-    padded = np.zeros((len(counts), counts.max()), np.float32)
-    padded[rows, places] = own
-    targets = torch.from_numpy(padded).to(scores.device)
-    ascending = _sorted_rows(scores)
-    below, not_above = (
-        torch.searchsorted(ascending, targets, side=side).cpu().numpy()[rows, places]
-        for side in ("left", "right")
-    )
-    # Of images with an equal score, those of a smaller id come before.
-    level_before = np.where(ids > tile.ids[-1], not_above - below, 0)
-    is_inside = (ids >= tile.ids[0]) & (ids <= tile.ids[-1])
+    targets = np.full((len(counts), counts.max()), np.inf, np.float32)
+    targets[rows, places] = own
+    below, not_above = (found[rows, places] for found in _count_below(block, scores, targets))
+    # Between equal scores, the smaller id comes first.
+    level_before = np.where(ids > block.ids[-1], not_above - below, 0)
+    is_inside = (ids >= block.ids[0]) & (ids <= block.ids[-1])
     for pair in np.flatnonzero(is_inside & (not_above - below > 1)):
-        column = int(np.searchsorted(tile.ids, ids[pair]))
-        is_level = scores[rows[pair], :column] == float(own[pair])
-        level_before[pair] = int(is_level.sum())
-    pairs.above[chosen] += len(tile.ids) - not_above + level_before
+        column = int(np.searchsorted(block.ids, ids[pair]))
+        level_before[pair] = int((scores[rows[pair], :column] == float(own[pair])).sum())
+    pairs.above[chosen] += len(block.ids) - not_above + level_before
 
 
-def _sorted_rows(scores: torch.Tensor) -> torch.Tensor:
-    """Return each row in ascending order, the contents of ``scores`` untouched."""
-    if scores.is_cuda:
-        return scores.sort(dim=1).values
-    # numpy sorts float32 with SIMD instructions, many times as fast as torch on a CPU, and without
-    # holding the interpreter's lock.
-    n_thread = torch.get_num_threads()
-    with ThreadPoolExecutor(n_thread) as pool:
-        parts = np.array_split(scores.numpy(), n_thread)
-        return torch.from_numpy(np.concatenate(list(pool.map(np.sort, parts))))
+def _count_below(
+    block: ScoreBlock, scores: Any, targets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return how many scores of its row are below each target, and how many are not above it.
+
+    Args:
+        block: Where the scores come from.
+        scores: (n_query, n) float32, an array or a tensor on a GPU; not changed.
+        targets: (n_query, m) float32.
+
+    Returns:
+        below, not_above: (n_query, m) int64 each.
+    """
+    if block.is_on_gpu:
+        from retrieval.search import gpu_scores
+
+        return gpu_scores.count_below(scores, targets)
+    below, not_above = (np.empty(targets.shape, np.int64) for _ in range(2))
+
+    def count(rows: np.ndarray) -> None:
+        # numpy sorts float32 with SIMD instructions, and does not hold the interpreter's lock.
+        ascending = np.sort(scores[rows[0] : rows[-1] + 1], axis=1)
+        for row, of_row in zip(rows, ascending, strict=True):
+            below[row] = of_row.searchsorted(targets[row], "left")
+            not_above[row] = of_row.searchsorted(targets[row], "right")
+
+    parts = np.array_split(np.arange(len(targets)), worker_threads())
+    with ThreadPoolExecutor(len(parts)) as pool:
+        list(pool.map(count, [part for part in parts if len(part)]))
+    return below, not_above

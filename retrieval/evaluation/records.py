@@ -1,53 +1,72 @@
-"""Under which conditions an evaluation was made: what may be set beside what."""
+"""Evaluation metadata: names of evaluations, their files, and which results are comparable."""
 
+import re
 from pathlib import Path
 from typing import Any
 
-from retrieval.data import layout, provenance
-from retrieval.evaluation.query_gallery import QueryGallery
+from retrieval.data import layout
+from retrieval.data.formats import InputError
+from retrieval.evaluation.query_gallery import GroundTruth
 
-BASELINES = ("pixels", "histogram")  # their names are taken: nothing else is kept under them
+BASELINES = ("pixels", "histogram")  # reserved names: no other search may take them
 
 
-def input_name(data_dir: Path, path: Path) -> str:
-    """Return how a file is named from the data directory, which two files never share.
+def check_run_name(name: str) -> None:
+    """Refuse names of evaluations that are no plain file name, or reserved for a baseline."""
+    if not re.fullmatch(r"[\w.+-]+", name):
+        raise InputError(f"--run must be letters, digits and ._+- only; got {name!r}")
+    if name in BASELINES:
+        raise InputError(
+            f"--run={name} is the name of a baseline (process_data.baselines); take another"
+        )
 
-    >>> input_name(Path("ir"), Path("ir/old/test.npy")), input_name(Path("ir"), Path("/x/test.npy"))
-    ('old/test.npy', '/x/test.npy')
+
+def evaluation_file(name: str) -> str:
+    """Return the file of an evaluation, relative to the data directory.
+
+    >>> evaluation_file("mips-test")
+    'evaluations/mips-test.json'
     """
-    return (path.relative_to(data_dir) if path.is_relative_to(data_dir) else path).as_posix()
+    return Path(layout.EVALUATION.name).with_name(f"{name}.json").as_posix()
 
 
-def query_hash(record: dict[str, Any]) -> str | None:
-    """Return the hash of the file that lists an evaluation's queries; None where unknown."""
-    usual = layout.VALID_QUERIES if record["queries"] == "valid" else layout.TEST_MASKED
-    name = record.get("query_file") or record.get("options", {}).get("to_test") or usual.name
-    return record.get("inputs", {}).get(name)
-
-
-def describe(data_dir: Path, task: QueryGallery) -> dict[str, Any]:
-    """Return what an evaluation's record says of its files and of how they were made."""
-    queries, query_file = (input_name(data_dir, path) for path in task.files[1:3])
+def load_evaluation_records(data_dir: Path) -> dict[str, dict[str, Any]]:
+    """Return the record of each evaluation in ``evaluations/``, by name, in the order of names."""
+    folder = layout.EVALUATION.at(data_dir).parent
+    names = sorted(path.name for path in folder.glob("*.json"))
+    if not names:
+        raise InputError(f"{folder} has no evaluations; make one with: {layout.METRICS.made_by}")
     return {
-        "transductive": is_transductive(data_dir, task.name, queries),
-        "query_file": query_file,
-        "inputs": {input_name(data_dir, path): provenance.sha256(path) for path in task.files},
+        Path(name).stem: layout.EVALUATION.load(data_dir, f"{folder.name}/{name}") for name in names
     }
 
 
-def is_transductive(data_dir: Path, queries: str, query_matrix: str) -> bool:
+def query_hash(record: dict[str, Any]) -> str:
+    """Return the hash of the file that lists an evaluation's queries."""
+    return record["inputs"][record["query_file"]]
+
+
+def evaluation_metadata(truth: GroundTruth) -> dict[str, Any]:
+    """Return the part of an evaluation's record that names its inputs and its setting."""
+    record = getattr(truth, "query_record", {})  # ground truth alone has no embeddings
+    return {
+        "transductive": is_transductive(truth.name, record),
+        "query_file": truth.query_file,
+        "inputs": truth.inputs.sha256,
+    }
+
+
+def is_transductive(queries: str, record: dict[str, Any]) -> bool:
     """Return whether the embedding of a query depends on other queries; no label is used.
 
-    It does where batch norm was adapted to the queries' images, and where a transform was fitted
-    on their embeddings: on test queries with ``--center=per_domain``, and on validation queries,
-    which are rows of the database, with any transform.
+    It does if batch norm was adapted to the queries' images, or if a transform was fitted on their
+    embeddings: on test queries with ``--center=per_domain``, and on validation queries, which are
+    rows of the database, with any transform.
 
     Args:
-        data_dir: The data directory.
         queries: ``valid`` or ``test``.
-        query_matrix: Name of the file with the queries' embeddings.
+        record: Origin of the queries' embeddings; empty if it was not recorded.
     """
-    record = provenance.load(data_dir, query_matrix) or {}
     if record.get("adapt_bn"):
         return True
     if queries == "valid":

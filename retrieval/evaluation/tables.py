@@ -1,15 +1,14 @@
-"""Evaluations as a table to print."""
+"""Evaluations as tables to print."""
 
+from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
-
-SHOWN = ("cmc@1", "cmc@10", "map@k", "map@R", "map")  # of all metrics
-WITH_INTERVAL = ("cmc@1", "map@R")  # of these
-MACRO = "map@R"  # the one whose mean over classes is shown beside
+SHOWN = ("cmc@1", "cmc@10", "map@k", "map@R", "map")  # the main metrics
+WITH_INTERVAL = ("cmc@1", "map@R")  # those whose interval is shown
+MACRO = "map@R"  # the one whose mean over classes is shown
 
 
-def table(records: list[dict[str, Any]]) -> str:
+def evaluation_table(records: list[dict[str, Any]]) -> str:
     """Return evaluations as a table, one line each, the main metrics with their intervals."""
     columns = ["search", "queries", "n_query", "n_gallery", "k"]
     rows = []
@@ -25,4 +24,21 @@ def table(records: list[dict[str, Any]]) -> str:
         if "recall@k vs exact" in record:
             row["recall@k vs exact"] = f"{record['recall@k vs exact']:.4f}"
         rows.append(row)
-    return pd.DataFrame(rows).fillna("-").to_string(index=False)
+    return text_table(rows)
+
+
+def text_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return rows as text with aligned columns, ``-`` where a row has no value.
+
+    >>> print(text_table([{"name": "a", "k": 5}, {"name": "long"}]))
+    name k
+       a 5
+    long -
+    """
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [columns, *([str(row.get(name, "-")) for name in columns] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        " ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in lines
+    )

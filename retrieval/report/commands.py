@@ -1,4 +1,4 @@
-"""The commands that made what a report shows, from what was recorded."""
+"""The commands behind a report, from the records."""
 
 import shlex
 from collections.abc import Iterable
@@ -7,26 +7,25 @@ from typing import Any
 
 from retrieval.data import provenance
 from retrieval.data.formats import InputError
-from retrieval.model import checkpoint
 
 FLAG_OF = {"is_valid": "isValid", "run_name": "run"}
 
 
 def model_commands(data_dir: Path, embeddings: Iterable[str]) -> list[str]:
-    """Return the commands that made some embeddings, from the training on, as far as known.
+    """Return the known commands that made some embeddings, from the training on.
 
-    The training's options are those in the checkpoint, which must be where it was, unchanged.
+    The training's options come from the checkpoint, which must be unchanged in its old place.
 
     Args:
         data_dir: The data directory.
-        embeddings: Names of files; those without a record are left out.
+        embeddings: Names of files; files without a record are left out.
     """
     lines = (line for name in embeddings for line in _commands_of(data_dir, name))
     return list(dict.fromkeys(lines))
 
 
 def _commands_of(data_dir: Path, name: str) -> list[str]:
-    record = provenance.load(data_dir, name)
+    record = provenance.load_record(data_dir, name)
     if record is None:
         return []
     if "transform" in record:
@@ -44,6 +43,8 @@ def _commands_of(data_dir: Path, name: str) -> list[str]:
 def _training_commands(path: Path, sha256: str) -> list[str]:
     if not path.is_file() or provenance.sha256(path) != sha256:
         return []
+    from retrieval.model import checkpoint
+
     try:
         content = checkpoint.load(path)
     except InputError:  # written by another version

@@ -1,27 +1,30 @@
-"""Who is retrieved first for whom: makes, or classes where there are no makes."""
+"""Confusion at rank 1, of makes, or of classes if there are no makes."""
 
 from collections import Counter
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from retrieval.data import layout
-from retrieval.report.ranking_view import Ranking
+from retrieval.report.retrieval_results import RetrievalResults
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST = 30  # rows of a heat map
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """How queries of some groups fare at rank 1.
+    """Confusion of some groups at rank 1.
 
     Attributes:
-        names: (n,) of the groups, those with the most queries; the last may be ``others``.
+        names: (n,) names of the groups with the most queries; the last may be ``others``.
         counts: (n,) queries of each.
-        shares: (n, n) float64: of the queries of each row, how many have a first result of the
+        shares: (n, n) float64: the share of the row's queries whose first result is of the
             column's group; a row sums to 1.
     """
 
@@ -31,11 +34,11 @@ class Confusion:
 
 
 def load_makes(data_dir: Path, names: dict[int, str]) -> dict[int, str]:
-    """Return the name of each class's make; nothing where ``car_front.csv`` is absent.
+    """Return the name of each class's make; empty without ``car_front.csv``.
 
     Args:
         data_dir: The data directory.
-        names: Class -> name. What the names of a make's classes begin with is its name.
+        names: Class -> name. A make is named by the words that its classes' names begin with.
     """
     if not layout.CAR_FRONT.at(data_dir).exists():
         return {}
@@ -64,14 +67,14 @@ def common_name(names: list[str]) -> str:
     return " ".join(common[:1] if len(names) == 1 else common)
 
 
-def first_results(ranking: Ranking) -> np.ndarray:
-    """Return the class of each query's first result, (n_query,) int64, -1 where there is none."""
-    first = ranking.ids[:, 0]
-    return np.where(first >= 0, ranking.task.gallery_labels[first], -1)
+def first_results(results: RetrievalResults) -> np.ndarray:
+    """Return the class of each query's first result, (n_query,) int64, -1 if there is none."""
+    first = results.ids[:, 0]
+    return np.where(first >= 0, results.truth.gallery_labels[first], -1)
 
 
 def confuse(queries: np.ndarray, results: np.ndarray) -> Confusion:
-    """Return who is retrieved first for whom.
+    """Count which group is retrieved first for the queries of each.
 
     Args:
         queries: (n_query,) names of the queries' groups.
@@ -97,20 +100,22 @@ def confuse(queries: np.ndarray, results: np.ndarray) -> Confusion:
     return Confusion(names, totals.astype(int).tolist(), shares)
 
 
-def worst_pairs(ranking: Ranking, count: int = 20) -> pd.DataFrame:
-    """Return the classes that are most often retrieved first for another.
+def worst_pairs(results: RetrievalResults, count: int = 20) -> "pd.DataFrame":
+    """Return the pairs of classes that are most often confused at rank 1.
 
     Returns:
         Class, ClassName, Retrieved, RetrievedName, Queries (for which that is so) and Share of
         the queries of Class; the most queries first.
     """
-    labels, first = ranking.task.query_labels, first_results(ranking)
+    import pandas as pd
+
+    labels, first = results.truth.query_labels, first_results(results)
     is_wrong = (labels != first) & (first >= 0)
     pairs = pd.DataFrame({"Class": labels[is_wrong], "Retrieved": first[is_wrong]})
     table = pairs.groupby(["Class", "Retrieved"]).size().rename("Queries").reset_index()
     table["Share"] = table["Queries"] / table["Class"].map(pd.Series(labels).value_counts())
     order = ["Queries", "Share", "Class", "Retrieved"]
     table = table.sort_values(order, ascending=[False, False, True, True]).head(count)
-    table.insert(1, "ClassName", [ranking.name(label) for label in table["Class"]])
-    table.insert(3, "RetrievedName", [ranking.name(label) for label in table["Retrieved"]])
+    table.insert(1, "ClassName", [results.name(label) for label in table["Class"]])
+    table.insert(3, "RetrievedName", [results.name(label) for label in table["Retrieved"]])
     return table.reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""What the report's template is filled with."""
+"""The content of the report's page."""
 
 from pathlib import Path
 from typing import Any
@@ -6,43 +6,43 @@ from typing import Any
 import numpy as np
 
 from retrieval.data import layout, provenance
-from retrieval.evaluation import evaluate
-from retrieval.report import commands, confusion, figures, pictures, tables
+from retrieval.evaluation.measure import DEFINITIONS
+from retrieval.report import commands, confusion, figures, picture_rows, run_tables
 from retrieval.report.runs import Run
 
 CMC_DEPTH = 100  # the last k of the cmc curve
 COMPARED = ("cmc@1", "map@R")  # the metrics whose intervals and differences are shown
 
 
-def describe(
+def report_content(
     data_dir: Path, runs: list[Run], names: dict[int, str], rows: int, k: int
 ) -> dict[str, Any]:
-    """Return the content of ``report.html`` but its title.
+    """Return the content of ``report.html`` without its title.
 
     Args:
         data_dir: The data directory.
         runs: The evaluations.
         names: Class -> name.
-        rows: Best and worst queries of each run.
-        k: Results of each query.
+        rows: Best and worst queries to show of each run.
+        k: Results to show of each query.
     """
     makes = confusion.load_makes(data_dir, names)
-    metrics = tables.metric_names(runs)
+    metrics = run_tables.metric_names(runs)
     embeddings = _embeddings(runs)
-    records = {name: provenance.load(data_dir, name) for name in embeddings}
+    records = {name: provenance.load_record(data_dir, name) for name in embeddings}
     return {
         "runs": runs,
-        "main": [name for name in tables.MAIN if name in metrics],
-        "counts": tables.COUNTS,
-        "cells": {name: tables.cells(runs, name) for name in metrics},
-        "definitions": tables.definitions(runs),
-        "macro_definition": evaluate.DEFINITIONS["macro"],
+        "main": [name for name in run_tables.MAIN if name in metrics],
+        "counts": run_tables.COUNTS,
+        "cells": {name: run_tables.metric_cells(runs, name) for name in metrics},
+        "definitions": run_tables.metric_definitions(runs),
+        "macro_definition": DEFINITIONS["macro"],
         "has_intervals": any(run.record.get("intervals") for run in runs),
         "intervals": _intervals(runs),
         "compared": COMPARED,
-        "gains": tables.gains(data_dir, runs, COMPARED),
-        "curves": _curves([run for run in runs if run.ranking is not None]),
-        "details": [_detail(run, makes, rows, k) for run in runs if run.ranking is not None],
+        "gains": run_tables.gains(data_dir, runs, COMPARED),
+        "curves": _curves([run for run in runs if run.results is not None]),
+        "details": [_detail(run, makes, rows, k) for run in runs if run.results is not None],
         "model_commands": commands.model_commands(data_dir, embeddings),
         # One command can make several evaluations.
         "search_commands": list(dict.fromkeys(commands.search_command(run.record) for run in runs)),
@@ -53,7 +53,7 @@ def describe(
 
 
 def _embeddings(runs: list[Run]) -> list[str]:
-    """Return the names of all embeddings that the runs searched with or among."""
+    """Return the names of the embeddings of the runs' queries and databases."""
     names = []
     for run in runs:
         if run.record["stage"] == "baselines":  # they search in pixels
@@ -72,7 +72,7 @@ def _intervals(runs: list[Run]) -> list[str]:
         return []
     plots = []
     for metric in COMPARED:
-        cells = tables.cells(runs, metric)
+        cells = run_tables.metric_cells(runs, metric)
         values = {
             run.name: (cell.value, cell.interval)
             for run, cell in zip(runs, cells, strict=True)
@@ -101,11 +101,11 @@ def _curves(runs: list[Run]) -> list[tuple[str, str]]:
 
 def _detail(run: Run, makes: dict[int, str], rows: int, k: int) -> dict[str, Any]:
     """Return what is shown of a run whose ranking is known."""
-    assert run.ranking is not None
-    ranking = run.ranking
-    labels, first = ranking.task.query_labels, confusion.first_results(ranking)
+    assert run.results is not None
+    results = run.results
+    labels, first = results.truth.query_labels, confusion.first_results(results)
     has_makes = len(set(makes.values())) > 1
-    group = {label: makes.get(label, "?") if has_makes else ranking.name(label)
+    group = {label: makes.get(label, "?") if has_makes else results.name(label)
              for label in [*labels.tolist(), *first.tolist()]}  # fmt: skip
     of_queries, of_results = (
         np.array([group[label] for label in of_images.tolist()]) for of_images in (labels, first)
@@ -114,16 +114,16 @@ def _detail(run: Run, makes: dict[int, str], rows: int, k: int) -> dict[str, Any
     heat_map = ""
     if len(found.names) > 1:
         heat_map = figures.heat_map(found.shares, found.names, found.counts, f"{run.name}-heat")
-    values = ranking.average_precisions()["AP"].to_numpy()
+    values = results.precisions
     return {
         "run": run,
         "has_makes": bool(makes),
         "group": "make" if has_makes else "class",
         "histogram": figures.histogram(values, f"AP@{run.k}", f"{run.name}-ap"),
-        "classes": tables.classes(run, makes).to_dict("records"),
+        "classes": run_tables.class_table(run, makes).to_dict("records"),
         "heat_map": heat_map,
-        "pairs": confusion.worst_pairs(ranking).to_dict("records"),
-        "rows": pictures.best_and_worst(ranking, rows, k),
+        "pairs": confusion.worst_pairs(results).to_dict("records"),
+        "rows": picture_rows.best_and_worst_rows(results, rows, k),
     }
 
 

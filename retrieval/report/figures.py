@@ -1,18 +1,19 @@
-"""Plots for a page: SVG that takes its inks from the page, so that it fits light and dark."""
+"""Plots for a page: SVG in the page's colors, so that it fits light and dark."""
 
 import io
 import re
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-INK, LINE = "#1d1f24", "#d8dbe1"  # stand for what the page's style says
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, LINE = "#1d1f24", "#d8dbe1"  # replaced by the page's own colors
 # Colors that the color-blind can tell apart (Okabe and Ito, 2008), with line styles for print.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 STYLES = ("-", "--", "-.", ":")
@@ -45,10 +46,10 @@ def curves(
         lines: Run -> its x and y values.
         x: What the x axis shows.
         y: What the y axis shows.
-        name: Of the figure, which begins all ids within it.
+        name: Name of the figure; all ids in it begin with it.
         steps: The x values are whole numbers from 1, on a logarithmic axis.
     """
-    with mpl.rc_context(STYLE):
+    with _style(STYLE):
         figure, axes = _figure(5.2, 3.6)
         for number, (run, (of_x, of_y)) in enumerate(lines.items()):
             color, style = COLORS[number % len(COLORS)], STYLES[number % len(STYLES)]
@@ -65,13 +66,13 @@ def curves(
 
 def histogram(values: np.ndarray, x: str, name: str) -> str:
     """Plot how values in [0, 1] are spread, with their mean."""
-    with mpl.rc_context(STYLE):
+    with _style(STYLE):
         figure, axes = _figure(5.6, 2.6)
         axes.hist(values, bins=20, range=(0, 1), color=COLORS[0], alpha=0.85)
         mean = float(values.mean())
         axes.axvline(mean, color=COLORS[1], linestyle="--", label=f"mean {mean:.3f}")
         axes.set(xlabel=x, ylabel="queries", xlim=(0, 1))
-        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_locator(_ticks(integer=True))
         axes.legend(loc="best", fontsize=9)
         return _svg(figure, name, f"histogram of {x}, mean {mean:.3f}")
 
@@ -82,11 +83,11 @@ def intervals(
     """Plot one value with its interval for each run, the first run on top.
 
     Args:
-        values: Run -> its value, and the ends of the interval where there is one.
+        values: Run -> its value, and the ends of its interval, if there is one.
         x: What the values are.
-        name: Of the figure.
+        name: Name of the figure.
     """
-    with mpl.rc_context(STYLE):
+    with _style(STYLE):
         figure, axes = _figure(5.2, 0.9 + 0.3 * len(values))
         for row, (value, ends) in enumerate(values.values()):
             if ends:
@@ -95,7 +96,7 @@ def intervals(
         axes.set_yticks(range(len(values)), list(values))
         axes.set(xlabel=x, ylim=(len(values) - 0.4, -0.6))
         axes.set_xlim(left=0)
-        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.xaxis.set_major_locator(_ticks(6))
         return _svg(figure, name, f"{x} of each run")
 
 
@@ -106,10 +107,10 @@ def heat_map(shares: np.ndarray, names: Sequence[str], counts: Sequence[int], na
         shares: (n, n) float64 in [0, 1]; each row sums to 1.
         names: (n,) of rows and columns.
         counts: (n,) queries of each row.
-        name: Of the figure.
+        name: Name of the figure.
     """
     side = max(3.0, 1.6 + 0.3 * len(names))
-    with mpl.rc_context(STYLE):
+    with _style(STYLE):
         figure, axes = _figure(side + 0.8, side)
         axes.grid(visible=False)
         image = axes.imshow(shares, cmap="cividis", vmin=0, vmax=1)
@@ -128,8 +129,22 @@ def heat_map(shares: np.ndarray, names: Sequence[str], counts: Sequence[int], na
         return _svg(figure, name, "heat map: what is retrieved first for queries of each kind")
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """Return a figure that no global state of matplotlib's knows of."""
+def _style(settings: dict[Any, Any]) -> AbstractContextManager[None]:
+    import matplotlib as mpl
+
+    return mpl.rc_context(settings)
+
+
+def _ticks(*count: int, **settings: bool) -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(*count, **settings)
+
+
+def _figure(width: float, height: float) -> "tuple[Figure, Axes]":
+    """Return a figure outside of matplotlib's global state."""
+    from matplotlib.figure import Figure
+
     figure = Figure((width, height))
     return figure, figure.add_subplot()
 
@@ -138,11 +153,11 @@ def _short(text: str, length: int = 24) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def _svg(figure: Figure, name: str, meaning: str) -> str:
+def _svg(figure: "Figure", name: str, meaning: str) -> str:
     """Return the figure as an ``<svg>`` to be put into a page, the same bytes each time."""
     buffer = io.StringIO()
     metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with warnings.catch_warnings(), mpl.rc_context({"svg.hashsalt": name}):
+    with warnings.catch_warnings(), _style({"svg.hashsalt": name}):
         # The page's font has the glyphs that matplotlib's has not.
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure.savefig(buffer, format="svg", metadata=metadata)

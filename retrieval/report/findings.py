@@ -1,13 +1,14 @@
-"""What the page of an audit is filled with."""
+"""The content of an audit's page."""
 
 from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from retrieval.report import image_audit
 from retrieval.report.image_audit import ImageSet
 from retrieval.report.page import picture
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ONES = ("blank", "single")
 MOST_ONES = 24  # images shown of each kind that is not a pair
@@ -34,15 +35,19 @@ class Finding:
     is_conflict: bool = False
 
 
-def describe(
-    images: ImageSet, found: pd.DataFrame, counts: pd.DataFrame, names: dict[int, str], limit: int
+def audit_content(
+    images: ImageSet,
+    found: "pd.DataFrame",
+    counts: "pd.DataFrame",
+    names: dict[int, str],
+    limit: int,
 ) -> dict[str, Any]:
     """Return the content of ``audit.html``.
 
     Args:
-        images: What was looked at.
-        found: What ``audit.find`` returned.
-        counts: What ``audit.count`` returned.
+        images: All images.
+        found: What `image_audit.find` returned.
+        counts: What `image_audit.count` returned.
         names: Class -> name.
         limit: Pairs to show.
     """

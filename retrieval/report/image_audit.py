@@ -4,14 +4,17 @@ import logging
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from retrieval.data import image_index, layout
 from retrieval.data.formats import InputError
 from retrieval.report import near_duplicates
-from retrieval.report.near_duplicates import Collection, Marks, Pairs
+from retrieval.report.near_duplicates import ImageMatrices, Marks, Pairs
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +42,8 @@ class ImageSet:
             where the csv has it.
     """
 
-    images: Collection
-    table: pd.DataFrame
+    images: ImageMatrices
+    table: "pd.DataFrame"
 
 
 def load_images(data_dir: Path, iname: str | None = None, tindex: str | None = None) -> ImageSet:
@@ -52,6 +55,8 @@ def load_images(data_dir: Path, iname: str | None = None, tindex: str | None = N
         tindex: Index csv of ``test_image.npy``; None takes ``tindexinfo.csv``. Without test
             images, only the database is read.
     """
+    import pandas as pd
+
     if iname is None:
         is_own = not layout.CAR_FRONT.at(data_dir).exists()
         iname = (layout.IMAGE_INDEX if is_own else layout.CAR_FRONT).name
@@ -64,12 +69,12 @@ def load_images(data_dir: Path, iname: str | None = None, tindex: str | None = N
         tindex = tindex or layout.TEST_INDEX.name
         test = _index(data_dir, tindex, len(matrices[1]), layout.TEST_MATRIX.name, "--tindex")
         tables.append(test.assign(Where="test"))
-    return ImageSet(Collection(matrices), pd.concat(tables, ignore_index=True))
+    return ImageSet(ImageMatrices(matrices), pd.concat(tables, ignore_index=True))
 
 
 def find(
     images: ImageSet, distance: int = 10, similarity: float = 0.97, contrast: float = 2.0
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Return everything that looks wrong, in the columns of ``audit.csv``, the worst first.
 
     Serious are first the pairs with two classes, then those of a query and another place, then
@@ -86,6 +91,8 @@ def find(
     Returns:
         The table; its ``attrs`` say of how many images pairs may be missing (``n_cut``).
     """
+    import pandas as pd
+
     marks = images.images.marks()
     is_blank = marks.contrasts < contrast
     rows = np.flatnonzero(~is_blank)
@@ -110,8 +117,10 @@ def find(
     return found
 
 
-def count(findings: pd.DataFrame) -> pd.DataFrame:
+def count(findings: "pd.DataFrame") -> "pd.DataFrame":
     """Return how much was found: Kind, Where, Found, and Conflicts, of two classes."""
+    import pandas as pd
+
     places = [
         " - ".join(sorted(filter(None, pair), key=PLACES.index))
         for pair in zip(findings["WhereA"], findings["WhereB"], strict=True)
@@ -129,7 +138,7 @@ def count_places(images: ImageSet) -> dict[str, int]:
     return {place: int(counts[place]) for place in PLACES if place in counts}
 
 
-def _index(data_dir: Path, name: str, n_image: int, matrix: str, flag: str) -> pd.DataFrame:
+def _index(data_dir: Path, name: str, n_image: int, matrix: str, flag: str) -> "pd.DataFrame":
     table = image_index.by_index(layout.IMAGE_INDEX.load(data_dir, name), name)
     if len(table) != n_image:
         raise InputError(
@@ -156,7 +165,9 @@ def _places(data_dir: Path, n_image: int) -> np.ndarray:
 
 def _pair_rows(
     images: ImageSet, pairs: Pairs, kinds: np.ndarray, similarities: np.ndarray
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
+    import pandas as pd
+
     first, second = (images.table.iloc[rows] for rows in (pairs.first, pairs.second))
     columns: dict[str, object] = {
         "Kind": kinds,
@@ -174,9 +185,11 @@ def _pair_rows(
 
 
 def _name_rows(
-    images: ImageSet, marks: Marks, known: pd.DataFrame, left_out: np.ndarray
-) -> pd.DataFrame:
+    images: ImageSet, marks: Marks, known: "pd.DataFrame", left_out: np.ndarray
+) -> "pd.DataFrame":
     """Return pairs of images with one FileName and two classes that no other kind has found."""
+    import pandas as pd
+
     table = images.table
     pairs: list[tuple[int, int]] = []
     if "FileName" in table.columns:
@@ -194,8 +207,10 @@ def _name_rows(
     return rows[(rows["Conflict"] == "yes").to_numpy() & ~is_known]
 
 
-def _image_rows(images: ImageSet, rows: np.ndarray, kind: str) -> pd.DataFrame:
+def _image_rows(images: ImageSet, rows: np.ndarray, kind: str) -> "pd.DataFrame":
     """Return single images in the form of pairs without a second one."""
+    import pandas as pd
+
     zeros = np.zeros(len(rows), np.int64)
     table = _pair_rows(images, Pairs(rows, rows, zeros), np.full(len(rows), kind), zeros)
     for name in ("Distance", "Similarity", "IndexB", "ClassB"):
@@ -203,7 +218,9 @@ def _image_rows(images: ImageSet, rows: np.ndarray, kind: str) -> pd.DataFrame:
     return table.assign(PathB="", WhereB="", Conflict="")
 
 
-def _by_seriousness(findings: pd.DataFrame) -> pd.DataFrame:
+def _by_seriousness(findings: "pd.DataFrame") -> "pd.DataFrame":
+    import pandas as pd
+
     where_a, where_b = findings["WhereA"], findings["WhereB"]
     is_across = (where_a != where_b) & (where_a.isin(QUERIES) | where_b.isin(QUERIES))
     keys = pd.DataFrame(

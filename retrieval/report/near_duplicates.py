@@ -1,10 +1,10 @@
 """Images that occur twice: the same pixels, or the same picture saved another way.
 
-Two marks are taken of each image in one pass: a digest of its bytes, and a perceptual hash of 64
-bits, the signs of its low cosine frequencies about their median (C. Zauner, Implementation and
-Benchmarking of Perceptual Image Hash Functions, 2010). Images whose hashes are near each other are
-compared as small pictures. Embeddings are not asked: they are trained to bring two photos of one
-class together, so they cannot tell a copy from a second photo.
+One pass computes two marks of each image: a digest of its bytes, and a perceptual hash of 64 bits,
+the signs of its low cosine frequencies about their median (C. Zauner, Implementation and
+Benchmarking of Perceptual Image Hash Functions, 2010). Images with near hashes are compared as
+small pictures. Embeddings are not used: they are trained to bring two photos of one class
+together, so they cannot tell a copy from a second photo.
 """
 
 import hashlib
@@ -12,12 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-import faiss
 import numpy as np
-from scipy.fft import dct
 from tqdm import tqdm
 
-BLOCK = 64  # images read at once
+READ_BLOCK = 64  # images read at once
 HASH_SIDE = 8  # frequencies of a hash along each axis: 64 bits
 PICTURE_SIDE = 32  # px, of the pictures that are compared
 QUERY_BLOCK = 4096  # hashes searched at once
@@ -60,8 +58,8 @@ class Pairs:
         return Pairs(self.first[chosen], self.second[chosen], self.distances[chosen])
 
 
-class Collection:
-    """Several image matrices with their rows numbered on, one after the other."""
+class ImageMatrices:
+    """Several image matrices, their rows numbered in one sequence."""
 
     def __init__(self, matrices: Sequence[np.ndarray]) -> None:
         self.matrices = matrices
@@ -91,9 +89,9 @@ class Collection:
         in another brightness or contrast.
         """
         values = np.empty(len(pairs), np.float32)
-        steps = range(0, len(pairs), BLOCK)
+        steps = range(0, len(pairs), READ_BLOCK)
         for start in tqdm(steps, desc="comparison", unit="block", disable=None, leave=False):
-            rows = slice(start, start + BLOCK)
+            rows = slice(start, start + READ_BLOCK)
             first = np.stack([_small(self[row]) for row in pairs.first[rows]])
             second = np.stack([_small(self[row]) for row in pairs.second[rows]])
             values[rows] = (first * second).sum(axis=1)
@@ -122,6 +120,8 @@ def near_pairs(
     >>> pairs.first.tolist(), pairs.second.tolist(), pairs.distances.tolist()
     ([0], [2], [1])
     """
+    import faiss
+
     n = len(hashes)
     found = [np.empty((0, 3), np.int64)]
     is_full = np.zeros(n, bool)
@@ -153,9 +153,9 @@ def _marks(matrix: np.ndarray) -> Marks:
     hashes = np.empty((len(matrix), HASH_SIDE), np.uint8)
     contrasts = np.empty(len(matrix), np.float32)
     to_frequencies = _frequencies(matrix.shape[-1])
-    steps = range(0, len(matrix), BLOCK)
+    steps = range(0, len(matrix), READ_BLOCK)
     for start in tqdm(steps, desc="images", unit="block", disable=None, leave=False):
-        rows = slice(start, start + BLOCK)
+        rows = slice(start, start + READ_BLOCK)
         block = np.ascontiguousarray(matrix[rows])
         for offset, image in enumerate(block):
             digest = hashlib.blake2b(image.data, digest_size=16).digest()
@@ -172,6 +172,8 @@ def _marks(matrix: np.ndarray) -> Marks:
 
 def _frequencies(side: int) -> np.ndarray:
     """Return (8, side) float32: to the cosine frequencies 1 to 8 of 32 cells of a line."""
+    from scipy.fft import dct
+
     waves = dct(np.eye(32), axis=0, norm="ortho")[1 : HASH_SIDE + 1]
     return (waves @ _area_weights(side, 32)).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""What the pages share: the templates, and pictures inside the page."""
+"""Self-contained HTML pages from templates, with the pictures inside."""
 
 import base64
 import io
@@ -11,18 +11,18 @@ from retrieval.data import files
 from retrieval.data.formats import InputError
 
 TEMPLATES = Path(__file__).with_name("templates")
-MAX_BYTES = 10_000_000  # more, and people cannot mail it
+MAX_BYTES = 10_000_000  # larger pages are hard to mail
 QUALITY = 80  # of the JPEGs
 
 
-def write(path: Path, template: str, **content: object) -> Path:
+def write_page(path: Path, template: str, **content: object) -> Path:
     """Fill a template and write the page, whole or not at all.
 
     Args:
         path: The page.
-        template: Name of a file in ``templates``; each is called like the page it makes.
-        content: What the template asks for. Texts are escaped: names and paths of images come
-            from outside.
+        template: Name of a file in ``templates``, named like its page.
+        content: Values of the template. Texts are escaped: names and paths of images come from
+            outside.
     """
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined

@@ -1,17 +1,21 @@
 """Plots of an evaluation, for the notebook."""
 
-import matplotlib.pyplot as plt
-import pandas as pd
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 
-def average_precisions_by_class(table: pd.DataFrame, k: int) -> Figure:
-    """Plot how the average precision is spread over the queries, in all and in each class.
+def average_precisions_by_class(table: "pd.DataFrame", k: int) -> "Figure":
+    """Plot the distribution of the average precision over the queries, in all and by class.
 
     Args:
-        table: What ``Ranking.average_precisions`` returned.
-        k: Of the average precision, for the axis.
+        table: What `RetrievalResults.average_precisions` returned.
+        k: The k of the average precision, for the axis.
     """
+    import matplotlib.pyplot as plt
+
     # By Class, as two classes may go by one name.
     groups = [group for _, group in table.groupby("Class")]
     groups.sort(key=lambda group: float(group["AP"].mean()))

@@ -1,15 +1,14 @@
-"""Pictures of what was retrieved: a query and its results in a row, framed by right and wrong."""
+"""Contact sheets: a query and its results in a row, framed green (right) or red (wrong)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-TILE = 128  # px, side of an image
+SIDE = 128  # px, of an image
 FRAME = 4  # px, around an image
 CAPTION = 32  # px, two lines under an image
 GAP = 8  # px, between images
@@ -20,22 +19,22 @@ QUERY = (60, 90, 200)
 PAPER = (255, 255, 255)
 INK = (30, 30, 30)
 
-# Files with Chinese letters on Linux, macOS and Windows; the first that is installed is taken.
+# Files with Chinese letters on Linux, macOS and Windows; the first one installed is used.
 CJK = ("NotoSansCJK-Regular", "SourceHanSans", "wqy-", "DroidSansFallback", "PingFang", "msyh")
 FIRST_GREEK, FIRST_CJK = "\u0370", "\u2e80"  # Pillow's own font has Latin letters alone
 
 
 @dataclass(frozen=True)
-class Row:
-    """One query and what was retrieved for it.
+class SheetRow:
+    """One query and its results.
 
     Attributes:
         query: (3, side, side) uint8.
-        query_name: Of its class.
+        query_name: Name of its class.
         results: (k, 3, side, side) uint8, best first.
-        names: (k,) of their classes.
+        names: (k,) names of their classes.
         similarities: (k,) float32.
-        is_right: (k,) bool: of the query's class.
+        is_right: (k,) bool: the result is of the query's class.
     """
 
     query: np.ndarray
@@ -46,7 +45,7 @@ class Row:
     is_right: np.ndarray
 
 
-def contact_sheet(rows: Sequence[Row], title: str = "") -> Image.Image:
+def contact_sheet(rows: Sequence[SheetRow], title: str = "") -> Image.Image:
     """Draw rows of pictures: green frame = right class, red = wrong, the similarity under each."""
     width = GAP + max(1 + len(row.names) for row in rows) * (_cell_width() + GAP) + GAP
     head = 34 if title else GAP
@@ -65,11 +64,11 @@ def contact_sheet(rows: Sequence[Row], title: str = "") -> Image.Image:
 
 
 def _cell_width() -> int:
-    return TILE + 2 * FRAME
+    return SIDE + 2 * FRAME
 
 
 def _cell_height() -> int:
-    return TILE + 2 * FRAME + CAPTION
+    return SIDE + 2 * FRAME + CAPTION
 
 
 def _draw_cell(
@@ -85,7 +84,7 @@ def _draw_cell(
     bottom = top + _cell_width()
     draw.rectangle((left, top, left + _cell_width() - 1, bottom - 1), fill=color)
     image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
-    sheet.paste(image.resize((TILE, TILE), Image.Resampling.LANCZOS), (left + FRAME, top + FRAME))
+    sheet.paste(image.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (left + FRAME, top + FRAME))
     draw.text((left, bottom + 2), value, color, font=ImageFont.load_default(13))
     font = _name_font(name)
     while len(name) > 1 and draw.textlength(name, font) > _cell_width():
@@ -94,17 +93,19 @@ def _draw_cell(
 
 
 def _name_font(name: str) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return a font that has the letters of a name, if there is any."""
+    """Return a font that has the letters of a name, if one is installed."""
     last = max(name, default="")
     if last < FIRST_GREEK:
         return ImageFont.load_default(11)
+    import matplotlib
+
     dejavu = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
     return ImageFont.truetype((last >= FIRST_CJK and _cjk_font()) or str(dejavu), 11)
 
 
 @cache
 def _cjk_font() -> str | None:
-    """Return the file of a font with Chinese letters; None where none is installed."""
+    """Return the file of a font with Chinese letters; None if none is installed."""
     from matplotlib.font_manager import findSystemFonts  # slow to import, and rarely needed
 
     installed = sorted(map(Path, findSystemFonts()))

@@ -1,4 +1,4 @@
-"""What embeddings must be for a search to mean anything: finite rows of unit length."""
+"""Embeddings must be finite rows of unit length for a search to mean anything."""
 
 import numpy as np
 
@@ -6,26 +6,29 @@ from retrieval.data import layout
 from retrieval.data.formats import InputError
 
 BLOCK_ROWS = 8192
-TOLERANCE = 1e-2  # of a norm; embeddings of bfloat16 networks are normalized in float32
+NORM_TOLERANCE = 1e-2  # embeddings of bfloat16 networks are normalized in float32
 
 
-def check(rows: np.ndarray, name: str) -> None:
+def check_unit_rows(rows: np.ndarray, name: str) -> None:
     """Refuse rows that are not finite or not of unit L2 norm, read block by block.
 
-    Ranking by a score that is no number puts images at arbitrary places, and the squared
-    distances of codes are similarities of unit vectors only. A row of zeros passes: an image
-    that a network finds nothing in has one.
+    Scores that are not finite rank images at arbitrary places, and the squared distances of codes
+    equal similarities only for unit vectors. A row of zeros passes: some networks return one for
+    an image without any feature.
 
     Args:
         rows: (n, dim) float32, may be a memory map.
-        name: Of the file, for the message.
+        name: The file's name, for the message.
+
+    Raises:
+        InputError: Names the file, the row and what is wrong.
     """
     for start in range(0, len(rows), BLOCK_ROWS):
         block = rows[start : start + BLOCK_ROWS]
         squares = np.einsum("nd,nd->n", block, block)  # not finite where a value is not
         _refuse(~np.isfinite(squares), start, name, "holds values that are not finite")
         norms = np.sqrt(squares)
-        is_unit = (np.abs(norms - 1) <= TOLERANCE) | (norms == 0)
+        is_unit = (np.abs(norms - 1) <= NORM_TOLERANCE) | (norms == 0)
         _refuse(~is_unit, start, name, "has not unit length")
 
 

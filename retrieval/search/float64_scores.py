@@ -1,16 +1,17 @@
 """Inner products in double precision, which depend on the two rows alone.
 
 A BLAS rounds a float32 sum by its place in the product, so that copies of one image may differ in
-the last bits, and differ otherwise on another device. Summed in float64 and rounded to float32 in
-the end, equal rows are level, everywhere.
+the last bits, and differ otherwise on another device. A sum in float64, rounded to float32 at the
+end, is the same for equal rows everywhere.
 """
 
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import torch
 
-BLOCK = 1 << 21  # values at once: 16 MB in float64
+from retrieval.compute.threads import worker_threads
+
+BLOCK_VALUES = 1 << 21  # values at once: 16 MB in float64
 
 
 def inner_products(
@@ -31,7 +32,7 @@ def inner_products(
     array([1.], dtype=float32)
     """
     products = np.empty(len(rows), np.float32)
-    step = max(1, BLOCK // queries.shape[1])
+    step = max(1, BLOCK_VALUES // queries.shape[1])
 
     def fill(start: int) -> None:
         part = slice(start, start + step)
@@ -39,7 +40,7 @@ def inner_products(
         terms *= gallery[ids[part]]
         products[part] = terms.sum(axis=1)  # pairwise, in an order that no place changes
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    with ThreadPoolExecutor(worker_threads()) as pool:
         list(pool.map(fill, range(0, len(rows), step)))
     return products
 
@@ -49,7 +50,7 @@ def rounding(queries: np.ndarray) -> np.ndarray:
 
     That is ``u (2 + sqrt(dim))`` times both norms, u = 2 ** -24: errors of single sums add up
     like random ones (Higham and Mary, A New Approach to Probabilistic Rounding Error Analysis,
-    SIAM J. Sci. Comput. 2019). Rows of the gallery are taken to be as long as the longest query.
+    SIAM J. Sci. Comput. 2019). Rows of the gallery count as long as the longest query.
     """
     norms = np.linalg.norm(queries, axis=1, keepdims=True)
     return 2.0**-24 * (2 + queries.shape[1] ** 0.5) * norms * norms.max(initial=0)

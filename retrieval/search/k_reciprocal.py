@@ -1,7 +1,7 @@
-"""Re-ranking by k-reciprocal neighbors, sparse, of the first results only.
+"""Sparse k-reciprocal re-ranking of the first results.
 
 Zhong et al., Re-ranking Person Re-identification with k-reciprocal Encoding, CVPR 2017. Two images
-are alike if they have the same neighbors, where only those count that are neighbors mutually:
+are alike if they share neighbors, and only mutual neighbors count:
 
     R(i, k)   the j among the k nearest of i with i among the k nearest of j; and i itself
     R*(i)     R(i, k1), and R(j, k1 / 2) of each j in it, where R(i, k1) has 2/3 of R(j, k1 / 2)
@@ -9,18 +9,20 @@ are alike if they have the same neighbors, where only those count that are neigh
     d_J       1 - sum_j min(V_ij, V_hj) / sum_j max(V_ij, V_hj)
     d*        (1 - weight) d_J + weight d,   with d = 1 - similarity
 
-Not transductive: the images j are those of the gallery. Neighbors of gallery images are gallery
-images, so the gallery is encoded once, and no query knows of another; a query is among the k
-nearest of j where fewer than k gallery images are more similar to j.
+Not transductive: the images j are gallery images, and so are their neighbors. The gallery is
+encoded once, and no query affects another; a query is among the k nearest of j if fewer than k
+gallery images are more similar to j.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse as sp
-import torch
 
 from retrieval.search.query_expansion import NEIGHBOR_ROWS, neighbors_within
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
 
 BLOCK_ROWS = 1024
 PAIR_BLOCK = 1 << 15  # pairs of images whose similarity is computed at once
@@ -28,7 +30,7 @@ PAIR_BLOCK = 1 << 15  # pairs of images whose similarity is computed at once
 
 @dataclass(frozen=True)
 class Encoding:
-    """The allowed rows of a gallery, each by its reciprocal neighbors.
+    """The reciprocal neighbors of the allowed rows of a gallery.
 
     Columns and rows are positions among the allowed rows.
 
@@ -45,12 +47,12 @@ class Encoding:
     allowed: np.ndarray
     ids: np.ndarray
     worst: np.ndarray
-    half: sp.csr_array
-    vectors: sp.csr_array
+    half: "sp.csr_array"
+    vectors: "sp.csr_array"
     k1: int
     k2: int
 
-    def means(self, positions: np.ndarray) -> sp.csr_array:
+    def means(self, positions: np.ndarray) -> "sp.csr_array":
         """Return V of some images, (len(positions), n) sparse float32."""
         return _mean_vectors(self.vectors[positions], self.ids[positions], self)
 
@@ -60,19 +62,21 @@ def encode(
     is_allowed: np.ndarray,
     k1: int,
     k2: int,
-    device: torch.device | None = None,
+    device: str = "cpu",
 ) -> Encoding:
     """Encode the allowed rows of a gallery.
 
-    Takes ``O(n * (k1 + images in R*))`` memory for n allowed rows.
+    Memory is ``O(n * (k1 + images in R*))`` for n allowed rows.
 
     Args:
         gallery: (n_gallery, dim) float32, rows of unit L2 norm, may be a memory map.
         is_allowed: (n_gallery,) bool.
         k1: Neighbors that may be reciprocal.
         k2: Images of the mean of the encodings, from 1 to k1.
-        device: Where to compute similarities; the CPU where it is None.
+        device: Where to compute similarities: ``cpu``, ``cuda`` or ``cuda:n``.
     """
+    import scipy.sparse as sp
+
     allowed = np.flatnonzero(is_allowed)
     n = len(allowed)
     ids, worst = np.empty((n, k1), np.int64), np.empty(n, np.float32)
@@ -99,15 +103,15 @@ def rerank(
     n: int,
     weight: float,
 ) -> np.ndarray:
-    """Put the first ``n`` results of each query into the order of d*; ties keep their order.
+    """Sort the first ``n`` results of each query by d*; ties keep their order.
 
     Args:
-        encoding: Of the same gallery.
+        encoding: The encoding of the same gallery.
         queries: (n_query, dim) float32, rows of unit L2 norm.
         gallery: (n_gallery, dim) float32, may be a memory map.
         ids: (n_query, depth) int64 rows of the gallery, best first, -1 where there is none.
-        n: Results to order again, at least the ``k1`` of the encoding; those after it stay.
-        weight: Of the distance in d*, from 0 (neighbors only) to 1 (the order by similarity).
+        n: Results to sort, at least the encoding's ``k1``; later ones keep their places.
+        weight: Weight of the distance in d*, from 0 (neighbors only) to 1 (similarity only).
 
     Returns:
         (n_query, depth) int64.
@@ -166,46 +170,53 @@ def _rerank_block(
     return result
 
 
-def _matrix(ids: np.ndarray, n: int, is_kept: np.ndarray) -> sp.csr_array:
-    """Return (len(ids), n) sparse bool with the ``ids`` of each row that are kept."""
+def _csr(
+    values: np.ndarray, rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]
+) -> "sp.csr_array":
+    import scipy.sparse as sp
+
+    return sp.csr_array((values, (rows, columns)), shape=shape)
+
+
+def _matrix(ids: np.ndarray, n: int, is_kept: np.ndarray) -> "sp.csr_array":
+    """Return (len(ids), n) sparse bool: the kept ``ids`` of each row."""
     rows, places = np.nonzero(is_kept)
-    values = np.ones(len(rows), bool)
-    return sp.csr_array((values, (rows, ids[rows, places])), shape=(len(ids), n))
+    return _csr(np.ones(len(rows), bool), rows, ids[rows, places], (len(ids), n))
 
 
-def _mutual(ids: np.ndarray, n: int) -> sp.csr_array:
-    """Return (n, n) sparse bool: who is among the ``ids`` of whom, and the other way round."""
+def _mutual(ids: np.ndarray, n: int) -> "sp.csr_array":
+    """Return (n, n) sparse bool: pairs of rows that are among each other's ``ids``."""
     nearest = _matrix(ids, n, ids >= 0)
     return nearest.multiply(nearest.T).tocsr()
 
 
-def _expanded(mutual: sp.csr_array, half: sp.csr_array) -> sp.csr_array:
+def _expanded(mutual: "sp.csr_array", half: "sp.csr_array") -> "sp.csr_array":
     """Return R*, (rows, n) sparse bool, from R(i, k1) of some rows and R(j, k1 / 2) of all."""
     common = (mutual.astype(np.int32) @ half.T.astype(np.int32)).multiply(mutual).tocoo()
     sizes = half.sum(axis=1)
     is_joined = 3 * common.data >= 2 * sizes[common.col]
     rows, columns = common.row[is_joined], common.col[is_joined]
-    joined = sp.csr_array((np.ones(len(rows), bool), (rows, columns)), shape=mutual.shape)
+    joined = _csr(np.ones(len(rows), bool), rows, columns, mutual.shape)
     return (mutual + joined @ half).astype(bool).tocsr()
 
 
 def _weights(
-    embeddings: np.ndarray, gallery: np.ndarray, allowed: np.ndarray, members: sp.csr_array
-) -> sp.csr_array:
+    embeddings: np.ndarray, gallery: np.ndarray, allowed: np.ndarray, members: "sp.csr_array"
+) -> "sp.csr_array":
     """Return exp(-d) of each row's members, (rows, n) sparse float32."""
     pairs = members.tocoo()
     similarities = _similarities(embeddings, gallery, pairs.row, allowed[pairs.col])
     values = np.exp(similarities - 1)
-    return sp.csr_array((values, (pairs.row, pairs.col)), shape=members.shape)
+    return _csr(values, pairs.row, pairs.col, members.shape)
 
 
-def _mean_vectors(own: sp.csr_array, nearest: np.ndarray, encoding: Encoding) -> sp.csr_array:
+def _mean_vectors(own: "sp.csr_array", nearest: np.ndarray, encoding: Encoding) -> "sp.csr_array":
     """Return the means of each row's own V and those of its k2 - 1 nearest."""
     near = nearest[:, : encoding.k2 - 1]
     chosen = _matrix(near, len(encoding.allowed), near >= 0).astype(np.float32)
     counts = 1 + (near >= 0).sum(axis=1)
     total = (own + chosen @ encoding.vectors).tocsr()
-    return sp.csr_array(total.multiply((1 / counts[:, None]).astype(np.float32)))
+    return total.multiply((1 / counts[:, None]).astype(np.float32)).tocsr()
 
 
 def _similarities(
@@ -219,7 +230,7 @@ def _similarities(
     return values
 
 
-def _jaccard(vector: sp.csr_array, others: sp.csr_array) -> np.ndarray:
+def _jaccard(vector: "sp.csr_array", others: "sp.csr_array") -> np.ndarray:
     """Return the Jaccard distances of (1, n) and (n_other, n) sparse vectors, (n_other,)."""
     dense = np.zeros(vector.shape[1], np.float32)
     dense[vector.indices] = vector.data

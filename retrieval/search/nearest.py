@@ -1,8 +1,8 @@
 """Exact search: maximum inner product, with masks, ties and memory under control.
 
 The order is (similarity descending, Index ascending). An image that may not be retrieved is never
-scored, so that no score can fall below it. Products are taken in float32; what their rounding may
-have decided, such as the order of equal images, is settled by exact ones (``exact``).
+scored, so that no score can fall below it. Products are in float32; where their rounding may decide
+the order, as between equal images, `float64_scores` decides.
 
 With ``is_shared``, the processes of torchrun call with equal arguments, each searches its part of
 the gallery, and all return the same: what one process would.
@@ -10,14 +10,13 @@ the gallery, and all return the same: what one process would.
 
 from concurrent.futures import ThreadPoolExecutor
 
-import faiss
 import numpy as np
-import torch
 
 from retrieval.compute import distributed
+from retrieval.compute.threads import worker_threads
 from retrieval.data.formats import InputError
 from retrieval.search import float64_scores
-from retrieval.search.blocked_scores import SHAPES, tiles
+from retrieval.search.blocked_scores import score_blocks, shape_of_blocks
 
 SPARE = 8  # more neighbors than asked for: the last one asked for is level with few others
 
@@ -29,7 +28,7 @@ def nearest_neighbors(
     *,
     is_allowed: np.ndarray | None = None,
     batch_size: int = 1024,
-    device: torch.device | None = None,
+    device: str = "cpu",
     is_shared: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the ``k`` most similar gallery rows of each query, best first.
@@ -38,9 +37,9 @@ def nearest_neighbors(
         queries: (n_query, dim) float32.
         gallery: (n_gallery, dim) float32, may be a memory map.
         k: Neighbors of each query.
-        is_allowed: (n_gallery,) bool: rows that may be returned; all where it is None.
+        is_allowed: (n_gallery,) bool: rows that may be returned; None allows all.
         batch_size: Queries for which the gallery is read once.
-        device: Where to compute; the CPU where it is None.
+        device: Where to compute: ``cpu``, ``cuda`` or ``cuda:n``.
         is_shared: Divide the gallery among the processes of torchrun.
 
     Returns:
@@ -79,21 +78,26 @@ def _scan(
     rows: np.ndarray,
     k: int,
     batch_size: int,
-    device: torch.device | None,
+    device: str,
     is_exact: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return ids and scores of the best of some rows of the gallery, as ``nearest``."""
+    """Return ids and scores of the best of some rows of the gallery, as `nearest_neighbors`."""
+    import faiss
+
     best = _Best(len(queries), k)
-    n_thread = torch.get_num_threads()
-    # Threads of faiss would be left spinning beside the next product: each of ours is one.
+    n_thread = worker_threads()
+    # faiss's own threads would spin beside the next product, so each of ours runs it alone.
     with ThreadPoolExecutor(n_thread, initializer=faiss.omp_set_num_threads, initargs=(1,)) as pool:
-        for tile in tiles(queries, gallery, rows, batch_size, device, is_exact=is_exact):
-            scores, ids = tile.scores(), tile.ids
-            if scores.is_cuda:
-                best.add(tile.queries.start, *_candidates(scores, ids, best.least(tile.queries), k))
+        for block in score_blocks(queries, gallery, rows, batch_size, device, is_exact=is_exact):
+            scores, ids, first = block.scores(), block.ids, block.queries.start
+            if block.is_on_gpu:
+                from retrieval.search import gpu_scores
+
+                least = best.least(block.queries)
+                best.add(first, *gpu_scores.candidates(scores, ids, least, k))
                 continue
-            parts = np.array_split(scores.numpy(), n_thread)
-            starts = tile.queries.start + np.cumsum([0, *map(len, parts[:-1])])
+            parts = np.array_split(scores, n_thread)
+            starts = first + np.cumsum([0, *map(len, parts[:-1])])
             list(pool.map(best.add, starts.tolist(), parts, [ids] * n_thread))
     return best.ranked()
 
@@ -105,14 +109,14 @@ def _settle(
     similarities: np.ndarray,
     is_near: np.ndarray,
 ) -> None:
-    """Order those neighbors anew, in place, whose scores are too near for float32.
+    """Sort neighbors whose scores are too near for float32 by exact scores, in place.
 
     Args:
         queries: (n_query, dim) float32.
         gallery: (n_gallery, dim) float32.
         ids: (n_query, k) int64.
         similarities: (n_query, k) float32, descending.
-        is_near: (n_query, k - 1) bool: whether each is near the next one.
+        is_near: (n_query, k - 1) bool: whether a neighbor is near the next one.
     """
     is_unsure = np.zeros(ids.shape, bool)
     is_unsure[:, :-1] |= is_near
@@ -130,29 +134,31 @@ def _settle(
 def searched_rows(
     n_gallery: int,
     is_allowed: np.ndarray | None,
-    device: torch.device | None = None,
+    device: str = "cpu",
     is_shared: bool = False,
 ) -> np.ndarray:
     """Return the rows of the gallery that this process searches, (n,) int64, ascending.
 
-    Parts of processes begin where tiles of one process do.
+    Parts of processes begin where blocks of one process do.
     """
     rows = np.arange(n_gallery) if is_allowed is None else np.flatnonzero(is_allowed)
     if not is_shared:
         return rows
-    _, n_column = SHAPES[device.type if device else "cpu"]
+    _, n_column = shape_of_blocks(device)
     part = distributed.own_part(len(rows), n_column)
     return rows[part.start : part.stop]
 
 
 class _Best:
-    """The best rows of the gallery for each query so far: a heap of faiss for each.
+    """The best rows of the gallery for each query so far, in one heap of faiss per query.
 
-    Of level scores, a heap gives up the smaller id first; here it is to be the larger one. So ids
-    are kept as keys that descend, below -1, which faiss has for places that are empty.
+    Between equal scores, a heap drops the smaller id first, where the larger one should go. So the
+    heaps hold descending keys below -1, the id that faiss gives to empty places.
     """
 
     def __init__(self, n_query: int, k: int) -> None:
+        import faiss
+
         self._scores = np.empty((n_query, k), np.float32)
         self._keys = np.empty((n_query, k), np.int64)
         self._heaps = faiss.float_minheap_array_t()
@@ -162,13 +168,15 @@ class _Best:
         self._heaps.heapify()
 
     def add(self, first: int, scores: np.ndarray, ids: np.ndarray) -> None:
-        """Take in what is better; ids that are level must come in ascending order.
+        """Take in better scores; ids of equal scores must come in ascending order.
 
         Args:
-            first: Of the queries.
+            first: The first query's row.
             scores: (n_query, n) float32.
-            ids: (n,) int64, or (n_query, n) for each query others.
+            ids: (n,) int64 for all queries, or (n_query, n) for each.
         """
+        import faiss
+
         (n_query, n), keys = scores.shape, -2 - ids
         stride = n if keys.ndim == 2 else 0
         values, labels = faiss.swig_ptr(scores), faiss.swig_ptr(keys)
@@ -176,45 +184,15 @@ class _Best:
         self._heaps.addn_with_ids(n, values, labels, stride, first, n_query)  # type: ignore[call-arg]
 
     def least(self, queries: slice) -> np.ndarray:
-        """Return the score that is to be exceeded, (n_query, 1) float32."""
+        """Return the score to exceed, (n_query, 1) float32."""
         return self._scores[queries, :1]
 
     def ranked(self) -> tuple[np.ndarray, np.ndarray]:
-        """End the search: return ids and scores, best first, level ones by ascending id."""
+        """Return ids and scores, best first, equal scores by ascending id; ends the search."""
         self._heaps.reorder()
         is_filled = self._keys != -1
         self._scores[~is_filled] = -np.inf
         return np.subtract(-2, self._keys, out=self._keys, where=is_filled), self._scores
-
-
-def _candidates(
-    scores: torch.Tensor, ids: np.ndarray, least: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return, of each row, what may be among its ``k`` best, without copying all of it.
-
-    Args:
-        scores: (n_query, n) float32, on a GPU.
-        ids: (n,) int64.
-        least: (n_query, 1) float32: what is to be exceeded.
-        k: Neighbors of each query.
-
-    Returns:
-        scores: (n_query, m) float32, filled up with -inf.
-        ids: (n_query, m) int64, ascending.
-    """
-    kth = scores.topk(min(k, scores.shape[1])).values[:, -1:]
-    # Of those that are level with the k-th, the first k are enough.
-    is_level = scores == kth
-    is_level &= is_level.cumsum(1, dtype=torch.int32) <= k
-    is_candidate = is_level | (scores > kth)
-    is_candidate &= scores > torch.from_numpy(least).to(scores.device)
-    row, column = (places.cpu().numpy() for places in is_candidate.nonzero(as_tuple=True))
-    counts = np.bincount(row, minlength=len(scores))
-    place = np.arange(len(row)) - np.repeat(counts.cumsum() - counts, counts)
-    found = np.full((len(scores), counts.max(initial=1)), -np.inf, np.float32)
-    found_ids = np.zeros(found.shape, np.int64)
-    found[row, place], found_ids[row, place] = scores[is_candidate].cpu().numpy(), ids[column]
-    return found, found_ids
 
 
 def _merge_processes(ids: np.ndarray, similarities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@
 
 with the similarities s_i = q . d_i (Radenovic et al., Fine-tuning CNN Image Retrieval with No Human
 Annotation, TPAMI 2018, section 3.4). A negative similarity counts as 0: its power would be no
-number, or positive. Done to each image of the database, with the others as neighbors, it is
+number, or positive. Applied to each image of the database, with the others as neighbors, it is
 database-side augmentation (Arandjelovic and Zisserman, Three things everyone should know to
 improve object retrieval, CVPR 2012).
 """
@@ -12,12 +12,11 @@ improve object retrieval, CVPR 2012).
 import tempfile
 
 import numpy as np
-import torch
 
 from retrieval.search.nearest import nearest_neighbors
 
-BLOCK_ROWS = 1024
-NEIGHBOR_ROWS = 16_384  # whose neighbors are searched at once
+BLOCK_ROWS = 1024  # queries expanded at once
+NEIGHBOR_ROWS = 16_384  # images whose neighbors are searched at once
 
 
 def expand(
@@ -60,7 +59,7 @@ def neighbors_within(
     rows: np.ndarray,
     k: int,
     is_allowed: np.ndarray,
-    device: torch.device | None = None,
+    device: str = "cpu",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the ``k`` nearest other images of some images of the gallery.
 
@@ -68,10 +67,10 @@ def neighbors_within(
 
     Args:
         gallery: (n_gallery, dim) float32, may be a memory map.
-        rows: (n,) int64, whose neighbors.
-        k: Neighbors of each.
-        is_allowed: (n_gallery,) bool: what may be a neighbor.
-        device: Where to compute; the CPU where it is None.
+        rows: (n,) int64 rows of the images.
+        k: Neighbors of each image.
+        is_allowed: (n_gallery,) bool: rows that may be neighbors.
+        device: Where to compute: ``cpu``, ``cuda`` or ``cuda:n``.
 
     Returns:
         ids: (n, k) int64 rows of the gallery, without the row itself, -1 where there are fewer.
@@ -80,7 +79,7 @@ def neighbors_within(
     ids, similarities = nearest_neighbors(
         gallery[rows], gallery, k + 1, is_allowed=is_allowed, device=device, is_shared=True
     )
-    # Itself is left out by its Index: an image twice in the gallery may come first.
+    # Drop the image itself by its Index: its copy in the gallery may come first.
     is_other = ids != rows[:, None]
     is_other[is_other.all(axis=1), -1] = False
     shape = (len(rows), k)
@@ -92,7 +91,7 @@ def augment_gallery(
     n: int,
     alpha: float,
     is_allowed: np.ndarray,
-    device: torch.device | None = None,
+    device: str = "cpu",
 ) -> np.ndarray:
     """Expand each image of the gallery with its ``n`` nearest allowed images.
 
@@ -101,9 +100,9 @@ def augment_gallery(
     Args:
         gallery: (n_gallery, dim) float32, may be a memory map.
         n: Neighbors.
-        alpha: As of ``expand``.
+        alpha: As in `expand`.
         is_allowed: (n_gallery,) bool.
-        device: Where to compute; the CPU where it is None.
+        device: Where to compute: ``cpu``, ``cuda`` or ``cuda:n``.
 
     Returns:
         (n_gallery, dim) float32, in a temporary file that is mapped into memory.

@@ -1,15 +1,13 @@
-"""Linear transforms of embeddings: centering, PCA-whitening with shrinkage, fewer dimensions.
+"""Linear transforms of embeddings: centering, PCA-whitening, fewer dimensions.
 
-Of rows x of a domain with the mean m, what is searched is
+A row x of a domain with the mean m becomes
 
-    y = W^T (x - strength * m), scaled to unit L2 norm,
-    W = U diag(v ^ (-power / 2)),  (1 - s) C + s (tr C / dim) I = U diag(v) U^T
+    y = W^T (x - m), scaled to unit L2 norm,   W = U diag(v ^ (-power / 2)),   C = U diag(v) U^T
 
-with the covariance C of the fitted rows and the shrinkage s (the form of Ledoit and Wolf, A
-well-conditioned estimator for large-dimensional covariance matrices, 2004). power = 1 whitens, so
-that common directions do not drown rare ones (Jegou and Chum, Negative evidences and
-co-occurrences in image retrieval, ECCV 2012); power = 0 turns only, and power = 0.5 is what Gordo
-et al. (IJCV 2017) take. All sums are float64, over blocks of rows.
+with the covariance C of the database's rows. power = 1 whitens, so that common directions do not
+drown rare ones (Jegou and Chum, Negative evidences and co-occurrences in image retrieval, ECCV
+2012); power = 0 only rotates; Gordo et al. (IJCV 2017) take power = 0.5. All sums are float64, over
+blocks of rows.
 """
 
 from collections.abc import Iterator
@@ -23,8 +21,8 @@ from retrieval.data.formats import InputError
 Center = Literal["none", "joint", "per_domain"]
 
 BLOCK_ROWS = 8192
-SMALLEST = 1e-10  # of the largest variance: what lies below is rounding, and is left out
-CONSTANT = 1e-12  # variance of unit vectors; what lies below is the rounding of equal ones
+SMALLEST = 1e-10  # share of the largest variance; smaller ones are rounding, and dropped
+CONSTANT = 1e-12  # variance of unit vectors; equal ones stay below it
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Transform:
     """A fitted transform of two domains.
 
     Attributes:
-        means: (2, dim) float64, what is subtracted from the database's rows and the queries'.
+        means: (2, dim) float64, the means subtracted from the database and from the queries.
         matrix: (dim, new_dim) float64, W.
     """
 
@@ -52,51 +50,41 @@ class Transform:
             yield start, (moved / np.maximum(norms, 1e-12)).astype(np.float32)
 
 
-def fit(
-    domains: list[np.ndarray],
-    fitted: list[int],
-    *,
-    dim: int,
-    power: float,
-    shrinkage: float,
-    center: Center,
-    strength: float,
+def fit_transform(
+    database: np.ndarray, queries: np.ndarray | None, *, dim: int, power: float, center: Center
 ) -> Transform:
-    """Fit a transform, without labels.
+    """Fit a transform to the database, without labels.
 
     Args:
-        domains: The database and, where there are any, the queries: (n, dim) float32 each.
-        fitted: Which of them the covariance is of.
+        database: (n_image, dim) float32, may be a memory map.
+        queries: (n_query, dim) float32; only their mean is used, with ``center="per_domain"``.
+            None: there are none.
         dim: Dimensions to keep, those of the largest variance; 0 keeps all.
-        power: From 0 to 1, of the whitening.
-        shrinkage: From 0 to 1, how far the covariance is drawn to a multiple of the identity.
-        center: What is subtracted: nothing; the mean of the fitted rows; or of each domain its
-            own mean, and then variance between domains is no part of the covariance either.
-        strength: The mean is multiplied by it before.
+        power: Strength of the whitening, from 0 (rotation only) to 1 (equal variances).
+        center: What is subtracted: nothing; the database's mean from both; or from database and
+            queries the mean of each.
+
+    Raises:
+        InputError: The rows are all alike, or ``dim`` is out of range.
     """
-    means = [_mean(rows) for rows in domains]
-    counts = np.array([len(domains[i]) for i in fitted], np.float64)
-    joint = np.average([means[i] for i in fitted], axis=0, weights=counts)
-    about = means if center == "per_domain" else [joint] * len(domains)
-    total = sum(_scatter(domains[i], about[i]) for i in fitted)
-    matrix = _whitening(total / counts.sum(), dim, power, shrinkage)
-    subtracted = np.zeros((2, len(joint)))
+    mean = _mean(database)
+    scatter = sum((block - mean).T @ (block - mean) for _, block in _blocks(database))
+    means = np.zeros((2, len(mean)))
     if center != "none":
-        subtracted[: len(domains)] = strength * np.array(about)
-    return Transform(subtracted, matrix)
+        means[0] = mean
+        if queries is not None:
+            means[1] = _mean(queries) if center == "per_domain" else mean
+    return Transform(means, _whitening(scatter / len(database), dim, power))
 
 
-def _whitening(covariance: np.ndarray, dim: int, power: float, shrinkage: float) -> np.ndarray:
+def _whitening(covariance: np.ndarray, dim: int, power: float) -> np.ndarray:
     """Return W, (dim, new_dim) float64."""
-    size = len(covariance)
     if np.trace(covariance) < CONSTANT:
         raise InputError(
             "the embeddings do not differ from each other, so there is nothing to whiten; encode "
             "with another checkpoint: build_image_db.py --save_path=..."
         )
-    level = np.trace(covariance) / size
-    shrunk = (1 - shrinkage) * covariance + shrinkage * level * np.eye(size)
-    variances, directions = np.linalg.eigh(shrunk)  # ascending
+    variances, directions = np.linalg.eigh(covariance)  # ascending
     variances, directions = variances[::-1], directions[:, ::-1]
     n_varying = int((variances > SMALLEST * variances[0]).sum())
     if not 0 <= dim <= n_varying:
@@ -106,7 +94,7 @@ def _whitening(covariance: np.ndarray, dim: int, power: float, shrinkage: float)
         )
     kept = dim or n_varying
     directions = directions[:, :kept]
-    # An eigenvector and its opposite are alike: take the one whose largest entry is positive.
+    # Eigenvectors have no sign of their own: make the largest entry positive.
     largest = np.abs(directions).argmax(axis=0)
     directions = directions * np.sign(directions[largest, np.arange(kept)])
     return directions * variances[:kept] ** (-power / 2)
@@ -114,10 +102,6 @@ def _whitening(covariance: np.ndarray, dim: int, power: float, shrinkage: float)
 
 def _mean(rows: np.ndarray) -> np.ndarray:
     return sum(block.sum(axis=0) for _, block in _blocks(rows)) / len(rows)
-
-
-def _scatter(rows: np.ndarray, about: np.ndarray) -> np.ndarray:
-    return sum((block - about).T @ (block - about) for _, block in _blocks(rows))
 
 
 def _blocks(rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

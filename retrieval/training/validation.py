@@ -30,7 +30,7 @@ def validate(
     gallery = embeddings[np.searchsorted(rows, data.gallery)]
     queries = embeddings[np.searchsorted(rows, data.queries[:, 0])]
     gallery_labels, labels = data.labels[data.gallery], data.queries[:, 1]
-    found = retrieve(queries, labels, gallery, gallery_labels)
+    found = retrieve(queries, labels, gallery, gallery_labels, device=str(model.mean.device))
     return {"auc": auc, "eer": eer, **found}
 
 
@@ -45,7 +45,8 @@ def validate_on_new_classes(
         return {}
     embeddings = embed(model, data.images, data.holdout, batch_size, dtype, "held-out classes")
     labels = data.labels[data.holdout]
-    found = retrieve(embeddings, labels, embeddings, labels, is_same_set=True)
+    device = str(model.mean.device)
+    found = retrieve(embeddings, labels, embeddings, labels, is_same_set=True, device=device)
     return {f"new {name}": value for name, value in found.items()}
 
 
@@ -55,6 +56,7 @@ def retrieve(
     gallery: np.ndarray,
     gallery_labels: np.ndarray,
     is_same_set: bool = False,
+    device: str = "cpu",
 ) -> dict[str, float]:
     """Return the mean cmc@1 and map@R over the queries that have a relevant image.
 
@@ -64,11 +66,14 @@ def retrieve(
         gallery: (n_gallery, dim) float32 embeddings.
         gallery_labels: (n_gallery,) int64.
         is_same_set: The queries are the gallery; no query retrieves itself.
+        device: Where to search; the processes of torchrun share the gallery.
     """
     n_relevant = metrics.count_relevant(labels, gallery_labels) - is_same_set
     is_valued = n_relevant > 0
     depth = int(n_relevant.max())
-    ids, _ = nearest_neighbors(queries[is_valued], gallery, depth + is_same_set)
+    ids, _ = nearest_neighbors(
+        queries[is_valued], gallery, depth + is_same_set, device=device, is_shared=True
+    )
     if is_same_set:
         ids = _without(ids, np.flatnonzero(is_valued))
     hits = metrics.find_hits(ids, labels[is_valued], gallery_labels)

@@ -13,7 +13,7 @@ from tests import torchrun
 PROGRAM = """
 import numpy as np
 import torch
-from retrieval import distributed
+from retrieval.compute import distributed
 
 with distributed.process_group(torch.device("cpu")) as device:
     rank = distributed.rank()

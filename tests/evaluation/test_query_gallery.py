@@ -8,7 +8,7 @@ import pytest
 from process_data import baselines, mask_data, mips, nns, summary, transform
 from retrieval.data import image_index, layout
 from retrieval.data.formats import InputError
-from retrieval.evaluation.query_gallery import load_task
+from retrieval.evaluation.query_gallery import load_query_gallery
 from retrieval.search import embeddings
 
 MINOR = 5  # position of the class that is made minor below
@@ -85,7 +85,7 @@ def test_k_beyond_the_gallery_names_the_range(pipeline: Path) -> None:
 def test_a_database_of_another_split_is_refused(pipeline: Path) -> None:
     database = np.array(layout.DATABASE.load(pipeline))
     layout.DATABASE.save(pipeline, database[:-1])
-    for stage in (mask_data.run, load_task):
+    for stage in (mask_data.run, load_query_gallery):
         with pytest.raises(InputError, match=r"database\.npy has \d+ rows"):
             stage(pipeline)
 

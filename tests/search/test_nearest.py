@@ -159,7 +159,7 @@ def test_the_precision_of_others_is_left_alone_and_not_taken(device: str) -> Non
     try:
         for precision in ("highest", "medium"):
             torch.set_float32_matmul_precision(precision)
-            found[precision] = both(queries, gallery, device=torch.device(device))
+            found[precision] = both(queries, gallery, device=device)
             assert torch.get_float32_matmul_precision() == precision
     finally:
         torch.set_float32_matmul_precision(before)

@@ -9,7 +9,7 @@ from process_data import mips, nns
 from retrieval.data import layout
 from retrieval.data.formats import InputError
 from retrieval.evaluation import metrics
-from retrieval.evaluation.query_gallery import load_task
+from retrieval.evaluation.query_gallery import load_query_gallery
 from retrieval.evaluation.ranking import Refinement
 from retrieval.search import query_expansion
 
@@ -77,7 +77,7 @@ OFF = {"qe": 0, "qe_alpha": 3.0, "dba": 0, "rerank_kr": 0, "kr_k1": 4, "kr_k2": 
 
 
 def test_validation_queries_move_nothing_and_are_not_moved(pipeline: Path) -> None:
-    task = load_task(pipeline, is_valid=True)
+    task = load_query_gallery(pipeline, is_valid=True)
     refined = Refinement.of(OFF | {"dba": 3}).with_gallery(task)
     np.testing.assert_array_equal(refined.queries, task.queries)
     changed = task.gallery.copy()
@@ -131,7 +131,7 @@ def test_a_run_is_named_plainly_and_not_as_a_baseline(pipeline: Path) -> None:
 
 def test_metrics_of_the_whole_ranking_after_another_order(pipeline: Path) -> None:
     """Of everything put into another order, they are those of that order; of less, of both."""
-    task = load_task(pipeline)
+    task = load_query_gallery(pipeline)
     n_gallery = int(task.is_allowed.sum())
     for count in (20, n_gallery + 5):
         mips.run(pipeline, k=n_gallery, rerank_kr=count, kr_k1=10)

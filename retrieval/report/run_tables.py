@@ -4,29 +4,34 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from retrieval.data.formats import InputError
-from retrieval.evaluation import evaluate, paired, records
+from retrieval.evaluation import paired, records
+from retrieval.evaluation.measure import DEFINITIONS
 from retrieval.report.confusion import first_results
 from retrieval.report.runs import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAIN = ("cmc@1", "cmc@10", "map@k", "map@R", "map")
 COUNTS = ("n_query", "n_query_left_out", "n_gallery", "k", "transductive")
 
 
 @dataclass(frozen=True)
-class Cell:
+class MetricCell:
     """One metric of one run.
 
     Attributes:
-        value: None where the run has none.
-        interval: Its 95% interval; None where there is none.
+        value: None if the run has none.
+        interval: Its 95% interval; None if there is none.
         is_best: No other run on the same queries and gallery has a higher value.
-        macro: The mean over classes of the mean over each class's queries; None where unknown.
+        macro: The mean over classes of the mean over each class's queries; None if unknown.
     """
 
     value: float | None
@@ -37,46 +42,46 @@ class Cell:
 
 def metric_names(runs: list[Run]) -> list[str]:
     """Return the metrics that some run has, in the order of their definitions."""
-    defined = [name for name in evaluate.DEFINITIONS if name not in COUNTS]
+    defined = [name for name in DEFINITIONS if name not in COUNTS]
     return [n for n in defined if any(isinstance(run.record.get(n), float) for run in runs)]
 
 
-def definitions(runs: list[Run]) -> dict[str, str]:
-    """Return what each count and metric means, as recorded with the runs."""
+def metric_definitions(runs: list[Run]) -> dict[str, str]:
+    """Return the definition of each count and metric, as recorded with the runs."""
     recorded: dict[str, str] = {}
     for run in runs:
         recorded |= run.record.get("definitions", {})
     shown = [*COUNTS, *metric_names(runs)]
-    found = {name: recorded.get(name) or evaluate.DEFINITIONS.get(name) for name in shown}
+    found = {name: recorded.get(name) or DEFINITIONS.get(name) for name in shown}
     return {name: text for name, text in found.items() if text}
 
 
-def cells(runs: list[Run], name: str) -> list[Cell]:
+def metric_cells(runs: list[Run], name: str) -> list[MetricCell]:
     """Return one metric of all runs."""
     rivals: dict[tuple[object, ...], list[float]] = {}
     for run in runs:
         if name in run.record:
-            rivals.setdefault(_task(run, name), []).append(run.record[name])
+            rivals.setdefault(_setting(run, name), []).append(run.record[name])
     rows = []
     for run in runs:
         value = run.record.get(name)
         interval = run.record.get("intervals", {}).get(name)
-        values = rivals.get(_task(run, name), [])
+        values = rivals.get(_setting(run, name), [])
         is_best = value is not None and len(values) > 1 and value == max(values)
         macro = run.record.get("macro", {}).get(name)
-        rows.append(Cell(value, tuple(interval) if interval else None, is_best, macro))
+        rows.append(MetricCell(value, tuple(interval) if interval else None, is_best, macro))
     return rows
 
 
-def _task(run: Run, metric: str) -> tuple[object, ...]:
-    """Return what two runs must share for a metric of theirs to be compared."""
+def _setting(run: Run, metric: str) -> tuple[object, ...]:
+    """Return what two runs must share for a metric to be comparable."""
     names = ("queries", "n_query", "n_gallery", *(["k"] if "@k" in metric else []))
     return (records.query_hash(run.record), *(run.record.get(name) for name in names))
 
 
 @dataclass(frozen=True)
 class Gain:
-    """What a run has more than another one of the same queries, query by query.
+    """The gain of a run over another one of the same queries, query by query.
 
     Attributes:
         run, other: Their names.
@@ -92,6 +97,7 @@ class Gain:
 
 def gains(data_dir: Path, runs: list[Run], metrics: Sequence[str]) -> list[Gain]:
     """Return the gains over the plain exact search, or else over the first run of the queries."""
+    load = cache(partial(paired.load_named_evaluation, data_dir))
     found = []
     for queries in dict.fromkeys(run.record["queries"] for run in runs):
         group = [run.name for run in runs if run.record["queries"] == queries]
@@ -100,26 +106,26 @@ def gains(data_dir: Path, runs: list[Run], metrics: Sequence[str]) -> list[Gain]
         for name in group:
             if name == other:
                 continue
-            with suppress(InputError):  # other queries, or kept by an older version
-                table = paired.compare(*(paired.kept(data_dir, one) for one in (other, name)))
-                ends = table.set_index("metric")[["difference", "low", "high"]]
-                values = {m: tuple(ends.loc[m]) for m in metrics if m in ends.index}
-                found.append(Gain(name, other, table.attrs["n_query"], values))
+            with suppress(InputError):  # they share too few queries
+                comparison = paired.compare_evaluations(load(other), load(name))
+                values = {m: comparison.of(m) for m in metrics}
+                ends = {m: (v.difference, v.low, v.high) for m, v in values.items() if v}
+                found.append(Gain(name, other, comparison.n_query, ends))
     return found
 
 
-def classes(run: Run, makes: dict[int, str]) -> pd.DataFrame:
-    """Return how each class of the queries fares, the worst first.
+def class_table(run: Run, makes: dict[int, str]) -> "pd.DataFrame":
+    """Return the metrics of each class of the queries, the worst first.
 
     Returns:
-        Class, ClassName, Make (empty where unknown), Queries, Relevant (images in the gallery),
+        Class, ClassName, Make (empty if unknown), Queries, Relevant (images in the gallery),
         cmc@1, AP (mean, as in map@k), and Mistaken: the wrong class that is most often first.
     """
-    assert run.ranking is not None
-    ranking = run.ranking
-    labels, first = ranking.task.query_labels, first_results(ranking)
-    table = ranking.average_precisions()
-    table["Relevant"] = ranking.task.n_relevant
+    assert run.results is not None
+    results = run.results
+    labels, first = results.truth.query_labels, first_results(results)
+    table = results.average_precisions()
+    table["Relevant"] = results.truth.n_relevant
     table["First"] = (first == labels).astype(float)
     groups = table.groupby(["Class", "ClassName"], sort=True)
     result = groups.agg(
@@ -129,7 +135,7 @@ def classes(run: Run, makes: dict[int, str]) -> pd.DataFrame:
     result.insert(2, "Make", [makes.get(label, "") for label in result["Class"]])
     mistaken = _mistaken(labels, first)
     result["Mistaken"] = [
-        ranking.name(mistaken[label]) if label in mistaken else "" for label in result["Class"]
+        results.name(mistaken[label]) if label in mistaken else "" for label in result["Class"]
     ]
     return result.sort_values(["AP", "Class"]).reset_index(drop=True)
 

@@ -1,0 +1,171 @@
+"""Approximate search in LOPQ codes as an evaluation uses it, and its index on disk."""
+
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from retrieval.data import layout
+from retrieval.data.provenance import sha256_of_array
+from retrieval.evaluation.measure import Measured, measure
+from retrieval.evaluation.query_gallery import QueryGallery
+from retrieval.evaluation.ranking import Find, Ranked, RankingOptions
+from retrieval.search.nearest import nearest_neighbors
+
+if TYPE_CHECKING:
+    from lopq import LOPQSearcher
+
+log = logging.getLogger(__name__)
+
+Rotation = Literal["pca", "procrustes", "global", "none"]
+
+IMAGES_PER_CELL = 1000  # images in a cell if --cells is 0
+MOST_CELLS = 1024
+CANDIDATES_PER_RESULT = 20  # images ranked for each result if --quota is 0
+RECALL_SAMPLE = 1000  # queries that are searched exactly too, for comparison
+
+
+class CodeSearch:
+    """Rank by codes.
+
+    Attributes:
+        device: Always ``cpu``.
+        seconds: Time spent in searches.
+    """
+
+    device = "cpu"
+
+    def __init__(
+        self,
+        data_dir: Path,
+        ranking: RankingOptions,
+        fitting: dict[str, Any],
+        cells: int = 0,
+        quota: int = 0,
+        rerank: int = 0,
+    ) -> None:
+        """Describe a search.
+
+        Args:
+            data_dir: The data directory, which keeps the index.
+            ranking: Expansion and re-ranking; the index holds the expanded gallery.
+            fitting: Options of ``LOPQModel`` but the number of cells.
+            cells: Coarse cells; 0 makes one per thousand images.
+            quota: Images ranked for each query; 0 takes 20 per result.
+            rerank: First results that are scored again, exactly.
+        """
+        self.data_dir, self.ranking, self.fitting = data_dir, ranking, fitting
+        self.cells, self.quota, self.rerank = cells, quota, rerank
+        self.seconds = 0.0
+
+    def finder(self, query_gallery: QueryGallery, depth: int) -> Find:
+        """Return the search in a gallery, whose index is fitted now or was at an earlier run."""
+        gallery = query_gallery.gallery
+        n_cells = self.cells or min(max(1, len(gallery) // IMAGES_PER_CELL), MOST_CELLS)
+        fitting = {"V": n_cells, **self.fitting}
+        searcher = fitted_index(self.data_dir, query_gallery, self.ranking, fitting)
+        searcher.remove(np.flatnonzero(~query_gallery.is_allowed))
+        quota = self.quota or CANDIDATES_PER_RESULT * depth
+        log.info("%d bytes per image and %d of the model", searcher.model.M, searcher.model.nbytes)
+
+        def find(queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+            started = time.perf_counter()
+            scores, ids = searcher.search_batch(
+                queries, count, quota=quota, rerank=self.rerank, vectors=gallery
+            )
+            self.seconds += time.perf_counter() - started
+            # The squared distance of unit vectors is 2 - 2 * similarity. Without --rerank, codes
+            # (and beyond 256 dimensions, principal components) approximate it.
+            return ids, 1 + scores / 2
+
+        return find
+
+    def measure(self, ranked: Ranked, k: int) -> Measured:
+        """Measure a ranking as deep as it is, and the recall of the exact results."""
+        query_gallery, ids = ranked.query_gallery, ranked.ids
+        measured = measure(query_gallery, ids, k)
+        found_ids = ranked.found_ids[:, :k]
+        recall = measured.more["recall@k vs exact"] = recall_of_exact(query_gallery, found_ids)
+        log.info(
+            "searched %d queries in %.2f s; found %.4f of the exact first %d",
+            len(ids),
+            self.seconds,
+            recall,
+            k,
+        )
+        return measured
+
+
+def recall_of_exact(query_gallery: QueryGallery, ids: np.ndarray) -> float:
+    """Return the share of the exact first k that ``ids`` holds, over evenly spaced queries.
+
+    Args:
+        query_gallery: What was searched.
+        ids: (n_query, k) int64.
+    """
+    n_query, k = ids.shape
+    rows = np.unique(np.linspace(0, n_query - 1, min(n_query, RECALL_SAMPLE)).astype(int))
+    exact, _ = nearest_neighbors(
+        query_gallery.queries[rows], query_gallery.gallery, k, is_allowed=query_gallery.is_allowed
+    )
+    found = [len(np.intersect1d(a, b)) for a, b in zip(exact, ids[rows], strict=True)]
+    return float(np.mean(found) / k)
+
+
+def fitted_index(
+    data_dir: Path, query_gallery: QueryGallery, ranking: RankingOptions, fitting: dict[str, Any]
+) -> "LOPQSearcher":
+    """Return the index of the whole database, fitted now or at an earlier run."""
+    from lopq import LOPQSearcher
+    from lopq.storage import VERSION
+
+    path = layout.LOPQ_INDEX.at(data_dir)
+    valid = np.unique(layout.VALID_QUERIES.load(data_dir)[:, 0])  # sorted: any order will do
+    inputs = query_gallery.inputs
+    wanted = {
+        "database_sha256": next(iter(inputs.sha256.values())),  # the database comes first
+        "valid_sha256": sha256_of_array(valid),  # not trained on
+        "format": VERSION,
+        "options": fitting,
+    }
+    if ranking.dba:
+        allowed = sha256_of_array(query_gallery.is_allowed)
+        wanted |= {"dba": [ranking.dba, ranking.qe_alpha], "allowed_sha256": allowed}
+    if path.exists() and layout.LOPQ_RECORD.at(data_dir).exists():
+        if layout.LOPQ_RECORD.load(data_dir) == wanted:
+            log.info("%s is of this database and these options", path)
+            return LOPQSearcher.load(path)
+        log.info("%s is of other images, options or of another format: fitting again", path)
+    searcher = fit_index(query_gallery.gallery, valid, fitting)
+    # In this order, a kill in between leaves an index without a record, which is fitted again.
+    layout.LOPQ_RECORD.at(data_dir).unlink(missing_ok=True)
+    searcher.save(path)
+    layout.LOPQ_RECORD.save(data_dir, wanted)
+    return searcher
+
+
+def fit_index(
+    database: np.ndarray, left_out: np.ndarray, fitting: dict[str, Any]
+) -> "LOPQSearcher":
+    """Fit an index on the database without some rows, and add all rows to it."""
+    from lopq import LOPQModel, LOPQSearcher
+    from lopq.sampling import training_rows
+
+    started = time.perf_counter()
+    model = LOPQModel(**fitting)
+    rows = np.setdiff1d(np.arange(len(database)), left_out)
+    sample = training_rows(len(rows), model.V, model.seed)  # read no more rows than these
+    model.fit(database[rows if sample is None else rows[sample]], train_size=None)
+    fitting_done = time.perf_counter()
+    searcher = LOPQSearcher(model)
+    searcher.add_data(database)
+    log.info(
+        "fitted %d cells in %.2f s, encoded %d images in %.2f s",
+        model.V,
+        fitting_done - started,
+        len(database),
+        time.perf_counter() - fitting_done,
+    )
+    return searcher
