@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.io import savemat
 
 from compcars.sample_catalogue import SURVEILLANCE_NAME_QUIRKS, Catalogue
 from compcars.sample_plan import Shot
@@ -124,6 +123,8 @@ def cell(rows: Iterable[Sequence[object]]) -> np.ndarray:
 def write_mat(path: Path, **variables: np.ndarray) -> None:
     """Write a MATLAB version 5 file, without the date in its header: equal values, equal bytes."""
     buffer = io.BytesIO()
+    from scipy.io import savemat
+
     savemat(buffer, variables)
     path.write_bytes(MAT_HEADER + buffer.getvalue()[len(MAT_HEADER) :])
 
