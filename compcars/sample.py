@@ -145,9 +145,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--width", type=int, help="width of the photos in pixels")
     parser.add_argument("--height", type=int, help="height of the photos in pixels")
     parser.add_argument("--seed", type=int, help="random seed of cars and photos")
-    parser.add_argument(
-        "--workers", type=int, help="drawing processes; left out: one per core"
-    )
+    parser.add_argument("--workers", type=int, help="drawing processes; left out: one per core")
     return parser
 
 

@@ -123,7 +123,7 @@ def run(
 
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.stage_parser(run, __doc__)
-    parser.add_argument("--image_root_path", help="folder of the class folders, relative to --dpath")
+    parser.add_argument("--image_root_path", help="folder of the classes, relative to --dpath")
     parser.add_argument("--output", help="name of the csv to write")
     parser.add_argument("--classes_of", help="index csv whose class ids are reused")
     parser.add_argument(
