@@ -122,7 +122,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--photos",
         type=int,
         default=60,
-        help="web photos per model; a third as many surveillance images",
+        help="front photos per model; a third as many surveillance images",
     )
     add("--side", type=int, default=64, help="side of the squares in pixels")
     add("--seeds", type=int, default=3, help="number of seeds of sample, split and training")
