@@ -1,1 +1,1 @@
-"""Measurements, run as ``python -m benchmarks.<name>``; they write to ``results/``."""
+"""Benchmarks, run as ``python -m benchmarks.<name>``; they write to ``results/``."""

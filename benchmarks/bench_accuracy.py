@@ -1,12 +1,12 @@
-"""Accuracy of the whole, on equal data and seeds: trained models beside what needs no training.
+"""Accuracy of trained models and of untrained baselines, on the same data and seeds.
 
-Writes  accuracy.csv (each seed) and accuracy_table.csv (median and spread) in --output
+Writes  accuracy.csv (one row per seed) and accuracy_table.csv (median and spread) in --output
 
     python -m benchmarks.bench_accuracy --best="--recipe=ce --epoch=20"
 
-Trained: this project's default command, its best recipe (--best), and the objective of the
-original: tuples, no temperature, no augmentation. Untrained: raw pixels, color histograms, and
-ImageNet features where the weights are installed.
+Trained: the default command, the best recipe (--best), and the objective of the original: tuples,
+no temperature, no augmentation. Untrained: raw pixels, color histograms, and ImageNet features if
+the weights are installed.
 """
 
 import argparse
@@ -27,7 +27,7 @@ UNTRAINED = {"raw pixels": "pixels", "color histogram": "histogram"}
 
 
 def measured(data_dir: Path, search: str) -> dict[str, float]:
-    """Return the metrics that the last evaluation by this search has left."""
+    """Return the metrics of the last evaluation with this search."""
     found: dict[str, float] = {}
     for name, queries in QUERIES.items():
         record = layout.EVALUATION.load(data_dir, evaluation_file(f"{search}-{queries}"))
@@ -36,7 +36,7 @@ def measured(data_dir: Path, search: str) -> dict[str, float]:
 
 
 def use_features(data_dir: Path) -> None:
-    """Put ImageNet features in the place of the embeddings."""
+    """Replace the embeddings by ImageNet features."""
     pairs = ((layout.IMAGE_MATRIX, layout.DATABASE), (layout.TEST_MATRIX, layout.TEST_DATABASE))
     for images, embeddings in pairs:
         embeddings.save(data_dir, imagenet.features(images.load(data_dir)))
@@ -90,7 +90,7 @@ def measure(data_dir: Path, seed: int, args: argparse.Namespace) -> list[results
 
 
 def summary(rows: list[results.Row]) -> list[results.Row]:
-    """Return for each method the median over the seeds, with half of the range beside it."""
+    """Return one row per method: the median over the seeds ± half the range."""
     table = pd.DataFrame(rows)
     lines: list[results.Row] = []
     for method, group in table.groupby("method", sort=False):
@@ -104,7 +104,7 @@ def summary(rows: list[results.Row]) -> list[results.Row]:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure, and publish the table."""
+    """Evaluate all seeds and publish the tables."""
     record = results.Run("accuracy", args, args.output)
     rows: list[results.Row] = []
     with tempfile.TemporaryDirectory() as name:
@@ -117,26 +117,35 @@ def run(args: argparse.Namespace) -> None:
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     add = parser.add_argument
-    add("--models", type=int, default=24, help="in the sample")
-    add("--photos", type=int, default=60, help="of each model; a third as many by cameras")
-    add("--side", type=int, default=64, help="of the squares in pixels")
-    add("--seeds", type=int, default=3, help="samples, splits and trainings")
-    add("--first_seed", type=int, default=7)
+    add("--models", type=int, default=24, help="models per sample")
+    add(
+        "--photos",
+        type=int,
+        default=60,
+        help="front photos per model; a third as many surveillance images",
+    )
+    add("--side", type=int, default=64, help="side of the squares in pixels")
+    add("--seeds", type=int, default=3, help="number of seeds of sample, split and training")
+    add("--first_seed", type=int, default=7, help="first seed; the others follow it")
     add(
         "--common",
         default="--arch=resnet18 --weights=none --dim=128",
-        help="options of every training; those of a method come after them",
+        help="train.py options of all methods; a method's own options override them",
     )
     add(
         "--tuples",
         default="--batch_size=16 --epoch=2 --lr=0.0003 --max_tuples=4000",
-        help="options of the two methods that train on tuples",
+        help="train.py options of the methods that train on tuples",
     )
-    add("--original", default="--temperature=1 --augmentation=none", help="options of that method")
-    add("--default", default="", help="options of that method")
-    add("--frozen", action="store_true", help="train the default with frozen batch norms, too")
-    add("--best", help="options of the best recipe, without --tuples; left out: not trained")
-    add("--samples", type=Path, help="keeps the data; default: a temporary folder")
+    add(
+        "--original",
+        default="--temperature=1 --augmentation=none",
+        help="train.py options of the original's objective",
+    )
+    add("--default", default="", help="train.py options of the default method")
+    add("--frozen", action="store_true", help="also train the default with frozen batch norms")
+    add("--best", help="train.py options of the best recipe, without --tuples; left out: skip it")
+    add("--samples", type=Path, help="folder to keep the data in; default: a temporary folder")
     results.add_arguments(parser)
     return parser
 

@@ -1,12 +1,12 @@
-"""Encoding: images/s of each memory format, precision and batch size, of ours, and of others.
+"""Encoding speed by memory format, precision and batch size, compared with other runtimes.
 
 Writes  encode.csv in --output
 
     python -m benchmarks.bench_encode
     python -m benchmarks.bench_encode --quick
 
-The naive loop is the original's: float32, contiguous, read, embed and fetch one batch after the
-other. OpenVINO and ONNX Runtime run what process_data.export_onnx writes.
+The naive loop is the original's: float32 and contiguous; it reads, embeds and fetches one batch
+after the other. OpenVINO and ONNX Runtime run the model exported by process_data.export_onnx.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def embed_with(
     memory_format: torch.memory_format,
     dtype: torch.dtype,
 ) -> Embed:
-    """Return a plain loop body: to the device, normalize, embed, fetch."""
+    """Return a plain loop body: copy to the device, normalize, embed, copy back."""
     model = model.to(device).to(memory_format=memory_format)
 
     def embed(images: np.ndarray) -> np.ndarray:
@@ -57,9 +57,9 @@ def embed_with(
 
 
 def methods(device: torch.device, batches: list[int], is_quick: bool) -> list[dict[str, Any]]:
-    """Return the variants, each as what ``timed`` takes."""
+    """Return the variants to measure, as arguments of ``timed``."""
     largest = max(batches)
-    # Where bfloat16 is emulated, a batch takes minutes.
+    # A batch in emulated bfloat16 takes minutes.
     is_native = devices.compute_dtype(device, "auto") == torch.bfloat16
     precisions = ("float32", "bfloat16") if is_native else ("float32",)
     found = [{"method": NAIVE, "batch": largest}, {"method": OURS, "batch": largest}]
@@ -81,7 +81,7 @@ def methods(device: torch.device, batches: list[int], is_quick: bool) -> list[di
 def timed(
     method: str, batch: int, folder: str, arch: str, device_name: str, seconds: float, n_thread: int
 ) -> dict[str, float]:
-    """Return images/s of one variant for about so many seconds, and its largest difference."""
+    """Run a variant for about ``seconds``; return images/s and the difference from float32."""
     device = devices.choose(device_name)
     matrix = np.load(Path(folder) / "images.npy", mmap_mode="r")
     model = networks.make_model(arch, matrix.shape[-1]).eval()
@@ -142,7 +142,7 @@ def _timed_ours(
 
     rows = np.arange(1 << 24) % len(matrix)
     blocks = embedding_blocks(model, matrix, rows, batch, dtype, method)
-    # A block comes when the next one has been embedded: from the first on, one for one.
+    # A block is returned when the next one has been embedded, so start timing after the first.
     _, first = next(blocks)
     start, done = time.perf_counter(), 0
     for _, embeddings in blocks:
@@ -173,7 +173,7 @@ def _timed_resident(
 
 
 def measure(arch: str, args: argparse.Namespace, folder: Path) -> list[results.Row]:
-    """Measure all variants of one network, in turn, each in a process of its own."""
+    """Measure all variants of one network in turns, each in its own process."""
     device = devices.choose(args.device)
     variants = methods(device, args.batches, args.quick)
     if any(variant["method"] in runtime.START for variant in variants):
@@ -212,7 +212,7 @@ def measure(arch: str, args: argparse.Namespace, folder: Path) -> list[results.R
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure, and publish the table."""
+    """Measure all networks and publish the table."""
     if args.quick:
         args.networks, args.repeats, args.seconds = args.networks[:1], 1, min(args.seconds, 1.0)
     record = results.Run("encode", args, args.output)
@@ -228,15 +228,15 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     add = parser.add_argument
     add("--networks", nargs="+", default=["resnet18", "resnet50"], help="backbones")
-    add("--side", type=int, default=224, help="of the images, in pixels")
-    add("--batches", type=int, nargs="+", default=[8, 16, 64], help="images at once")
+    add("--side", type=int, default=224, help="side of the images in pixels")
+    add("--batches", type=int, nargs="+", default=[8, 16, 64], help="batch sizes")
     add("--images", type=int, default=512, help="images in the file")
-    add("--seconds", type=float, default=10.0, help="of each measurement")
-    add("--repeats", type=int, default=3, help="measurements of each variant")
+    add("--seconds", type=float, default=10.0, help="seconds per measurement")
+    add("--repeats", type=int, default=3, help="measurements per variant")
     add("--device", default="cpu", help="cpu, cuda or cuda:n")
-    add("--quick", action="store_true", help="the first network, one second for each variant")
-    add("--name", default="encode", help="of the csv file")
-    add("--folder", type=Path, help="where the images are for the time being")
+    add("--quick", action="store_true", help="first network only, one second per variant")
+    add("--name", default="encode", help="name of the csv file")
+    add("--folder", type=Path, help="parent of the temporary image folder")
     results.add_arguments(parser)
     return parser
 

@@ -1,10 +1,10 @@
-"""Everything that needs a GPU, in one command of less than eight minutes: tests and speeds.
+"""Tests and benchmarks that need a GPU, in one command of less than eight minutes.
 
 Writes  gpu_encode.csv, gpu_training_speed.csv, gpu_search.csv and gpu.md in --output
 
     python -m benchmarks.bench_gpu
 
-Where there is no GPU it says so, writes "Not measured" and ends well.
+Without a GPU it writes "Not measured" and exits with status 0.
 """
 
 import argparse
@@ -27,7 +27,7 @@ NONE = "Not measured: there was no GPU."
 
 
 def run_tests() -> str:
-    """Run the tests marked gpu, and return their last line."""
+    """Run the tests marked gpu; return pytest's last line."""
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "--durations=0"]
     done = subprocess.run(command, cwd=processes.ROOT, capture_output=True, text=True)
     print(done.stdout, flush=True)
@@ -37,7 +37,7 @@ def run_tests() -> str:
 
 
 def search(args: argparse.Namespace, record: results.Run) -> None:
-    """Time the exact search beside the matrix product and top k of vectors on the device."""
+    """Time exact search, and the matrix product and top k of vectors resident on the device."""
     device = torch.device("cuda")
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         path = write_vectors(Path(folder) / "database.npy", args.rows, 512, seed=1)
@@ -65,12 +65,12 @@ def search(args: argparse.Namespace, record: results.Run) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure where there is a GPU, and write the page."""
+    """Measure if there is a GPU, and write the page."""
     page = args.output / "gpu.md"
     args.output.mkdir(parents=True, exist_ok=True)
     if not torch.cuda.is_available():
         print(NONE)
-        if not page.exists():  # what was measured elsewhere stays
+        if not page.exists():  # keep results of another machine
             page.write_text(f"# On a GPU\n\n{NONE}\n", encoding="utf-8")
         return
     start = time.perf_counter()
@@ -84,18 +84,18 @@ def run(args: argparse.Namespace) -> None:
     bench_training_speed.run(bench_training_speed.make_parser().parse_args([*common, *steps]))
     search(args, results.Run("gpu_search", args, args.output))
     parts += [results.latest_table(args.output, name) for name in TABLES]
-    parts.append(f"In {(time.perf_counter() - start) / 60:.1f} minutes.")
+    parts.append(f"Took {(time.perf_counter() - start) / 60:.1f} minutes.")
     page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    print(f"{page} is written")
+    print(f"wrote {page}")
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--network", default="resnet50", help="the backbone")
-    parser.add_argument("--rows", type=int, default=500_000, help="of the search")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
-    parser.add_argument("--repeats", type=int, default=2, help="of each measurement")
-    parser.add_argument("--folder", type=Path, help="where data is for the time being")
+    parser.add_argument("--network", default="resnet50", help="backbone")
+    parser.add_argument("--rows", type=int, default=500_000, help="database rows of the search")
+    parser.add_argument("--seconds", type=float, default=4.0, help="seconds per measurement")
+    parser.add_argument("--repeats", type=int, default=2, help="measurements per variant")
+    parser.add_argument("--folder", type=Path, help="parent of the temporary folder")
     results.add_arguments(parser)
     return parser
 

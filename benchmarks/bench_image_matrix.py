@@ -1,4 +1,4 @@
-"""Photos per second into the image matrix, beside other ways to decode and scale, and its memory.
+"""Speed and memory of image_matrix, compared with other ways to decode and resize.
 
 Writes  image_matrix.csv, image_matrix_memory.csv in --output
 
@@ -25,8 +25,8 @@ from retrieval.data import decode
 
 FLOOR = "scaled decoding alone"
 OURS = "image_matrix"
-PHOTOS = {(480, 320): 400, (920, 620): 200, (4000, 3000): 24}  # in one measurement
-DISTINCT = 16  # different photos among them
+PHOTOS = {(480, 320): 400, (920, 620): 200, (4000, 3000): 24}  # photos per measurement
+DISTINCT = 16  # distinct photos among them
 
 
 def _size(size: tuple[int, int], side: int) -> tuple[int, int]:
@@ -35,7 +35,7 @@ def _size(size: tuple[int, int], side: int) -> tuple[int, int]:
 
 
 def scaled_decoding(path: Path, side: int) -> np.ndarray | None:
-    """Decode at the smallest scale that is not below ``side``, and no more."""
+    """Decode at the smallest scale that is not below ``side``, without resizing."""
     with Image.open(path) as image:
         image.draft("RGB", _size(image.size, side))
         image.load()
@@ -43,14 +43,14 @@ def scaled_decoding(path: Path, side: int) -> np.ndarray | None:
 
 
 def pillow(path: Path, side: int) -> np.ndarray:
-    """Decode in full, then scale with antialiasing."""
+    """Decode at full size, then resize bicubically with antialiasing."""
     with Image.open(path) as image:
         size = _size(image.size, side)
         return np.asarray(image.convert("RGB").resize(size, Image.Resampling.BICUBIC))
 
 
 def opencv(path: Path, side: int) -> np.ndarray:
-    """Decode in full, then average over areas."""
+    """Decode at full size, then resize by area averaging."""
     import cv2
 
     image = cv2.imread(str(path))
@@ -60,14 +60,14 @@ def opencv(path: Path, side: int) -> np.ndarray:
 
 
 def libvips(path: Path, side: int) -> np.ndarray:
-    """Make a thumbnail, which decodes at a scale as well."""
+    """Make a thumbnail, which also decodes at a reduced scale."""
     import pyvips
 
     return pyvips.Image.thumbnail(str(path), side, height=side).numpy()
 
 
 def ours(path: Path, side: int) -> np.ndarray:
-    """Return the picture in the middle of the square that the stage makes of it."""
+    """Return the stage's square without its borders."""
     with Image.open(path) as image:
         width, height = _size(image.size, side)
     left, top = (side - width) // 2, (side - height) // 2
@@ -84,7 +84,7 @@ METHODS: dict[str, Callable[[Path, int], np.ndarray | None]] = {
 
 
 def timed(method: str, paths: list[str], side: int, workers: int, target: str) -> float:
-    """Return the seconds in which one method makes a matrix of the photos and writes it."""
+    """Return the seconds that one method takes to make and write the matrix of the photos."""
     files = [Path(path) for path in paths]
     load = METHODS[method]
     load(files[0], side)  # imports
@@ -108,9 +108,9 @@ def timed(method: str, paths: list[str], side: int, workers: int, target: str) -
 
 
 def psnr(method: str, paths: Sequence[Path], side: int) -> float | None:
-    """Return how close the pictures are to full decoding and antialiased scaling (Lanczos), in dB.
+    """Return the PSNR in dB against full decoding and Lanczos resizing; None if nothing is made.
 
-    10 log10(255² / mean squared difference), the mean over all pixels of all photos.
+    10 log10(255² / mean squared difference), with the mean over all pixels of all photos.
     """
     differences = []
     for path in paths:
@@ -127,7 +127,7 @@ def psnr(method: str, paths: Sequence[Path], side: int) -> float | None:
 def compare(
     folder: Path, size: tuple[int, int], count: int, args: argparse.Namespace
 ) -> list[results.Row]:
-    """Measure all methods on one core, and ours on 1, 2, 4, ... cores, in turn."""
+    """Measure all methods on one core, and ours also on 2, 4, ... cores, in turns."""
     distinct = write_photos(folder / f"{size[0]}x{size[1]}", size, min(DISTINCT, count))
     paths = [str(distinct[i % len(distinct)]) for i in range(count)]
     counts = [2**i for i in range(1, args.threads.bit_length()) if 2**i < args.threads]
@@ -164,7 +164,7 @@ def compare(
 
 
 def growth(folder: Path, args: argparse.Namespace) -> list[results.Row]:
-    """Measure the memory of the stage for more and more photos of 480x320, made 64 px small."""
+    """Measure the stage's memory for growing numbers of 480x320 photos, resized to 64 px."""
     side = 64
     names = [path.name for path in write_photos(folder / "480x320", (480, 320), DISTINCT)]
     rows: list[results.Row] = []
@@ -193,7 +193,7 @@ def growth(folder: Path, args: argparse.Namespace) -> list[results.Row]:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure, and publish the tables."""
+    """Measure speed and memory, and publish the tables."""
     record = results.Run("image_matrix", args, args.output)
     with tempfile.TemporaryDirectory() as name:
         folder = args.folder or Path(name)
@@ -210,11 +210,17 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--side", type=int, default=224, help="side of the squares in pixels")
     names = [f"{width}x{height}" for width, height in PHOTOS]
-    parser.add_argument("--photos", nargs="+", choices=names, default=names, help="their sizes")
-    parser.add_argument("--scale", type=float, default=1.0, help="of the numbers of photos")
-    parser.add_argument("--repeats", type=int, default=5, help="measurements of each method")
-    parser.add_argument("--images", type=int, nargs="*", default=[1000, 10_000, 50_000])
-    parser.add_argument("--folder", type=Path, help="keeps the photos; default: a temporary one")
+    parser.add_argument("--photos", nargs="+", choices=names, default=names, help="photo sizes")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor on the number of photos")
+    parser.add_argument("--repeats", type=int, default=5, help="measurements per method")
+    parser.add_argument(
+        "--images",
+        type=int,
+        nargs="*",
+        default=[1000, 10_000, 50_000],
+        help="numbers of photos for the memory measurement",
+    )
+    parser.add_argument("--folder", type=Path, help="folder to keep photos; default: temporary")
     results.add_arguments(parser)
     return parser
 

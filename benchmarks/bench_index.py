@@ -1,4 +1,4 @@
-"""Time and memory of listing the images of CompCars and of drawing the training tuples.
+"""Time and memory of listing the CompCars images and of drawing the training tuples.
 
 Writes  index.csv in --output
 
@@ -16,13 +16,13 @@ import pandas as pd
 from benchmarks import processes, results
 from benchmarks.harness import by_turns, median, spread
 
-N_LABEL, N_MODEL, N_MAKE = 136_726, 1_716, 163  # of CompCars' web-nature images
-N_FRONT, N_CLASS = 67_732, 1_714  # of its images from the front, and their models
-N_CHECKED = 100_000  # tuples
+N_LABEL, N_MODEL, N_MAKE = 136_726, 1_716, 163  # web-nature images of CompCars
+N_FRONT, N_CLASS = 67_732, 1_714  # its front images and their models
+N_CHECKED = 100_000  # tuples to check
 
 
 def class_sizes(n_image: int, n_class: int, rng: np.random.Generator) -> np.ndarray:
-    """Return (n_class,) sizes that sum up to ``n_image``, uneven: gamma, shape 2."""
+    """Return (n_class,) uneven sizes (gamma distribution, shape 2) with the sum ``n_image``."""
     ends = np.cumsum(rng.gamma(2.0, size=n_class))
     ends = np.round(ends / ends[-1] * (n_image - n_class)).astype(int)
     return 1 + np.diff(ends, prepend=0)
@@ -50,7 +50,7 @@ def write_tree(folder: Path, n_label: int, n_model: int, n_make: int) -> None:
 
 
 def write_csv(folder: Path, n_image: int, n_class: int) -> None:
-    """Write a ``car_front.csv`` with classes of uneven sizes."""
+    """Write a ``car_front.csv`` with classes of uneven size."""
     rng = np.random.default_rng(7)
     labels = np.repeat(np.arange(n_class), class_sizes(n_image, n_class, rng)) + 1
     index = np.arange(n_image)
@@ -60,8 +60,10 @@ def write_csv(folder: Path, n_image: int, n_class: int) -> None:
 
 
 def wrong_tuples(folder: Path) -> int:
-    """Count the wrong ones among some tuples: a positive of another class, a negative of its own,
-    a validation image."""
+    """Count the wrong tuples in a random subset.
+
+    Wrong are a positive of another class, a negative of the anchor's class and a validation image.
+    """
     labels = pd.read_csv(folder / "car_front.csv")["Class"].to_numpy()
     tuples = np.load(folder / "train.npy", mmap_mode="r")
     rng = np.random.default_rng(0)
@@ -74,7 +76,7 @@ def wrong_tuples(folder: Path) -> int:
 
 
 def measure(stage: str, folder: Path, repeats: int) -> results.Row:
-    """Run a stage again and again, on one core."""
+    """Run a stage repeatedly, on one core."""
     peaks: list[int] = []
 
     def once() -> float:
@@ -91,7 +93,7 @@ def measure(stage: str, folder: Path, repeats: int) -> results.Row:
 
 
 def labels_row(folder: Path, scale: float, repeats: int) -> results.Row:
-    """Measure the listing of a tree of the size of CompCars, which was just written."""
+    """Measure the listing of a freshly written tree, ``scale`` times the size of CompCars."""
     n_label, n_model = round(scale * N_LABEL), max(4, round(scale * N_MODEL))
     write_tree(folder, n_label, n_model, min(N_MAKE, n_model))
     measured = measure("compcars.data_info", folder, repeats)
@@ -107,7 +109,7 @@ def labels_row(folder: Path, scale: float, repeats: int) -> results.Row:
 
 
 def _wrong_rows(folder: Path) -> int:
-    """Count the rows of car_front.csv whose label says another viewpoint or another box."""
+    """Count viewpoints and boxes of car_front.csv that differ from the label, in 1,000 rows."""
     table = pd.read_csv(folder / "car_front.csv")
     few = table.sample(min(1000, len(table)), random_state=0)
     root = folder / "Image_data" / "data" / "label"
@@ -121,7 +123,7 @@ def _wrong_rows(folder: Path) -> int:
 
 
 def split_row(folder: Path, factor: float, repeats: int) -> results.Row:
-    """Measure the split of ``factor`` times CompCars' front images and classes."""
+    """Measure the split of ``factor`` times the front images and classes of CompCars."""
     n_image, n_class = round(factor * N_FRONT), max(4, round(factor * N_CLASS))
     write_csv(folder, n_image, n_class)
     measured = measure("process_data.make_train_valid", folder, repeats)
@@ -137,7 +139,7 @@ def split_row(folder: Path, factor: float, repeats: int) -> results.Row:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure, and publish the table."""
+    """Measure both stages and publish the table."""
     record = results.Run("index", args, args.output)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -154,7 +156,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--splits", type=float, nargs="+", default=[1.0, 10.0], help="multiples of CompCars"
     )
-    parser.add_argument("--repeats", type=int, default=5, help="measurements after the first")
+    parser.add_argument("--repeats", type=int, default=5, help="measurements after the warm-up")
     results.add_arguments(parser)
     return parser
 

@@ -1,11 +1,11 @@
-"""The stages that need no images, on embeddings drawn at random: time and memory of many rows.
+"""Time and memory of the stages that need no images, on many rows of random embeddings.
 
 Writes  large.csv in --output
 
     python -m benchmarks.bench_large
 
-benchmarks.extrapolate goes on from here: on samples of a few thousand images, buffers of a fixed
-size look as if they grew.
+benchmarks.extrapolate uses these results: on samples of a few thousand images, fixed-size buffers
+look as if they grew.
 """
 
 import argparse
@@ -22,12 +22,12 @@ from benchmarks.stages import Settings, stages
 from retrieval.data import layout
 
 STAGES = ("make_train_valid", "mask_data", "mips", "nns")
-PER_CLASS = 40  # images, as in CompCars
+PER_CLASS = 40  # images per class, as in CompCars
 BLOCK = 65_536  # rows drawn at once
 
 
 def write_embeddings(path: Path, labels: np.ndarray, centers: np.ndarray, seed: int) -> None:
-    """Write unit vectors around the center of each one's class, (n, dim) float32."""
+    """Write (n, dim) float32 unit vectors, scattered around the centers of their classes."""
     rng, dim = np.random.default_rng(seed), centers.shape[1]
     shape = (len(labels), dim)
     rows = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
@@ -39,7 +39,7 @@ def write_embeddings(path: Path, labels: np.ndarray, centers: np.ndarray, seed: 
 
 
 def prepare(data_dir: Path, n_row: int, n_query: int, dim: int) -> None:
-    """Write the index of the images, their embeddings, and queries with theirs."""
+    """Write an image index, queries, and the embeddings of both."""
     n_class = max(4, n_row // PER_CLASS)
     write_csv(data_dir, n_row, n_class)
     labels = pd.read_csv(data_dir / "car_front.csv")["Class"].to_numpy()
@@ -52,7 +52,7 @@ def prepare(data_dir: Path, n_row: int, n_query: int, dim: int) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure, and publish the table."""
+    """Measure all stages at all sizes and publish the table."""
     record = results.Run("large", args, args.output)
     todo = [stage for stage in stages(Settings(photos=2)) if stage.name in STAGES]
     starts = start_seconds(todo, args.threads, 1)
@@ -82,10 +82,10 @@ def run(args: argparse.Namespace) -> None:
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     add = parser.add_argument
-    add("--rows", type=int, nargs="+", default=[100_000, 1_000_000], help="of the database")
-    add("--n_query", type=int, default=2000, help="queries")
-    add("--dim", type=int, default=512, help="dimensions of the embeddings")
-    add("--folder", type=Path, help="where the files are for the time being")
+    add("--rows", type=int, nargs="+", default=[100_000, 1_000_000], help="database rows")
+    add("--n_query", type=int, default=2000, help="number of queries")
+    add("--dim", type=int, default=512, help="embedding size")
+    add("--folder", type=Path, help="parent of the temporary data directory")
     results.add_arguments(parser)
     return parser
 

@@ -1,6 +1,6 @@
-"""Compare lopq with faiss at equal bytes: recall, speed, training time, re-ranking.
+"""Compare lopq with faiss at equal code size: recall, speed, training time, re-ranking.
 
-Reads   --embeddings, any (n, dim) .npy file; without it, a drawn stand-in
+Reads   --embeddings, any (n, dim) .npy file; default: random clusters
 Writes  lopq_<part>.csv (appended), lopq_<part>.md and lopq_speed.png in --output
 
     python -m benchmarks.bench_lopq --embeddings X.npy --parts accuracy speed fit rerank
@@ -35,7 +35,7 @@ def measure(
     effort: int = 0,
     clock: str | None = None,
 ) -> Measurement:
-    """Return recall, and speed by a clock, of one method at one effort."""
+    """Return the recall of one method at one effort, and its speed if a clock is given."""
     found = method.search(data.queries, effort)
     n = len(data.database)
     elapsed = clock and seconds(lambda: method.search(data.queries, effort), clock)
@@ -55,10 +55,10 @@ def measure(
 
 
 def accuracy(data: Data, M: int, cells: Sequence[int], rounds: int) -> Iterator[Measurement]:
-    """Compare codes of ``M`` bytes, scanned exhaustively."""
+    """Compare codes of ``M`` bytes in an exhaustive scan."""
     sets = (data.train, data.database)
     makers: list[tuple[int, Callable[[], methods.Method]]] = []
-    # The rotation of the factory string knows nothing of the cells: one serves all V.
+    # The rotation of the factory string does not depend on the cells: one serves all V.
     opq = methods.opq(data.train, M, rounds)
     for V in cells:
         own = partial(methods.ours, *sets, V)
@@ -76,7 +76,7 @@ def accuracy(data: Data, M: int, cells: Sequence[int], rounds: int) -> Iterator[
 
 
 def additive(data: Data, sizes: Sequence[int]) -> Iterator[Measurement]:
-    """Measure faiss's additive quantizers and RaBitQ, at the sizes they come in."""
+    """Measure faiss's additive quantizers and RaBitQ, at the code sizes they support."""
     texts = ["IVF64,RaBitQ", "IVF64,RaBitQ2"]
     for M in sizes:
         texts += [f"IVF64,RQ{M}x8", f"IVF64,LSQ{M}x8", f"IVF64,PRQ2x{M // 2}x8"]
@@ -86,7 +86,7 @@ def additive(data: Data, sizes: Sequence[int]) -> Iterator[Measurement]:
 
 
 def _timed(part: str, data: Data, V: int, make: Callable[[], methods.Method]) -> Measurement:
-    """Measure a method, with the processor time that training and adding took."""
+    """Measure a method, with the processor time of training and adding."""
     start = time.process_time()
     method = make()
     taken = time.process_time() - start
@@ -94,7 +94,7 @@ def _timed(part: str, data: Data, V: int, make: Callable[[], methods.Method]) ->
 
 
 def speed(data: Data, clock: str, rounds: int) -> Iterator[Measurement]:
-    """Measure recall against queries per second in a batch, and for queries one by one."""
+    """Measure recall against queries per second, in one batch and one query at a time."""
     sets = (data.train, data.database)
     makers: list[Callable[[], methods.Method | None]] = [
         partial(methods.ours, *sets, 64, 16, data.seed),
@@ -108,7 +108,7 @@ def speed(data: Data, clock: str, rounds: int) -> Iterator[Measurement]:
     for make in makers:
         method = make()
         if method is None:
-            print("hnswlib is not installed: left out", flush=True)
+            print("skipped: hnswlib is not installed", flush=True)
             continue
         for effort in method.efforts:
             yield measure("batch", data, 64, method, effort, clock)
@@ -125,7 +125,7 @@ def _one_by_one(search: methods.Search) -> methods.Search:
 
 
 def rerank(data: Data, clock: str) -> Iterator[Measurement]:
-    """Measure exact re-ranking of the first 100 from a memory-mapped database."""
+    """Measure exact re-ranking of the top 100 from a memory-mapped database."""
     model = LOPQModel(64, 16, pca_dim=DIM, seed=data.seed)
     model.fit(data.vectors, verbose=False)
     searcher = LOPQSearcher(model)
@@ -149,7 +149,7 @@ def _reranked(
 
 
 def fit_times(clock: str) -> Iterator[Measurement]:
-    """Measure training and encoding of drawn vectors, on all of them and on the default sample."""
+    """Time encoding of random vectors, and training on all of them or on the default sample."""
     X = stand_in(1_000_000, DIM)
     cases = [(60_000, None), (250_000, None), (1_000_000, None), (1_000_000, -1)]
     for n, size in cases:
@@ -163,7 +163,7 @@ def fit_times(clock: str) -> Iterator[Measurement]:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure the parts asked for, and write their results."""
+    """Measure the chosen parts and write their results."""
     record = results.Run("lopq", args, args.output)
     faiss.omp_set_num_threads(args.threads)
     X = stand_in() if args.embeddings is None else np.load(args.embeddings, mmap_mode="r")
@@ -176,7 +176,7 @@ def run(args: argparse.Namespace) -> None:
         for measured in _part(part, X, args):
             print(measured, flush=True)
             rows.append(measured)
-            # Each time: parts take minutes.
+            # Rewritten after each method, since parts take minutes.
             (args.output / f"lopq_{part}.md").write_text(f"{header}\n\n{summary(rows)}\n")
         record.append(f"lopq_{part}", [asdict(row) for row in rows])
         if part == "speed":
@@ -206,17 +206,24 @@ def _part(part: str, X: np.ndarray, args: argparse.Namespace) -> Iterator[Measur
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--embeddings", type=Path, help="(n, dim) .npy; default: drawn stand-in")
-    parser.add_argument("--n_query", type=int, default=1000, help="queries, kept out of the rest")
-    parser.add_argument("--seeds", type=int, default=3, help="drawings of the rows and models")
-    parser.add_argument("--bytes", type=int, nargs="+", default=[8, 16, 32], help="bytes of a code")
-    parser.add_argument("--cells", type=int, nargs="+", default=[16, 64], help="cells of the index")
-    parser.add_argument("--settings", nargs="+", default=["disjoint", "equal"])
-    parser.add_argument("--threads", type=int, default=2, help="threads of faiss")
-    parser.add_argument("--opq_rounds", type=int, default=50, help="of faiss's OPQ; 50 is its own")
-    parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="what speed is by")
-    parser.add_argument("--output", type=Path, default=results.FOLDER, help="of the results")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--embeddings", type=Path, help="(n, dim) .npy; default: random clusters")
+    parser.add_argument("--n_query", type=int, default=1000, help="queries, held out of the rest")
+    parser.add_argument("--seeds", type=int, default=3, help="number of random splits and models")
+    parser.add_argument("--bytes", type=int, nargs="+", default=[8, 16, 32], help="bytes per code")
+    parser.add_argument("--cells", type=int, nargs="+", default=[16, 64], help="index cells (V)")
+    parser.add_argument(
+        "--settings",
+        nargs="+",
+        default=["disjoint", "equal"],
+        help="disjoint: training set and database share no vector; equal: they are the same",
+    )
+    parser.add_argument("--threads", type=int, default=2, help="faiss threads")
+    parser.add_argument(
+        "--opq_rounds", type=int, default=50, help="OPQ rounds; 50: faiss's default"
+    )
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="clock for speeds")
+    parser.add_argument("--output", type=Path, default=results.FOLDER, help="results folder")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="parts to measure")
     return parser
 
 

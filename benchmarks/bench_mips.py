@@ -1,4 +1,4 @@
-"""Exact search: time, memory and agreement, beside faiss, torch and numpy, for more and more rows.
+"""Exact search compared with faiss, torch and numpy: time, memory, agreement by database size.
 
 Writes  mips.csv in --output
 
@@ -18,10 +18,10 @@ from benchmarks import processes, results
 from benchmarks.harness import by_turns, k_recall, median, spread
 
 BLOCK = 65_536  # database rows written, or scored in double precision, at once
-SCORES = 1 << 28  # of a block of queries against all rows, in the simple searches
-N_CHECKED = 100  # queries that are searched in double precision too
+SCORES = 1 << 28  # scores per block of queries in the simple searches
+N_CHECKED = 100  # queries that are also searched in double precision
 
-# Makes what it needs of the rows, then searches for (queries, k) and returns ids.
+# Maps queries and k to (n_query, k) ids; None if it returns no ids.
 Search = Callable[[np.ndarray, int], np.ndarray | None]
 
 
@@ -46,7 +46,7 @@ def ours(rows: np.ndarray) -> Search:
 
 
 def faiss_flat(rows: np.ndarray) -> Search:
-    """Copy the rows into an IndexFlatIP, which is not timed."""
+    """Search an IndexFlatIP; copying the rows into it is not timed."""
     import faiss
 
     index = faiss.IndexFlatIP(rows.shape[1])
@@ -56,7 +56,7 @@ def faiss_flat(rows: np.ndarray) -> Search:
 
 
 def products(rows: np.ndarray) -> Search:
-    """Multiply, block by block, and throw the scores away."""
+    """Compute the scores block by block and discard them."""
     import torch
 
     def search(queries: np.ndarray, k: int) -> None:
@@ -69,7 +69,7 @@ def products(rows: np.ndarray) -> Search:
 
 
 def torch_topk(rows: np.ndarray) -> Search:
-    """Take the top k of all scores of a block of queries."""
+    """Score blocks of queries against all rows, and take the top k."""
     import torch
 
     database = torch.from_numpy(np.array(rows))
@@ -83,7 +83,7 @@ def torch_topk(rows: np.ndarray) -> Search:
 
 
 def numpy_partition(rows: np.ndarray) -> Search:
-    """Partition all scores of a block of queries, and sort the first k."""
+    """Score blocks of queries against all rows, partition the scores, and sort the top k."""
     step = max(1, SCORES // len(rows))
 
     def search(queries: np.ndarray, k: int) -> np.ndarray:
@@ -109,7 +109,7 @@ METHODS: dict[str, Callable[[np.ndarray], Search]] = {
 
 
 def timed(method: str, folder: str, k: int) -> dict[str, float | None]:
-    """Return the seconds of a search, after one of a few queries, and how many ids are right."""
+    """Return the seconds of a search after a warm-up, and the share of correct ids."""
     rows = np.load(Path(folder) / "database.npy", mmap_mode="r")
     queries = np.load(Path(folder) / "queries.npy")
     search = METHODS[method](rows)
@@ -124,7 +124,7 @@ def timed(method: str, folder: str, k: int) -> dict[str, float | None]:
 
 
 def exact_ids(queries: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
-    """Return (n_query, k) the ids by scores in double precision, block by block."""
+    """Return (n_query, k) ids by double-precision scores, computed block by block."""
     best = np.empty((len(queries), 0))
     ids = np.empty((len(queries), 0), np.int64)
     for start in range(0, len(rows), BLOCK):
@@ -138,7 +138,7 @@ def exact_ids(queries: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
 
 
 def measure(folder: Path, n_row: int, args: argparse.Namespace) -> list[results.Row]:
-    """Measure all searches of one database, in turn, each in a process of its own."""
+    """Measure all searches of one database in turns, each in its own process."""
     database = write_vectors(folder / "database.npy", n_row, args.dim, seed=1)
     asked = np.load(write_vectors(folder / "queries.npy", args.n_query, args.dim, seed=2))
     rows = np.load(database, mmap_mode="r")
@@ -153,7 +153,7 @@ def measure(folder: Path, n_row: int, args: argparse.Namespace) -> list[results.
         right[method] = answer["right"]
         return answer["seconds"]
 
-    # Each search warms up by itself.
+    # ``timed`` warms up each search.
     seconds = by_turns({m: partial(once, m) for m in METHODS}, args.repeats, warm_up=0)
     return [
         {
@@ -173,7 +173,7 @@ def measure(folder: Path, n_row: int, args: argparse.Namespace) -> list[results.
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure, and publish the table."""
+    """Measure all database sizes and publish the table."""
     record = results.Run("mips", args, args.output)
     rows: list[results.Row] = []
     for n_row in args.rows:
@@ -184,12 +184,18 @@ def run(args: argparse.Namespace) -> None:
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 60_000, 100_000, 1_000_000])
-    parser.add_argument("--n_query", type=int, default=2000, help="queries")
-    parser.add_argument("--dim", type=int, default=512, help="length of a vector")
-    parser.add_argument("--k", type=int, default=20, help="neighbors of each query")
-    parser.add_argument("--repeats", type=int, default=5, help="measurements of each search")
-    parser.add_argument("--folder", type=Path, help="where the database is for the time being")
+    parser.add_argument(
+        "--rows",
+        type=int,
+        nargs="+",
+        default=[10_000, 60_000, 100_000, 1_000_000],
+        help="database rows",
+    )
+    parser.add_argument("--n_query", type=int, default=2000, help="number of queries")
+    parser.add_argument("--dim", type=int, default=512, help="vector size")
+    parser.add_argument("--k", type=int, default=20, help="neighbors per query")
+    parser.add_argument("--repeats", type=int, default=5, help="measurements per search")
+    parser.add_argument("--folder", type=Path, help="parent of the temporary database folder")
     results.add_arguments(parser)
     return parser
 

@@ -1,8 +1,8 @@
-"""Seconds, memory and bytes of every stage on larger and larger samples, and how they grow.
+"""Time, memory and disk of every stage on samples of growing size.
 
-Writes  pipeline.csv (each measurement), growth.csv (a line for each stage) and
-        pipeline_full.csv (a small sample at the README's own settings) in --output,
-        and the picture --picture
+Writes  pipeline.csv (all measurements), growth.csv (one row per stage) and
+        pipeline_full.csv (a small sample at the README's settings) in --output,
+        and the plot --picture
 
     python -m benchmarks.bench_pipeline
 """
@@ -28,11 +28,11 @@ from benchmarks.stages import (
     stages,
 )
 
-LEAST_SECONDS = 0.5  # above the start, of the largest sample: below, no exponent is fitted
+LEAST_SECONDS = 0.5  # above startup; stages faster on the largest sample get no exponent
 
 
 def start_seconds(todo: Sequence[Stage], threads: int, repeats: int) -> dict[str, float]:
-    """Return the seconds until each stage would begin: interpreter, imports, options."""
+    """Return the startup seconds of each stage: interpreter, imports, option parsing."""
     return {
         stage.name: median(
             [processes.run(stage.help_command, threads).seconds for _ in range(repeats)]
@@ -42,7 +42,7 @@ def start_seconds(todo: Sequence[Stage], threads: int, repeats: int) -> dict[str
 
 
 def measure(stage: Stage, data_dir: Path, threads: int) -> dict[str, float]:
-    """Run one stage."""
+    """Run one stage; return its time, memory and disk use."""
     before = sizes_of_files(data_dir)
     usage = processes.run(stage.command(data_dir), threads)
     after = sizes_of_files(data_dir)
@@ -66,7 +66,7 @@ def measure_all(
     starts: dict[str, float],
     args: argparse.Namespace,
 ) -> list[dict[str, object]]:
-    """Run the whole pipeline ``args.repeats`` times, each time from nothing but the images."""
+    """Run the whole pipeline ``args.repeats`` times, each time starting from the images."""
     todo = chosen(settings, args)
     found: dict[str, list[dict[str, float]]] = {stage.name: [] for stage in todo}
     for _ in range(args.repeats):
@@ -92,7 +92,7 @@ def measure_all(
 
 
 def exponent(images: Sequence[float], seconds: Sequence[float]) -> float | None:
-    """Return the slope of log(seconds) over log(images); None where there is too little to see.
+    """Return the slope of log(seconds) over log(images); None if there is too little to fit.
 
     >>> exponent([10, 100], [2, 200])
     2.0
@@ -103,7 +103,7 @@ def exponent(images: Sequence[float], seconds: Sequence[float]) -> float | None:
 
 
 def growth(rows: Sequence[dict[str, object]]) -> list[results.Row]:
-    """Return a line for each stage: seconds of each sample, exponent, memory, bytes."""
+    """Return one row per stage: seconds by sample size, exponent, memory, disk."""
     table = pd.DataFrame(rows)
     lines: list[results.Row] = []
     for name, of_stage in table.groupby("stage", sort=False):
@@ -129,7 +129,7 @@ def growth(rows: Sequence[dict[str, object]]) -> list[results.Row]:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure, publish the tables and draw the picture."""
+    """Measure all samples, publish the tables and draw the plot."""
     logging.basicConfig(level=logging.WARNING)
     record = results.Run("pipeline", args, args.output)
     settings = Settings(args.side, args.arch, args.steps, photos=args.photos)
@@ -157,19 +157,19 @@ def run(args: argparse.Namespace) -> None:
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     add = parser.add_argument
-    add("--sizes", type=int, nargs="+", default=[1000, 3000, 10_000], help="images of the samples")
-    add("--photos", type=int, default=60, help="of each model, from the front")
-    add("--stages", nargs="+", help="some of them, in order; default: all")
+    add("--sizes", type=int, nargs="+", default=[1000, 3000, 10_000], help="images per sample")
+    add("--photos", type=int, default=60, help="front photos per model")
+    add("--stages", nargs="+", help="stages to run, in order; default: all")
     add("--side", type=int, default=64, help="side of the squares in pixels")
-    add("--arch", default="resnet18", help="the backbone")
-    add("--steps", type=int, default=20, help="of training, whatever the sample")
-    add("--full", type=int, default=330, help="images at the README's settings; 0: none")
-    add("--full_side", type=int, default=224, help="side of their squares in pixels")
-    add("--full_arch", default="resnet50", help="their backbone")
-    add("--full_steps", type=int, default=3, help="steps of their training")
+    add("--arch", default="resnet18", help="backbone")
+    add("--steps", type=int, default=20, help="training steps, the same for all sample sizes")
+    add("--full", type=int, default=330, help="images of the sample for --full_*; 0: skip it")
+    add("--full_side", type=int, default=224, help="side of its squares in pixels")
+    add("--full_arch", default="resnet50", help="its backbone")
+    add("--full_steps", type=int, default=3, help="its training steps")
     add("--repeats", type=int, default=3, help="runs of the whole pipeline")
-    add("--samples", type=Path, help="keeps the drawn samples; default: a temporary folder")
-    add("--picture", type=Path, help="where to draw the growth")
+    add("--samples", type=Path, help="folder to keep the samples in; default: a temporary folder")
+    add("--picture", type=Path, help="path of the growth plot; left out: no plot")
     results.add_arguments(parser)
     return parser
 

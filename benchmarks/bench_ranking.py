@@ -1,11 +1,12 @@
-"""What each switch of encoding and ranking brings, beside the plain search of the same model.
+"""Gain of each encoding and ranking switch over the plain search with the same model.
+
+Writes  ranking.md, after each switch, and ranking.csv (appended) in --output
 
     python -m benchmarks.bench_ranking
 
-Draws samples and trains on each as the demo does, with drawings, split and first weights of its own
-seed. Metrics are paired query by query; the interval of the difference is a bootstrap over classes,
-as queries of one class are not independent. Samples and models are kept below --samples; the table
-is written to ranking.md in --output after each switch, and appended to ranking.csv in the end.
+Draws one sample per seed and trains on it as the demo does; the seed also sets split and initial
+weights. Metrics are paired by query. The interval of the gain is a bootstrap over classes, since
+queries of one class are not independent. --samples keeps the samples and models.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from retrieval.evaluation.ranking import PLAIN_RANKING, RankingOptions, rank
 FOLDER = "bench_ranking"
 K = 20
 CROP = "image_matrix --crop=box"
-# Options of train.py as in the demo.
+# The train.py options of the demo.
 TRAINING = (
     "--arch=resnet18 --weights=none --dim=128 --batch_size=16 --epoch=2 --lr=0.0003 "
     "--lr_shrink=0.9 --negatives=batch --augmentation=none --max_tuples=2000"
@@ -43,13 +44,13 @@ TRAINING = (
 
 @dataclass(frozen=True)
 class Switch:
-    """One line of the table.
+    """Options to compare with the plain search.
 
     Attributes:
-        name: The options as they are typed.
+        name: The options as on the command line.
         encode: Options of build_image_db, for database and queries.
-        queries_only: The database is encoded without them.
-        transform: Options of process_data.transform; None leaves it out.
+        queries_only: Encode only the queries with these options.
+        transform: Options of process_data.transform; None: no transform.
         ranking: Expansion and re-ranking.
     """
 
@@ -82,7 +83,7 @@ SWITCHES = [
 
 
 def embeddings(data_dir: Path, checkpoint: Path, switch: Switch, number: int) -> tuple[str, str]:
-    """Encode and transform as the switch says; return the names of database and queries."""
+    """Encode and transform for a switch; return the file names of database and queries."""
     stem = f"switch{number}"
     is_encoded = number > 0 and not switch.encode
     names = encoded_names("switch0" if is_encoded else stem)
@@ -102,19 +103,19 @@ def encoded_names(stem: str) -> tuple[str, str]:
 
 
 def per_query(query_gallery: QueryGallery, ranking: RankingOptions) -> pd.DataFrame:
-    """Search, and return the metrics of each query."""
+    """Search and return the metrics of each query."""
     ids = rank(query_gallery, K, ranking, ExactSearch()).ids
     return pd.DataFrame(measure_ranking(query_gallery, ids, K).per_query)
 
 
 def measure(checkpoint: Path, seed: int, switch: Switch, number: int) -> pd.DataFrame:
-    """Return one row for each query, validation and surveillance, with its metrics.
+    """Return the metrics of each validation and surveillance query, one row per query.
 
     Args:
-        checkpoint: In the folder ``para`` of its data directory.
-        seed: Of the sample; queries and classes are told apart by it.
-        switch: What is asked for.
-        number: Of the switch; 0 is the plain search.
+        checkpoint: Checkpoint in the folder ``para`` of its data directory.
+        seed: Seed of the sample, as part of the ids of queries and classes.
+        switch: The switch to measure.
+        number: Number of the switch; 0: the plain search.
     """
     data_dir = checkpoint.parents[1]
     database, queries = embeddings(data_dir, checkpoint, switch, number)
@@ -131,7 +132,7 @@ def measure(checkpoint: Path, seed: int, switch: Switch, number: int) -> pd.Data
 
 
 def compare(before: pd.DataFrame, after: pd.DataFrame, name: str) -> list[dict[str, Any]]:
-    """Return a line for validation and one for surveillance queries."""
+    """Return one row for the validation and one for the surveillance queries."""
     lines = []
     for queries in ("valid", "test"):
         both = before[before["queries"] == queries].merge(
@@ -148,7 +149,7 @@ def compare(before: pd.DataFrame, after: pd.DataFrame, name: str) -> list[dict[s
 
 
 def markdown(lines: list[dict[str, Any]]) -> str:
-    """Return the table: before, after, and the gain with its 95% interval."""
+    """Return the table: metrics before and after, and the gain with its 95% interval."""
     text = [
         "| switch | queries | n_query | cmc@1 | gain | map@R | gain |",
         "|---|---|---|---|---|---|---|",
@@ -170,14 +171,14 @@ def run(
     record: results.Run,
     show: Callable[[str], object] = print,
 ) -> list[dict[str, Any]]:
-    """Measure every switch on every sample, and write the table after each.
+    """Measure every switch on every sample, and write the table after each switch.
 
     Args:
         checkpoints: Seed -> checkpoint, in the folder ``para`` of its data directory.
-        whole: The same of models trained on whole images instead of boxes; may be empty.
-        switches: The lines of the table, after that of the boxes.
-        record: Of this run; says where the table goes.
-        show: Called with the lines of each switch.
+        whole: The same for models trained on uncropped images; may be empty.
+        switches: The switches to measure, after the crop.
+        record: This run; its folder gets the table.
+        show: Called with the table rows of each switch.
     """
 
     def pooled(of: dict[int, Path], switch: Switch, number: int) -> pd.DataFrame:
@@ -199,7 +200,7 @@ def run(
 
 
 def trained(folder: Path, crop: Crop, args: argparse.Namespace) -> dict[int, Path]:
-    """Draw and train on a sample for each seed, unless that is done; return the checkpoints."""
+    """Draw a sample and train on it for each seed, unless done before; return the checkpoints."""
     found: dict[int, Path] = {}
     for seed in args.seeds:
         pipeline = Pipeline(
@@ -231,13 +232,13 @@ def trained(folder: Path, crop: Crop, args: argparse.Namespace) -> dict[int, Pat
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     add = parser.add_argument
-    add("--models", type=int, default=12, help="in a sample")
-    add("--photos", type=int, default=60, help="of each model; half as many by cameras")
-    add("--side", type=int, default=64, help="of the squares in pixels")
-    add("--seeds", type=int, nargs="+", default=[7, 8, 9], help="of samples, splits and trainings")
-    add("--training", default=TRAINING, help="options of every training")
-    add("--only", default="", help="switches whose name has this text")
-    add("--samples", type=Path, help="keeps samples and models; default: a temporary folder")
+    add("--models", type=int, default=12, help="models per sample")
+    add("--photos", type=int, default=60, help="front photos per model; half as many surveillance")
+    add("--side", type=int, default=64, help="side of the squares in pixels")
+    add("--seeds", type=int, nargs="+", default=[7, 8, 9], help="seeds of sample, split, training")
+    add("--training", default=TRAINING, help="train.py options")
+    add("--only", default="", help="measure only switches whose name contains this text")
+    add("--samples", type=Path, help="folder to keep samples and models in; default: temporary")
     results.add_arguments(parser)
     return parser
 

@@ -4,14 +4,14 @@ Reads   --dpath, a data directory with imageset.npy, the split, test_image.npy a
 Writes  training_<name>.csv (appended) and training_<name>.md in --output
 
     python -m benchmarks.bench_training --dpath=~/cars/ --name=cars --budget_s=45
-    python -m benchmarks.bench_training --speed    # is benchmarks.bench_training_speed
+    python -m benchmarks.bench_training --speed    # runs benchmarks.bench_training_speed
 
-Each seed holds other classes out and starts from other weights, at random or of --weights. The
-budget is the processor time of this process, whose threads are stated: by the clock on the wall, a
-shared machine would be unfair. All take about as many images in a step, and the learning rates of
-each recipe run through their whole schedule within the budget. With --tune, each is tried at
-several learning rates instead, on another sample than the one to be reported; --rates takes the
-best of them from the csv that this left, of its newest run.
+Each seed holds out other classes and initializes the weights anew, at random or from --weights. The
+budget is the processor time of this process at a fixed number of threads: wall-clock time would be
+unfair on a shared machine. All objectives use about the same number of images per step, and every
+recipe runs through its whole learning rate schedule within the budget. --tune tries several
+learning rates per objective instead; use it on another sample than the reported one. --rates then
+takes the best rates from the newest run in the csv of --tune.
 """
 
 import argparse
@@ -44,10 +44,10 @@ from retrieval.training.step_loader import StepInput
 from retrieval.training.trainer import Trainer
 from retrieval.training.validation import retrieve, validate_on_new_classes
 
-MICRO_BATCH = 1_000  # no step is divided
+MICRO_BATCH = 1_000  # no step is split
 DIM = 128
-IMAGES = 64  # of a step
-TUPLES = 10  # about as many: up to 60 distinct ones, which are filled up to 64
+IMAGES = 64  # images per step
+TUPLES = 10  # tuples per step: up to 60 distinct images, padded to 64
 
 
 def _recipe(name: RecipeName, **changes: Any) -> TrainingConfig:
@@ -64,7 +64,7 @@ OBJECTIVES = {
     ORIGINAL: _ORIGINAL,
     "recipe original: tuples, T=0.1": _TUPLE,
     "recipe original, batch negatives": replace(_TUPLE, negatives="batch"),
-    # The backbone of the recipe vit, and with it the rate, is another one.
+    # The recipe vit itself has another backbone, and a learning rate that fits it.
     "recipe vit, this backbone": _recipe("vit", batch_size=IMAGES, lr=1e-4),
     **{
         f"recipe {name}": _recipe(name, batch_size=IMAGES)
@@ -72,18 +72,18 @@ OBJECTIVES = {
         if name not in ("original", "vit")
     },
     "recipe ce, surveillance augmentation": replace(_CE, augmentation="surveillance"),
-    # Which part of the difference is the loss, and which the batch norms?
+    # How much of the difference is due to the loss, and how much to the batch norms?
     "recipe original, batch negatives, frozen batch norms": replace(
         _TUPLE, negatives="batch", frozen_bn=True
     ),
     "recipe ce, trained batch norms": replace(_CE, frozen_bn=False),
 }
-# Those are trained at the rate of what they are set beside.
+# These use the learning rate of the objective they are compared with.
 RATE_OF = {
     "recipe original, batch negatives, frozen batch norms": "recipe original, batch negatives",
     "recipe ce, trained batch norms": "recipe ce",
 }
-FACTORS = (1.0, 3.0, 10.0)  # of a recipe's learning rate, that --tune tries
+FACTORS = (1.0, 3.0, 10.0)  # factors on the learning rate that --tune tries
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Result:
 def train(
     name: str, options: TrainingConfig, data: TrainingData, args: argparse.Namespace, seed: int
 ) -> tuple[EmbeddingModel, int, int]:
-    """Train for the budget; return the model, its steps and the images it saw."""
+    """Train for the budget; return the model and the numbers of steps and images."""
     budget_s = 0 if name == UNTRAINED else args.budget_s
     torch.manual_seed(seed)
     mean, std = backbones.normalization(args.arch) if name != ORIGINAL else ((0.0,) * 3, (1.0,) * 3)
@@ -132,13 +132,13 @@ def train(
 
 
 def _endless(trainer: Trainer) -> Iterator[StepInput]:
-    """Yield the steps of one epoch after the other, without end."""
+    """Yield the steps of one epoch after another, endlessly."""
     for epoch in itertools.count():
         yield from trainer.batches(epoch)
 
 
 def judge(model: EmbeddingModel, data: TrainingData, data_dir: Path) -> tuple[float, ...]:
-    """Return cmc@1 and map@R on held-out classes, then on the queries of the other camera."""
+    """Return cmc@1 and map@R on the held-out classes, then on the test queries."""
     dtype = devices.compute_dtype(torch.device("cpu"), "auto")
     new = validate_on_new_classes(model, data, 64, dtype)
     queries = np.array(layout.TEST_QUERIES.load(data_dir))
@@ -150,7 +150,7 @@ def judge(model: EmbeddingModel, data: TrainingData, data_dir: Path) -> tuple[fl
 
 
 def measure(args: argparse.Namespace) -> Iterator[Result]:
-    """Train and judge each objective with each seed."""
+    """Train and evaluate each objective with each seed."""
     data = TrainingData.load(args.dpath)
     tuned = results.latest(args.rates.parent, args.rates.stem) if args.rates else None
     rates = {} if tuned is None else best_rates(tuned)
@@ -169,13 +169,13 @@ def measure(args: argparse.Namespace) -> Iterator[Result]:
 
 
 def best_rates(tuned: pd.DataFrame) -> dict[str, float]:
-    """Return for each objective the learning rate with the best map@R on held-out classes."""
+    """Return the learning rate of each objective with the best map@R on held-out classes."""
     means = tuned.groupby(["objective", "lr"])["new_map_r"].mean()
     return {str(name): means[name].idxmax() for name in means.index.get_level_values(0).unique()}
 
 
 def table(found: list[Result]) -> str:
-    """Return a Markdown table: means over seeds, with half the range between them."""
+    """Return a Markdown table: means over seeds ± half the range."""
     lines = [
         "| objective | lr | steps | images seen | new classes: cmc@1 | map@R "
         "| other camera: cmc@1 | map@R |",
@@ -193,7 +193,7 @@ def table(found: list[Result]) -> str:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure; the table is written anew after each model, the results are appended in the end."""
+    """Measure; rewrite the table after each model, and append the results at the end."""
     record = results.Run("training", args, args.output)
     torch.set_num_threads(args.threads)
     args.output.mkdir(parents=True, exist_ok=True)
@@ -203,7 +203,7 @@ def run(args: argparse.Namespace) -> None:
         f"{provenance.processor()}; {versions()}.\n\n{len(images)} images of {n_class} classes at "
         f"{side} px, {args.holdout_classes:g} of the classes held out; {args.arch} from "
         f"{_origin(args.weights)}, {DIM} dimensions, {args.budget_s:g} s of processor time on "
-        f"{args.threads} thread(s) for each model. Mean over seeds {args.seeds} ± half the range."
+        f"{args.threads} thread(s) per model. Mean over seeds {args.seeds} ± half the range."
     )
     found: list[Result] = []
     path = args.output / f"training_{args.name}.md"
@@ -225,18 +225,18 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--dpath", type=cli.data_directory, required=True, help="the data directory")
-    add("--name", required=True, help="of the results")
-    add("--arch", default="resnet18", help="the backbone")
-    add("--weights", default="none", help="first weights, as in train.py")
-    add("--budget_s", type=float, default=45.0, help="processor time of each model")
-    add("--threads", type=int, default=1, help="of torch")
-    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of classes held out and weights")
-    add("--holdout_classes", type=float, default=0.2, help="share or number of classes")
-    add("--only", nargs="+", help="objectives whose name holds one of these")
-    add("--tune", action="store_true", help=f"try {FACTORS} times each learning rate")
-    add("--rates", type=Path, help="csv of a run with --tune, of which to take the best")
-    add("--output", type=Path, default=results.FOLDER, help="folder of the results")
+    add("--dpath", type=cli.data_directory, required=True, help="data directory")
+    add("--name", required=True, help="suffix of the result files")
+    add("--arch", default="resnet18", help="backbone")
+    add("--weights", default="none", help="initial weights, as in train.py")
+    add("--budget_s", type=float, default=45.0, help="processor time per model, in seconds")
+    add("--threads", type=int, default=1, help="torch threads")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of holdout and weights")
+    add("--holdout_classes", type=float, default=0.2, help="share or number of held-out classes")
+    add("--only", nargs="+", help="objectives whose name contains one of these texts")
+    add("--tune", action="store_true", help=f"try each learning rate times {FACTORS}")
+    add("--rates", type=Path, help="csv of a run with --tune: take the best learning rates")
+    add("--output", type=Path, default=results.FOLDER, help="results folder")
     return parser
 
 

@@ -1,13 +1,14 @@
-"""Training steps: images/s of ours beside the same network on a batch that never moves.
+"""Speed of training steps, compared with the same steps on a batch resident on the device.
 
 Writes  training_speed.csv in --output
 
     python -m benchmarks.bench_training_speed
     python -m benchmarks.bench_training_speed --device=cuda --networks resnet50 --sides 224
 
-Ours: random rows of a memory-mapped file, read ahead, moved, augmented, normalized, one optimizer
-step each. The ceiling takes the same optimizer steps with the same loss on one batch that lies on
-the device; the share of the matmul peak counts the operations of the network alone.
+Ours reads random rows of a memory-mapped file ahead, copies them to the device, augments and
+normalizes them, and takes one optimizer step per batch. The ceiling takes the same optimizer steps
+with the same loss on one batch that stays on the device. The share of the matmul peak counts only
+the operations of the network.
 """
 
 import argparse
@@ -34,11 +35,11 @@ from retrieval.training.trainer import Trainer
 
 OURS, COMPILED, CEILING = "ours", "ours, compiled", "resident batch"
 N_CLASS = 64
-WARM_UP = {"cpu": 1, "cuda": 5}  # steps that do not count
+WARM_UP = {"cpu": 1, "cuda": 5}  # steps before the measurement
 
 
 class RandomSampler:
-    """Draws random images for each step, without end."""
+    """Draws random images for each step of a practically endless epoch."""
 
     unit = "image"
 
@@ -57,7 +58,7 @@ class RandomSampler:
 def make_trainer(
     arch: str, matrix: np.ndarray, batch: int, device: torch.device, is_compiled: bool
 ) -> Trainer:
-    """Return a trainer as train.py makes it, with cross entropy, for the images of a matrix."""
+    """Return a trainer as in train.py, with cross-entropy, for the images of a matrix."""
     config = resolve(TrainingConfig(arch=arch, loss="ce", batch_size=batch, augmentation="light"))
     model = put_on(networks.make_model(arch, matrix.shape[-1]), device)
     if is_compiled:
@@ -82,7 +83,7 @@ def make_trainer(
 def timed(
     method: str, folder: str, arch: str, side: int, batch: int, device_name: str, seconds: float
 ) -> float:
-    """Return the images/s of training steps, for about so many seconds after a few steps."""
+    """Return the images/s of training steps over about ``seconds``, after a warm-up."""
     device = devices.choose(device_name)
     matrix = np.load(Path(folder) / f"{side}.npy", mmap_mode="r")
     trainer = make_trainer(arch, matrix, batch, device, method == COMPILED)
@@ -103,7 +104,7 @@ def timed(
 
 
 def measure(arch: str, side: int, args: argparse.Namespace, folder: Path) -> list[results.Row]:
-    """Measure one network at one size, ours and the ceiling by turns."""
+    """Measure one network at one image size, ours and the ceiling in turns."""
     device = devices.choose(args.device)
     names = [OURS, CEILING, *([COMPILED] if args.compile else [])]
     common: dict[str, Any] = {"folder": str(folder), "arch": arch, "side": side}
@@ -139,7 +140,7 @@ def measure(arch: str, side: int, args: argparse.Namespace, folder: Path) -> lis
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure, and publish the table."""
+    """Measure all networks and image sizes, and publish the table."""
     record = results.Run("training_speed", args, args.output)
     rows: list[results.Row] = []
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
@@ -154,15 +155,15 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     add = parser.add_argument
     add("--networks", nargs="+", default=["resnet18"], help="backbones")
-    add("--sides", type=int, nargs="+", default=[64, 224], help="of the images, in pixels")
-    add("--batch", type=int, default=64, help="images in a step")
+    add("--sides", type=int, nargs="+", default=[64, 224], help="image sides in pixels")
+    add("--batch", type=int, default=64, help="images per step")
     add("--images", type=int, default=2048, help="images in the file")
-    add("--seconds", type=float, default=10.0, help="of each measurement")
-    add("--repeats", type=int, default=3, help="measurements of each")
+    add("--seconds", type=float, default=10.0, help="seconds per measurement")
+    add("--repeats", type=int, default=3, help="measurements per method")
     add("--device", default="cpu", help="cpu, cuda or cuda:n")
-    add("--compile", action="store_true", help="measure the compiled network too")
-    add("--name", default="training_speed", help="of the csv file")
-    add("--folder", type=Path, help="where the images are for the time being")
+    add("--compile", action="store_true", help="also measure the compiled network")
+    add("--name", default="training_speed", help="name of the csv file")
+    add("--folder", type=Path, help="parent of the temporary image folder")
     results.add_arguments(parser)
     return parser
 

@@ -1,8 +1,8 @@
-"""Sort the emoji pictures of several vendors into folders of classes: images nobody drew for us.
+"""Build a dataset of emoji images from several vendors: one class per emoji.
 
 Reads   --packages, a folder with the unpacked packages emoji-datasource-<vendor>
-Writes  <dpath>/photos/<emoji>/<vendor>.png   three vendors, what is searched in and trained on
-        <dpath>/queries/<emoji>/<vendor>.png  the fourth, another look: the queries
+Writes  <dpath>/photos/<emoji>/<vendor>.png   three vendors: the database and training images
+        <dpath>/queries/<emoji>/<vendor>.png  the fourth, in another style: the queries
 
     for vendor in apple google twitter facebook; do
         npm pack emoji-datasource-$vendor
@@ -10,8 +10,8 @@ Writes  <dpath>/photos/<emoji>/<vendor>.png   three vendors, what is searched in
     done
     python -m benchmarks.emoji --packages=. --dpath=~/emoji/
 
-One class is one emoji; skin tones are left out. The rest is as with one's own photos (README), with
---ratio=3 --min_len=3 for the split.
+Skin tones are skipped. Continue as with your own images (README), with --ratio=3 --min_len=3 for
+the split.
 """
 
 import argparse
@@ -25,7 +25,7 @@ VENDORS = ("apple", "google", "twitter", "facebook")
 
 
 def pictures(packages: Path, vendor: str) -> dict[str, Path]:
-    """Return emoji -> picture of one vendor; the emoji is named by its code points."""
+    """Return emoji -> image of one vendor; emoji are named by their code points."""
     roots = [p.parent for p in packages.glob(f"**/img/{vendor}") if p.is_dir()]
     if not roots:
         raise SystemExit(f"no img/{vendor} below {packages}; unpack emoji-datasource-{vendor}")
@@ -36,7 +36,7 @@ def pictures(packages: Path, vendor: str) -> dict[str, Path]:
 
 
 def run(packages: Path, data_dir: Path, queries: str = "facebook") -> int:
-    """Copy the pictures of the emoji that all vendors have, and return how many emoji there are."""
+    """Copy the images of the emoji that all vendors have; return the number of emoji."""
     of_vendor = {vendor: pictures(packages, vendor) for vendor in VENDORS}
     common = sorted(set.intersection(*(set(found) for found in of_vendor.values())))
     for vendor, found in of_vendor.items():
@@ -53,8 +53,8 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--packages", type=cli.user_path, required=True, help="unpacked packages")
-    parser.add_argument("--dpath", type=cli.user_path, required=True, help="where to copy to")
-    parser.add_argument("--queries", choices=VENDORS, default="facebook", help="vendor of these")
+    parser.add_argument("--dpath", type=cli.user_path, required=True, help="target folder")
+    parser.add_argument("--queries", choices=VENDORS, default="facebook", help="query vendor")
     return parser
 
 

@@ -1,7 +1,7 @@
-"""What the measured rates mean for more images than were measured: time, memory, disk, money.
+"""Extrapolate time, memory, disk and cost of the stages to larger numbers of images.
 
-Reads   growth of the pipeline (pipeline.csv), its stages at the README's own settings
-        (pipeline_full.csv), and those without images on many rows (large.csv) in --output
+Reads   pipeline.csv (samples of growing size), pipeline_full.csv (the README's settings) and
+        large.csv (stages without images, on many rows) in --output
 Writes  extrapolation.csv there, and the table in README.md
 
     python -m benchmarks.extrapolate --price 0.04
@@ -9,14 +9,14 @@ Writes  extrapolation.csv there, and the table in README.md
 The formulas, for D images in the database and Q queries, from one measured run of a stage:
 
     seconds = start + (measured seconds - start) * work / measured work
-    memory  = measured peak, where it is flat in the samples (it grows by less than 5%);
-              else on the straight line through the smallest and the largest sample, over images
-    disk    = measured bytes written * work / measured work; of mips, by queries alone
+    memory  = measured peak, if it is flat (grows by less than 5% over the samples);
+              else linear in the images, through the smallest and the largest sample
+    disk    = measured bytes written * work / measured work; for mips, the ratio of the queries
     money   = seconds / 3600 * cores * price of a core-hour
 
-Training validates after its epoch: to what was measured comes the time of embedding the database,
-as build_image_db does, and the memory of the embeddings. nns and baselines have the queries of the
-measured run, whatever Q is.
+Training validates after its epoch, which adds the time of build_image_db and the memory of the
+embeddings to the measurement. nns and baselines search the queries of the measured run, whatever Q
+is.
 """
 
 import argparse
@@ -27,12 +27,12 @@ import pandas as pd
 
 from benchmarks import results
 
-FLAT = 1.05  # largest peak over smallest peak of a stage whose memory is said to be flat
+FLAT = 1.05  # memory counts as flat up to this ratio of largest to smallest peak
 
 
 @dataclass(frozen=True)
 class Scale:
-    """A number of images to go to."""
+    """A number of images and queries to extrapolate to."""
 
     name: str
     database: int
@@ -41,7 +41,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a stage takes at some scale."""
+    """The resources of a stage at some scale."""
 
     stage: str
     work: float
@@ -63,7 +63,7 @@ def work(stage: str, scale: Scale, measured: pd.Series, tuples: int) -> float:
     """Return the work of a stage at a scale, in the unit of its measurement."""
     if stage.endswith(", queries") or stage == "test_data_info":
         return scale.queries
-    if stage == "make_train_valid":  # as many pairs for each image as in the sample
+    if stage == "make_train_valid":  # pairs per image as in the sample
         return scale.database * measured["work"] / measured["items"]
     if stage == "train":
         return tuples
@@ -73,19 +73,19 @@ def work(stage: str, scale: Scale, measured: pd.Series, tuples: int) -> float:
 
 
 def items(stage: str, scale: Scale) -> int:
-    """Return the number of images that a stage has to do with, which its memory may grow with."""
+    """Return the number of images that a stage's memory may grow with."""
     if stage.endswith(", queries") or stage == "test_data_info":
         return scale.queries
     return scale.database + (scale.queries if stage == "mips" else 0)
 
 
 def memory(samples: pd.DataFrame, measured: pd.Series, n_item: int) -> float:
-    """Return the peak of a stage in bytes, for so many images.
+    """Return the peak memory of a stage in bytes.
 
     Args:
         samples: The stage's rows of all sizes.
-        measured: The row whose peak is taken.
-        n_item: Images, as ``items`` counts them.
+        measured: The row to extrapolate from.
+        n_item: Number of images, as counted by ``items``.
     """
     peak = 1e6 * measured["peak_MB"]
     by_size = samples.sort_values("items")
@@ -97,10 +97,10 @@ def memory(samples: pd.DataFrame, measured: pd.Series, n_item: int) -> float:
 
 
 def rates(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the row of each stage that its rate is taken from, and the rows of all sizes.
+    """Return the row of each stage to extrapolate from, and the rows of all sizes.
 
-    Stages that read or compute images: from the run at the README's settings, where there is one.
-    Those that need none: from the largest of large.csv. The others: from the largest sample.
+    Stages that read or embed images use the run at the README's settings, if there is one. Stages
+    without images use the largest size in large.csv, all others the largest sample.
     """
     samples = results.latest(folder, "pipeline")
     if samples.empty:
@@ -124,7 +124,7 @@ def rates(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _counted(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return rows of pipeline.csv or pipeline_full.csv, with their items and queries."""
+    """Return rows of pipeline.csv or pipeline_full.csv with the columns items and queries."""
 
     def work_of(stage: str) -> pd.Series:
         of_stage = rows[rows["stage"] == stage].set_index("images")["work"]
@@ -139,7 +139,7 @@ def _counted(rows: pd.DataFrame) -> pd.DataFrame:
 def costs(
     chosen: pd.DataFrame, samples: pd.DataFrame, scale: Scale, tuples: int, price: float
 ) -> list[Cost]:
-    """Return what each stage takes at a scale."""
+    """Return the cost of each stage at a scale."""
     found: dict[str, Cost] = {}
     for stage, measured in chosen.iterrows():
         name = str(stage)
@@ -147,7 +147,7 @@ def costs(
         factor = amount / measured["work"]
         start = measured["start_seconds"]
         seconds = start + max(0.0, measured["seconds"] - start) * factor
-        # A checkpoint is as large as it is, whatever it was trained on.
+        # The size of a checkpoint does not depend on the number of images.
         growth = {"train": 1.0, "mips": scale.queries / max(1, measured["queries"])}
         found[name] = Cost(
             name,
@@ -164,7 +164,7 @@ def costs(
 
 
 def _validated(train: Cost, encode: Cost) -> Cost:
-    """Return the cost of training with a validation, which embeds the database and keeps that."""
+    """Add a validation to the cost of training: embed the database, keep it in memory."""
     return replace(
         train,
         seconds=train.seconds + encode.seconds,
@@ -174,7 +174,7 @@ def _validated(train: Cost, encode: Cost) -> Cost:
 
 
 def total(of_all: list[Cost]) -> Cost:
-    """Return the sum of times, disk and money, and the largest memory."""
+    """Return the sums of time, disk and money, and the largest memory."""
     return Cost(
         "all",
         0,
@@ -187,7 +187,7 @@ def total(of_all: list[Cost]) -> Cost:
 
 
 def in_units(value: float, units: tuple[tuple[float, str], ...]) -> str:
-    """Return a value in the largest unit that it has one of.
+    """Format a value in the largest unit that does not exceed it.
 
     >>> in_units(7200, TIMES), in_units(1.5e12, BYTES)
     ('2 h', '1.5 TB')
@@ -201,7 +201,7 @@ BYTES = ((1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
 def markdown(tables: dict[Scale, list[Cost]], price: float) -> str:
-    """Return one table: for each scale the time, memory, disk and money of each stage."""
+    """Return one table: time, memory, disk and money of each stage at each scale."""
     head = ["stage"]
     for scale in tables:
         head += [f"{scale.name}: time", "memory", "disk", "money"]
@@ -217,7 +217,7 @@ def markdown(tables: dict[Scale, list[Cost]], price: float) -> str:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Compute, and write the table."""
+    """Compute the costs and write the table."""
     chosen, samples = rates(args.output)
     tables: dict[Scale, list[Cost]] = {}
     rows = []
@@ -233,9 +233,9 @@ def run(args: argparse.Namespace) -> None:
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--price", type=float, default=0.04, help="of a core-hour, in dollars")
+    parser.add_argument("--price", type=float, default=0.04, help="price per core-hour in dollars")
     parser.add_argument(
-        "--tuples", type=int, default=100_000, help="to train on, whatever the number of images"
+        "--tuples", type=int, default=100_000, help="training tuples, the same at all scales"
     )
     parser.add_argument("--output", type=Path, default=results.FOLDER, help="folder of the csv")
     return parser

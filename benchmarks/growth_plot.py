@@ -1,4 +1,4 @@
-"""Draw how the seconds of the stages grow with the number of images."""
+"""Plot the seconds of the stages against the number of images."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +8,7 @@ import pandas as pd
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# M. Okabe, K. Ito: Color Universal Design, 2008: told apart by the color-blind as well.
+# M. Okabe, K. Ito: Color Universal Design, 2008: a palette for color-blind readers.
 COLORS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#8C7A00")
 MARKERS = "osD^vPX*"
 STAGES = (
@@ -21,15 +21,15 @@ STAGES = (
     "mips",
     "nns",
 )
-LINE_HEIGHT = 0.055  # of a label, as a share of the axis
+LINE_HEIGHT = 0.055  # height of a label, as a share of the axis
 
 
 def draw(rows: pd.DataFrame, path: Path) -> Path:
-    """Draw seconds over images, both logarithmic, one labelled line for each stage.
+    """Plot seconds over images on logarithmic axes, one labeled line per stage.
 
     Args:
-        rows: images, stage, seconds, as in ``pipeline.csv``.
-        path: Of the picture.
+        rows: Table with the columns images, stage and seconds of ``pipeline.csv``.
+        path: Image file to write.
     """
     import matplotlib
 
@@ -61,7 +61,7 @@ def draw(rows: pd.DataFrame, path: Path) -> Path:
 
 
 def _label(axis: "Axes", ends: dict[str, tuple[float, float, str]]) -> None:
-    """Write each name beside the end of its line, moved up where names would overlap."""
+    """Write each name beside the end of its line, shifted up to avoid overlaps."""
     to_axis = axis.transData + axis.transAxes.inverted()
     lowest = -1.0
     for name, (x, y, color) in sorted(ends.items(), key=lambda item: item[1][1]):

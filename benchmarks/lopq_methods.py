@@ -16,12 +16,13 @@ Search = Callable[[np.ndarray, int], np.ndarray]  # queries, effort -> (n_query,
 class Method:
     """A filled index.
 
-    Args:
-        name: For the tables.
-        bytes: Of one code.
-        model_bytes: Of all parameters.
-        search: Queries and an effort, the candidates (ours) or cells (faiss) to visit.
-        efforts: From little to all.
+    Attributes:
+        name: Name in the tables.
+        bytes: Bytes per code.
+        model_bytes: Bytes of all parameters.
+        search: Maps queries and an effort to ids; the effort is the number of candidates (ours)
+            or cells (faiss) to visit.
+        efforts: Efforts to measure, ascending; 0: exhaustive.
     """
 
     name: str
@@ -41,7 +42,7 @@ def ours(
     rotation: str = "pca",
     split: str = "single",
 ) -> Method:
-    """Return this library's index."""
+    """Return a lopq index."""
     model = LOPQModel(V, M, split=split, bits=bits, rotation=rotation, pca_dim=None, seed=seed)
     model.fit(train, train_size=None, verbose=False)
     searcher = LOPQSearcher(model)
@@ -65,7 +66,7 @@ def residual_opq(
     bits: int = 8,
     rounds: int = 50,
 ) -> Method:
-    """Return IVF with PQ of residuals, rotated by faiss's OPQ trained on residuals in rounds."""
+    """Return IVF with PQ of residuals, rotated by faiss's OPQ trained on the residuals."""
     dim = train.shape[1]
     kmeans: Any = faiss.Kmeans(dim, V, niter=20, seed=seed, max_points_per_centroid=10**6)
     kmeans.train(train)
@@ -94,10 +95,10 @@ def residual_opq(
 
 
 def opq(train: np.ndarray, M: int, rounds: int) -> Any:
-    """Return faiss's OPQ rotation, trained in rounds.
+    """Return faiss's OPQ rotation, trained for ``rounds`` rounds.
 
-    It maps into 8 dimensions for each subspace at least: at 32 subspaces of 128 dimensions, that
-    is more accurate than faiss's default (.812 against .803 of 10-recall@10), and faster.
+    Its output has at least 8 dimensions per subspace: for 32 subspaces of 128 dimensions, that is
+    more accurate than faiss's default (10-recall@10 .812 against .803), and faster.
     """
     dim = train.shape[1]
     rotation: Any = faiss.OPQMatrix(dim, M, max(dim, 8 * M))
@@ -107,14 +108,14 @@ def opq(train: np.ndarray, M: int, rounds: int) -> Any:
 
 
 def opq_factory(train: np.ndarray, database: np.ndarray, V: int, M: int, rotation: Any) -> Method:
-    """Return what faiss makes of the string OPQ,IVF,PQ, with a rotation trained before."""
+    """Return the faiss index of the factory string OPQ,IVF,PQ, with a trained rotation."""
     dim = rotation.d_out
     index = faiss.IndexPreTransform(rotation, faiss.index_factory(dim, f"IVF{V},PQ{M}"))
     return _trained(f"faiss OPQ{M}_{dim},IVF{V},PQ{M}", index, train, database)
 
 
 def from_factory(description: str, train: np.ndarray, database: np.ndarray) -> Method:
-    """Return a faiss index by its factory string, searched exhaustively."""
+    """Return the faiss index of a factory string, searched exhaustively."""
     index = faiss.index_factory(train.shape[1], description)
     return _trained(f"faiss {description}", index, train, database)
 
@@ -141,7 +142,7 @@ def exact(database: np.ndarray) -> Method:
 
 
 def hnsw(database: np.ndarray, links: int = 16) -> Method | None:
-    """Return hnswlib's graph over the float32 vectors; None where it is not installed."""
+    """Return hnswlib's graph over the float32 vectors; None if hnswlib is not installed."""
     try:
         import hnswlib
     except ImportError:

@@ -1,4 +1,4 @@
-"""The picture of bench_lopq: recall against speed."""
+"""The plot of bench_lopq: recall against speed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from benchmarks.harness import Measurement
 
 
 def plot(rows: Sequence[Measurement], path: Path) -> None:
-    """Draw recall against queries per second, one line for each method."""
+    """Plot recall against queries per second, one line per method."""
     try:
         import matplotlib
     except ImportError:

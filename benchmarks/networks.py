@@ -1,4 +1,4 @@
-"""What the benchmarks of encoding and of training steps share: images, models, ceilings."""
+"""Helpers of the encoding and training benchmarks: images, models, ceilings."""
 
 import time
 from pathlib import Path
@@ -12,11 +12,11 @@ from retrieval.model.embedding import EmbeddingModel
 from retrieval.model.model_config import ModelConfig
 
 DIM = 512
-MATMUL = {"cpu": 1024, "cuda": 8192}  # side of the matrices of the peak
+MATMUL = {"cpu": 1024, "cuda": 8192}  # matrix side for the matmul peak
 
 
 def write_images(path: Path, n: int, side: int) -> Path:
-    """Write (n, 3, side, side) uint8 random images, a few of them again and again."""
+    """Write (n, 3, side, side) uint8 random images, at most 64 of them distinct."""
     file = np.lib.format.open_memmap(path, "w+", np.uint8, (n, 3, side, side))
     few = np.random.default_rng(0).integers(0, 256, (min(n, 64), 3, side, side), dtype=np.uint8)
     for start in range(0, n, len(few)):
@@ -26,25 +26,25 @@ def write_images(path: Path, n: int, side: int) -> Path:
 
 
 def make_model(arch: str, side: int) -> EmbeddingModel:
-    """Return a model with random weights, always the same."""
+    """Return a model with random but reproducible weights."""
     torch.manual_seed(0)
     dim = min(DIM, backbones.width(arch, side))
     return EmbeddingModel(ModelConfig(arch, dim, side))
 
 
 def wait_for(device: torch.device) -> None:
-    """Wait until a GPU has done all it was told."""
+    """Wait until a GPU has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def device_name(device: torch.device, processor: str) -> str:
-    """Return what a person calls a device."""
+    """Return the name of a device: of the GPU, or the given processor."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else processor
 
 
 def flops_per_image(model: EmbeddingModel, side: int, is_training: bool) -> float:
-    """Return the floating point operations of one image, a multiplication and an addition each."""
+    """Return the floating point operations per image; a multiply-add counts as two."""
     images = torch.zeros(2, 3, side, side, dtype=torch.uint8)
     with FlopCounterMode(display=False) as counter:
         embeddings = model.cpu().train(is_training)(images)
@@ -55,7 +55,7 @@ def flops_per_image(model: EmbeddingModel, side: int, is_training: bool) -> floa
 
 
 def matmul_flops(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:
-    """Return the floating point operations per second of products of large matrices."""
+    """Return the floating point operations per second of large matrix products."""
     side = MATMUL[device.type]
     left, right = torch.randn(2, side, side, device=device).to(dtype)
     left @ right

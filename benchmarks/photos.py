@@ -1,6 +1,6 @@
-"""JPEG files of the sizes that people have, with the noise of a camera: what decoding costs.
+"""JPEG files of typical photo sizes with camera noise, for realistic decoding costs.
 
-Drawn cars are scaled up and grained until the files are about as large as photographs are.
+Drawn cars are enlarged and grained until the files are about as large as photographs.
 """
 
 from pathlib import Path
@@ -12,12 +12,12 @@ from compcars.drawing.photo import take_photo
 from compcars.sample_catalogue import draw_catalogue
 
 DRAWN = (480, 320)
-# width, height: standard deviation of the noise, quality of the JPEG
+# width, height: standard deviation of the noise, JPEG quality
 SIZES = {(480, 320): (4.0, 90), (920, 620): (3.0, 90), (4000, 3000): (4.0, 92)}
 
 
 def write_photos(folder: Path, size: tuple[int, int], count: int, seed: int = 7) -> list[Path]:
-    """Write ``count`` different photos of a size into ``folder``, unless they are there."""
+    """Write ``count`` different photos of a size into ``folder``, unless they exist."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{i}.jpg" for i in range(count)]
     models = draw_catalogue(8, seed).models

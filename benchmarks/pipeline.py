@@ -1,4 +1,4 @@
-"""The pipeline on one drawn sample: drawn, split and trained with one seed, by its commands."""
+"""The pipeline on one drawn sample, run by its commands; one seed sets everything random."""
 
 import shlex
 import sys
@@ -15,18 +15,18 @@ VALID = "--isValid=1"
 
 @dataclass(frozen=True)
 class Pipeline:
-    """What the sample is, and how it is trained on.
+    """A sample, and how to train on it.
 
     Attributes:
         data_dir: The data directory.
-        seed: Of the sample, the split and the training.
-        models: In the sample.
-        photos: Of each model, from the front.
-        surveillance: Images of each model from cameras.
-        side: Of the squares, in pixels.
+        seed: Seed of the sample, the split and the training.
+        models: Number of models in the sample.
+        photos: Front photos per model.
+        surveillance: Surveillance images per model.
+        side: Side of the squares in pixels.
         training: Options of ``train.py``.
-        threads: Cores of each command.
-        crop: Of the web images.
+        threads: Cores for each command.
+        crop: Crop of the web images.
     """
 
     data_dir: Path
@@ -40,12 +40,12 @@ class Pipeline:
     crop: Crop = "box"
 
     def run(self, command: str, *more: str) -> float:
-        """Run a stage, and return its seconds."""
+        """Run a stage and return its seconds."""
         words = [sys.executable, *shlex.split(command), f"--dpath={self.data_dir}", *more]
         return processes.run(words, self.threads).seconds
 
     def prepare(self) -> None:
-        """Draw the sample unless it is there, and make matrices and split."""
+        """Draw the sample unless it exists, and write the image matrices and the split."""
         sample.run(self.data_dir, self.models, self.photos, 0, self.surveillance, seed=self.seed)
         side = f"--image_resolution={self.side}"
         self.run("-m compcars.data_info")
@@ -59,7 +59,7 @@ class Pipeline:
         """Train and encode; return the last checkpoint and the seconds of training.
 
         Args:
-            options: Of ``train.py``, after those of all trainings: the last value of a flag counts.
+            options: Further options of ``train.py``; they override ``training``.
         """
         folder = self.data_dir / "para"
         for path in folder.glob("model.*"):
@@ -73,7 +73,7 @@ class Pipeline:
         return last, seconds
 
     def search(self) -> None:
-        """Evaluate the embeddings at hand by exact search, on both kinds of queries."""
+        """Evaluate the current embeddings by exact search, on validation and test queries."""
         self.run("-m process_data.mask_data")
         self.run("-m process_data.mips")
         self.run("-m process_data.mips", VALID)

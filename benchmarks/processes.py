@@ -1,8 +1,7 @@
-"""Run something in processes of its own, on so many cores, and watch the memory of all of them.
+"""Run commands and functions in fresh, pinned processes, and sample their memory.
 
-A fresh process has no memory that an earlier measurement left behind. So every benchmark measures
-there: a command (``run``), or a function of a benchmark (``call``), which gets and returns what
-JSON can hold.
+A fresh process holds no memory of an earlier measurement. ``run`` measures a command, ``call`` a
+function of a benchmark; its arguments and result must be JSON values.
 """
 
 import importlib
@@ -21,7 +20,7 @@ from typing import Any
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
-INTERVAL = 0.02  # seconds between two looks at the memory
+INTERVAL = 0.02  # seconds between memory samples
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -32,14 +31,14 @@ THREAD_VARIABLES = (
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process and all its descendants used.
+    """Resources used by a process and all its descendants.
 
     Attributes:
-        seconds: By the wall clock, the start of the interpreter included.
-        cpu_seconds: Of all cores; 0 where the system does not tell.
-        peak_bytes: The largest sum of the private memory seen, interpreter and libraries
-            included; without the pages of memory-mapped files, which the system takes back at will.
-        output: What it wrote to stdout and stderr.
+        seconds: Wall-clock time, including interpreter startup.
+        cpu_seconds: Processor time on all cores; 0 if the system does not report it.
+        peak_bytes: Largest sampled sum of private memory, including interpreter and libraries,
+            but not pages of memory-mapped files, which the system can reclaim at any time.
+        output: Text written to stdout and stderr.
     """
 
     seconds: float
@@ -49,7 +48,7 @@ class Usage:
 
 
 def cores() -> int:
-    """Return the number of cores that this process may use."""
+    """Return the number of cores available to this process."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -59,7 +58,7 @@ def run(command: Sequence[str], threads: int, folder: Path = ROOT) -> Usage:
     """Run a command, pinned to the first ``threads`` cores.
 
     Raises:
-        RuntimeError: It failed; the message has its last lines.
+        RuntimeError: The command failed; the message has the last lines of its output.
     """
     environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
     with tempfile.TemporaryFile("w+") as output:
@@ -90,7 +89,7 @@ def run(command: Sequence[str], threads: int, folder: Path = ROOT) -> Usage:
 
 
 def call(function: Callable[..., Any], threads: int, /, **arguments: Any) -> tuple[Any, Usage]:
-    """Return what a function of a module of ``benchmarks`` returns, called in a new process."""
+    """Call a function of a ``benchmarks`` module in a new process; return its result and usage."""
     module = function.__module__
     if module == "__main__":
         module = sys.modules["__main__"].__spec__.name  # type: ignore[union-attr]
@@ -104,13 +103,13 @@ def call(function: Callable[..., Any], threads: int, /, **arguments: Any) -> tup
 
 
 def _pin(process: psutil.Popen, threads: int) -> None:
-    """Keep a process that has just started, and what it will start, on the first cores."""
+    """Pin a newly started process and its future children to the first cores."""
     if hasattr(process, "cpu_affinity"):
         process.cpu_affinity(sorted(psutil.Process().cpu_affinity())[:threads])
 
 
 class _Watch:
-    """Looks at the memory of a process and its descendants until it is told to end."""
+    """Samples the memory of a process and its descendants until ``end``."""
 
     def __init__(self, process: psutil.Process) -> None:
         self._process = process
@@ -130,7 +129,7 @@ class _Watch:
 
 
 def tree_bytes(process: psutil.Process) -> int:
-    """Return the private memory of a process and its descendants, now; 0 when they are gone."""
+    """Return the private memory of a process and its descendants in bytes; 0 if it has ended."""
     try:
         family = [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
@@ -146,7 +145,7 @@ def tree_bytes(process: psutil.Process) -> int:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Call the function that a file asks for, and write what it returns to another file."""
+    """Call the function named in the request file; write its result to the answer file."""
     request, answer = map(Path, argv)
     task = json.loads(request.read_text())
     function = getattr(importlib.import_module(task["module"]), task["function"])

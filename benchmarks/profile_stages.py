@@ -1,4 +1,4 @@
-"""For each stage, the first places where its time goes, by sampling with py-spy.
+"""Where each stage spends its time, sampled with py-spy.
 
 Writes  profiles.csv in --output, and the table in README.md
 
@@ -15,17 +15,17 @@ from pathlib import Path
 from benchmarks import processes, results
 from benchmarks.stages import Settings, Stage, clear, draw_sample, stages
 
-RATE = 100  # samples a second
+RATE = 100  # samples per second
 OURS = ("compcars/", "process_data/", "retrieval/", "lopq/", "train.py", "build_image_db.py")
 IMPORTING = "importlib._bootstrap"
 
 
 def places(lines: Iterable[str]) -> Counter[str]:
-    """Count samples by place: the innermost function of ours, and the library call below it.
+    """Count samples by place: our innermost function, plus the innermost library function.
 
     Args:
-        lines: Of py-spy's raw format, ``frame;frame;... count``, outermost first, a frame being
-            ``function (file:line)``.
+        lines: Lines of py-spy's raw format, ``frame;frame;... count``, outermost frame first; a
+            frame is ``function (file:line)``.
 
     >>> line = "<module> (train.py:3);run (train.py:90);matmul (torch/x.py:5) 12"
     >>> places([line])
@@ -40,7 +40,7 @@ def places(lines: Iterable[str]) -> Counter[str]:
 
 
 def place(frames: list[str]) -> str:
-    """Name the place of one stack."""
+    """Return the place of one stack; the outermost frame comes first."""
     if any(IMPORTING in frame for frame in frames):
         return "imports"
     own = [i for i, frame in enumerate(frames) if _file(frame).startswith(OURS)]
@@ -61,7 +61,7 @@ def _file(frame: str) -> str:
 
 
 def profile(stage: Stage, data_dir: Path, threads: int) -> Counter[str]:
-    """Run a stage under py-spy, and count its samples by place; waiting threads do not count."""
+    """Run a stage under py-spy and count its samples by place, without idle threads."""
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "stacks.txt"
         recorder = Path(sys.executable).with_name("py-spy")
@@ -71,7 +71,7 @@ def profile(stage: Stage, data_dir: Path, threads: int) -> Counter[str]:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Profile, and publish the table."""
+    """Profile all stages and publish the table."""
     record = results.Run("profiles", args, args.output)
     settings = Settings(args.side, args.arch, args.steps, photos=args.photos)
     todo = [stage for stage in stages(settings) if not args.stages or stage.name in args.stages]
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
         data_dir = (args.samples or Path(name)) / f"sample{args.size}"
         draw_sample(data_dir, args.size, args.photos)
         if not args.stages:
-            clear(data_dir)  # a stage that finds its work done shows nothing
+            clear(data_dir)  # otherwise a stage may find its work done
         for stage in todo:
             found = profile(stage, data_dir, args.threads)
             n_sample = sum(found.values())
@@ -101,13 +101,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     add = parser.add_argument
     add("--size", type=int, default=3000, help="images in the sample")
-    add("--photos", type=int, default=60, help="of each model, from the front")
+    add("--photos", type=int, default=60, help="front photos per model")
     add("--side", type=int, default=64, help="side of the squares in pixels")
-    add("--arch", default="resnet18", help="the backbone")
-    add("--steps", type=int, default=20, help="of training")
-    add("--stages", nargs="+", help="some, on what the others left; default: all")
-    add("--places", type=int, default=3, help="places of each stage")
-    add("--samples", type=Path, help="keeps the drawn sample; default: a temporary folder")
+    add("--arch", default="resnet18", help="backbone")
+    add("--steps", type=int, default=20, help="training steps")
+    add("--stages", nargs="+", help="profile only these, on existing files; default: all")
+    add("--places", type=int, default=3, help="places to list per stage")
+    add("--samples", type=Path, help="folder to keep the sample in; default: a temporary folder")
     results.add_arguments(parser)
     return parser
 

@@ -1,9 +1,9 @@
-"""Keep the results: a row for each measurement, a row for each run, tables in the README.
+"""Store the results: one row per measurement, one row per run, tables in the README.
 
-Each benchmark appends to ``results/<name>.csv``; the column ``run`` leads to ``results/runs.csv``,
-which has the machine, the versions and the options. ``publish`` also rewrites the block between
-``<!-- name -->`` and ``<!-- end -->`` in the README beside the folder, from the newest run of
-the csv. By itself, the module rewrites all blocks:
+Each benchmark appends to ``results/<name>.csv``; its column ``run`` points to ``results/runs.csv``,
+which has the machine, the versions and the options. ``publish`` also writes the newest run between
+``<!-- name -->`` and ``<!-- end -->`` in the README next to the folder. Run as a module, it
+rewrites all these blocks:
 
     python -m benchmarks.results
 """
@@ -30,12 +30,12 @@ Row = Mapping[str, object]
 
 
 class Run:
-    """One start of a benchmark, which all its results refer to.
+    """One run of a benchmark, which all its results refer to.
 
     Args:
-        benchmark: Its name.
-        options: Of its command line.
-        folder: Where the csv files are.
+        benchmark: Name of the benchmark.
+        options: Its command-line options.
+        folder: Folder of the csv files.
     """
 
     def __init__(self, benchmark: str, options: argparse.Namespace, folder: Path) -> None:
@@ -63,7 +63,7 @@ class Run:
         _append(self.folder / f"{name}.csv", [{"run": self.name, **row} for row in rows])
 
     def publish(self, name: str, rows: Sequence[Row]) -> None:
-        """Append rows to ``<name>.csv``, print them as a table and put the table in the README."""
+        """Append rows to ``<name>.csv``, print them as a table and write it to the README."""
         self.append(name, rows)
         table = latest_table(self.folder, name)
         print(f"\n{table}\n", flush=True)
@@ -79,7 +79,7 @@ def _plain(value: object) -> str:
 
 
 def _commit() -> str:
-    """Return the short hash of the commit, with a + where files were changed since."""
+    """Return the short hash of the commit, with a + if there are uncommitted changes."""
     command = ["git", "describe", "--always", "--dirty=+"]
     try:
         done = subprocess.run(command, cwd=processes.ROOT, capture_output=True, text=True)
@@ -89,7 +89,7 @@ def _commit() -> str:
 
 
 def latest(folder: Path, name: str) -> pd.DataFrame:
-    """Return the rows of the newest run in ``<name>.csv``; empty where there are none."""
+    """Return the rows of the newest run in ``<name>.csv``; empty if there are none."""
     table = _read(folder / f"{name}.csv")
     if table.empty:
         return table
@@ -111,7 +111,7 @@ def latest_table(folder: Path, name: str) -> str:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """Return a table as Markdown: three significant digits, empty where there is no value.
+    """Return a table as Markdown with three significant digits; missing values are empty.
 
     >>> print(markdown(pd.DataFrame({"images_per_s": [1234.5, None], "as": ["a", "b"]})))
     | images/s | as |
@@ -139,7 +139,7 @@ def _cell(value: Any) -> str:
 
 
 def rewrite(readme: Path, name: str, text: str) -> bool:
-    """Put ``text`` between ``<!-- name -->`` and ``<!-- end -->``; return whether there is such."""
+    """Write ``text`` between ``<!-- name -->`` and ``<!-- end -->``; return whether they exist."""
     if not readme.exists():
         return False
     before = readme.read_text(encoding="utf-8")
@@ -155,7 +155,7 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def _append(path: Path, rows: Sequence[Row]) -> None:
-    """Append rows; columns that are new come last and are empty in the older rows."""
+    """Append rows; new columns come last and are empty in the older rows."""
     table = pd.DataFrame(rows)
     if path.exists():
         table = pd.concat([pd.read_csv(path, dtype=str, keep_default_na=False), table])
@@ -163,10 +163,10 @@ def _append(path: Path, rows: Sequence[Row]) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what all benchmarks share."""
+    """Add the options that all benchmarks share."""
     parser.add_argument("--output", type=Path, default=FOLDER, help="folder of the csv files")
     parser.add_argument(
-        "--threads", type=int, default=processes.cores(), help="cores that are used"
+        "--threads", type=int, default=processes.cores(), help="number of cores to use"
     )
 
 

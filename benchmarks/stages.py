@@ -1,4 +1,4 @@
-"""The commands of the README on a drawn sample, with what each of them has to do."""
+"""The README's commands on a drawn sample, and the amount of work of each."""
 
 import shutil
 import sys
@@ -11,20 +11,20 @@ import pandas as pd
 
 from compcars import sample
 
-SECONDS_PER_DRAWING = 0.15  # of one core, for 480x320, measured once; for the forecast only
+SECONDS_PER_DRAWING = 0.15  # on one core at 480x320, measured once; for the forecast only
 SURVEILLANCE = "--image_info=tindexinfo.csv --image_root_path=Image_data/sv_data/image/"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the stages are asked for.
+    """Options of the stages.
 
     Attributes:
-        side: Of the image matrix, in pixels.
-        arch: The backbone.
-        steps: Of training.
-        batch_size: Tuples in each of them.
-        photos: Of each model in the sample, from the front; no class is minor.
+        side: Side of the image matrix in pixels.
+        arch: Backbone.
+        steps: Training steps.
+        batch_size: Tuples per step.
+        photos: Front photos per model in the sample; also --min_len, so no class is minor.
     """
 
     side: int = 64
@@ -39,10 +39,10 @@ class Stage:
     """One command.
 
     Attributes:
-        name: Its module, and for which images where it runs twice.
-        arguments: After ``python``, without ``--dpath``.
-        unit: What its work is counted in.
-        work: Counts it, in the data directory, once the command has run.
+        name: Module name, with the kind of images if the module runs twice.
+        arguments: Arguments after ``python``, without ``--dpath``.
+        unit: Unit of the work.
+        work: Counts the work from the files in the data directory, after the command has run.
     """
 
     name: str
@@ -56,13 +56,13 @@ class Stage:
 
     @property
     def help_command(self) -> list[str]:
-        """Start, import and parse, and no more."""
+        """A command that only starts, imports and parses the options."""
         words = self.arguments.split()
         return [sys.executable, *words[: 2 if words[0] == "-m" else 1], "-h"]
 
 
 def rows_of(*names: str) -> Callable[[Path], int]:
-    """Return a function that counts the rows of arrays and tables of a data directory."""
+    """Return a function that counts the rows of arrays and tables in a data directory."""
 
     def count(data_dir: Path) -> int:
         total = 0
@@ -76,7 +76,7 @@ def rows_of(*names: str) -> Callable[[Path], int]:
 
 
 def stages(settings: Settings) -> list[Stage]:
-    """Return the stages in the order of the README; evaluation on the test queries."""
+    """Return the stages in the order of the README, evaluated on the test queries."""
     side = f"--image_resolution={settings.side}"
     n_tuple = settings.steps * settings.batch_size
     train = (
@@ -113,14 +113,14 @@ def stages(settings: Settings) -> list[Stage]:
 
 
 def draw_sample(folder: Path, n_image: int, photos: int, size: tuple[int, int] = (480, 320)) -> int:
-    """Draw a sample of about ``n_image`` images unless it is there; return how many it has.
+    """Draw a sample of about ``n_image`` images unless it exists; return its number of images.
 
     Args:
         folder: The data directory.
         n_image: Web and surveillance images together.
-        photos: Of each model from the front; there are a tenth as many from behind and the side,
-            and a third as many from traffic cameras, of five models in six.
-        size: Width and height of a photo.
+        photos: Front photos per model. In addition, there are a tenth as many from the rear and
+            the side, and a third as many surveillance images for five of six models.
+        size: Width and height of a photo in pixels.
     """
     others, watched = photos // 10, max(1, photos // 3)
     models = max(2, round(n_image / (photos + others + watched * 5 / 6)))
@@ -129,7 +129,7 @@ def draw_sample(folder: Path, n_image: int, photos: int, size: tuple[int, int] =
 
 
 def clear(data_dir: Path) -> None:
-    """Remove what the stages wrote, and leave the images."""
+    """Remove all files except the images."""
     for path in data_dir.iterdir():
         if path.name == "Image_data":
             continue
@@ -140,7 +140,7 @@ def clear(data_dir: Path) -> None:
 
 
 def sizes_of_files(data_dir: Path) -> dict[Path, tuple[int, int]]:
-    """Return time and size of every file but the images."""
+    """Return modification time (ns) and size (bytes) of every file except the images."""
     found = {}
     for path in data_dir.rglob("*"):
         if path.is_file() and "Image_data" not in path.parts:

@@ -1,1 +1,1 @@
-"""What only the CompCars dataset needs (Yang et al., CVPR 2015, arXiv:1506.08959)."""
+"""Everything specific to the CompCars dataset (Yang et al., CVPR 2015, arXiv:1506.08959)."""

@@ -1,4 +1,4 @@
-"""List the web-nature images of CompCars, seen from the front and from the rear.
+"""List the front and rear web-nature images of CompCars.
 
 Reads   Image_data/data/image/, Image_data/data/label/, misc/make_model_name.mat
 Writes  car_front.csv (viewpoints 1 and 4), car_rear.csv (viewpoints 2 and 5), class_names.csv
@@ -37,12 +37,12 @@ def web_images(root: Path) -> "tuple[pd.DataFrame, Counter[str]]":
     """Read every label below ``root``.
 
     Args:
-        root: The folder with ``image/`` and ``label/``.
+        root: Folder with ``image/`` and ``label/``.
 
     Returns:
-        One row per image with a label, ordered by make, model, year (as numbers) and file name,
-        in the columns of ``car_front.csv`` without Index; and how many images were left out, by
-        reason.
+        The table of labeled images, and the number of skipped images by reason. The table has the
+        columns of ``car_front.csv`` except Index, and one row per image, sorted by make, model,
+        year (as numbers) and file name.
     """
     import pandas as pd
 
@@ -85,16 +85,16 @@ def _row(path: str, label: tree.Label) -> dict[str, Any]:
 
 
 def of_viewpoints(images: "pd.DataFrame", viewpoints: tuple[int, ...]) -> "pd.DataFrame":
-    """Return the rows of these viewpoints, with a new Index from 0."""
+    """Return the rows of the given viewpoints, with a new Index from 0."""
     chosen = images[images["View Point"].isin(viewpoints)].reset_index(drop=True)
     chosen["Index"] = chosen.index.astype("int64")
     columns = list(layout.CAR_FRONT.columns)
-    # Whole numbers that may be missing: an empty cell, not "12.0".
+    # Nullable integers: a missing value is an empty cell, and 12 is not written as 12.0.
     return chosen[columns].astype(dict.fromkeys(columns[-4:], "Int64"))
 
 
 def run(data_dir: Path) -> Path:
-    """Write ``car_front.csv`` and ``car_rear.csv``, and return the path of the former."""
+    """Write the three csv files and return the path of ``car_front.csv``."""
     root = tree.web_root(data_dir)
     images, left_out = web_images(root)
     if images.empty:
@@ -110,7 +110,7 @@ def run(data_dir: Path) -> Path:
     for name, chosen in ((layout.CAR_FRONT.name, front), (layout.CAR_REAR.name, rear)):
         log.info("%s: %d images of %d models", name, len(chosen), chosen["Class"].nunique())
     relative = (root / "image").relative_to(data_dir)
-    log.info("for process_data.image_matrix: --image_root_path=%s/", relative.as_posix())
+    log.info("pass --image_root_path=%s/ to process_data.image_matrix", relative.as_posix())
     return path
 
 
@@ -127,7 +127,7 @@ def _log_counts(images: "pd.DataFrame", left_out: Counter[str]) -> None:
         log.info("  viewpoint %2d, %-10s %7d%s", viewpoint, name, count, kept)
     log.info("  without a usable box: %d (kept, box left empty)", images["X1"].isna().sum())
     for reason, count in left_out.items():
-        log.warning("  left out, %s: %d", reason, count)
+        log.warning("  skipped, %s: %d", reason, count)
 
 
 def make_parser() -> argparse.ArgumentParser:

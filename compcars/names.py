@@ -1,4 +1,4 @@
-"""The names of the models, from ``misc/make_model_name.mat``."""
+"""Model names, from ``misc/make_model_name.mat``."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,14 +12,15 @@ if TYPE_CHECKING:
 
 
 def class_names(root: Path, make_of_model: dict[int, int]) -> "pd.DataFrame | None":
-    """Return the name of each model, or None where the dataset came without its names.
+    """Return the name of each model, or None if the dataset has no ``make_model_name.mat``.
 
     Args:
-        root: The folder of the web-nature images.
-        make_of_model: Model id -> make id, of the models wanted.
+        root: Folder of the web-nature images.
+        make_of_model: Model id -> make id of the models to name.
 
     Returns:
-        Class and ClassName, such as ``BMW X5``; models without a name are called by their ids.
+        Table with the columns Class and ClassName, such as ``BMW X5``. A model without a name is
+        called ``<make> model <id>``.
     """
     import pandas as pd
 
@@ -32,12 +33,12 @@ def class_names(root: Path, make_of_model: dict[int, int]) -> "pd.DataFrame | No
 
 
 def _texts(cells: np.ndarray) -> list[str]:
-    """Return the texts of an (n, 1) cell; empty cells are arrays of size 0."""
+    """Return the strings of an (n, 1) cell array; empty cells are arrays of size 0."""
     return [str(cell.item()).strip() if cell.size else "" for cell in cells.ravel()]
 
 
 def _name(makes: list[str], make: int, models: list[str], model: int) -> str:
-    """Join make and model, unless the model's name starts with the make's, as many do."""
+    """Join make and model names; many model names already start with the make."""
     make_name = makes[make - 1] if make <= len(makes) else ""
     model_name = models[model - 1] if model <= len(models) else ""
     if not model_name:

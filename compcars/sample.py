@@ -1,13 +1,13 @@
-"""Draw a small dataset in the CompCars format: for trying things out, for tests and benchmarks.
+"""Draw a small synthetic dataset in the CompCars format, for demos, tests and benchmarks.
 
-Writes  Image_data/data/        web-nature photos with labels, names, attributes, lists
-        Image_data/sv_data/     surveillance-nature crops with names, colors, lists
-        Image_data/SAMPLE.json  the options, which mark the folder as a sample
+Writes  Image_data/data/        web-nature photos with labels, names, attributes, split lists
+        Image_data/sv_data/     surveillance-nature crops with names, colors, split lists
+        Image_data/SAMPLE.json  the options; marks the folder as a sample
 
     python -m compcars.sample --dpath=demo --models=24 --images=60
 
-The cars are invented. Equal options give equal bytes; a second run finds the sample and is done.
-An Image_data folder that holds anything else is left alone.
+The cars are invented. The same options give the same bytes; a second run finds the sample and
+stops. An Image_data folder with other content is never changed.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from retrieval.data.formats import InputError, Json
 log = logging.getLogger(__name__)
 
 MARKER = Json("SAMPLE.json", "python -m compcars.sample --dpath=...", "the options of a sample")
-VERSION = 1  # of the drawings: to be raised when equal options no longer give equal bytes
+VERSION = 1  # raise it when the same options give other bytes than before
 LOWEST = {
     "models": 2,
     "images": 1,
@@ -45,7 +45,7 @@ LOWEST = {
 
 
 def draw(root: Path, options: dict[str, int], workers: int | None = None) -> dict[str, int]:
-    """Draw a sample into the empty folder ``root``, and return how many there are of what."""
+    """Draw a sample into the empty folder ``root``; return the counts of makes, models, images."""
     seed, size = options["seed"], (options["width"], options["height"])
     catalogue = draw_catalogue(options["models"], seed)
     web = list(web_shots(catalogue, options["images"], options["others"], seed))
@@ -78,7 +78,7 @@ def run(
     seed: int = 7,
     workers: int | None = None,
 ) -> Path:
-    """Draw a sample into ``data_dir``, unless it is there, and return its folder."""
+    """Draw a sample into ``data_dir`` unless it exists; return its folder."""
     options = {
         "models": models,
         "images": images,
@@ -93,7 +93,7 @@ def run(
         raise InputError(f"{data_dir} is no folder; choose another --dpath")
     root = Path(data_dir) / IMAGE_DATA
     if _is_drawn(root, options):
-        log.info("%s holds this sample already", root)
+        log.info("%s already holds this sample", root)
         return root
     with files.whole_folder(root) as part:
         counts = draw(part, options, workers)
@@ -109,7 +109,7 @@ def _check(options: dict[str, int]) -> None:
 
 
 def _is_drawn(root: Path, options: dict[str, int]) -> bool:
-    """Return whether ``root`` is the sample of these options; anything else there is an error."""
+    """Return whether ``root`` holds the sample with these options; raise if it holds another."""
     if not root.exists():
         return False
     if not MARKER.at(root).exists():
@@ -125,30 +125,27 @@ def _is_drawn(root: Path, options: dict[str, int]) -> bool:
 
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.stage_parser(run, __doc__)
-    parser.add_argument("--models", type=int, help="car models; about four make a make")
+    parser.add_argument("--models", type=int, help="number of car models; four per make")
     parser.add_argument(
         "--images",
         type=int,
-        help="photos of each model from the front and the front side (viewpoints 1 and 4), "
-        "which is its number of rows in car_front.csv; "
-        "the split's default --min_len=58 takes at least 58",
+        help="photos per model from the front and front side (viewpoints 1 and 4), one row of "
+        "car_front.csv each; the default --min_len=58 of the split needs at least 58",
     )
     parser.add_argument(
         "--others",
         type=int,
-        help="further photos of each model from the rear side, the rear and the side in turn",
+        help="further photos per model, in turn from the rear side, the rear and the side",
     )
     parser.add_argument(
         "--surveillance",
         type=int,
-        help="surveillance images of each model on watch (five models in six)",
+        help="surveillance images per model; every sixth model has none",
     )
-    parser.add_argument("--width", type=int, help="of a photo, in pixels")
-    parser.add_argument("--height", type=int, help="of a photo, in pixels")
-    parser.add_argument("--seed", type=int, help="another seed draws other cars and photos")
-    parser.add_argument(
-        "--workers", type=int, help="processes that draw, one per core if not given"
-    )
+    parser.add_argument("--width", type=int, help="width of the photos in pixels")
+    parser.add_argument("--height", type=int, help="height of the photos in pixels")
+    parser.add_argument("--seed", type=int, help="random seed of cars and photos")
+    parser.add_argument("--workers", type=int, help="drawing processes; left out: one per core")
     return parser
 
 

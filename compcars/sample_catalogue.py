@@ -1,7 +1,7 @@
-"""The makes and models of a sample: their names, ids and years, with the dataset's quirks.
+"""The makes and models of a sample: names, ids and years, with the quirks of the dataset.
 
 As in CompCars, ids have gaps, cells of unused ids are empty, one make has two ids, and some names
-carry blanks or letters beyond ASCII. So readers that pass on a sample have met them all.
+contain stray spaces or non-ASCII letters. A reader that works on a sample has handled them all.
 """
 
 from dataclasses import dataclass, replace
@@ -10,14 +10,14 @@ import numpy as np
 
 from compcars.drawing.designs import Design, draw_designs, facelift
 
-# Position in the catalogue -> what is done to the model's name.
+# Position in the catalogue -> format of the model's name.
 NAME_QUIRKS = {0: "{} ", 1: " {}", 2: "{} π", 3: "风驰{}"}
-SURVEILLANCE_NAME_QUIRKS = {1: "{}’"}  # a stray apostrophe that the web-nature name has not
+SURVEILLANCE_NAME_QUIRKS = {1: "{}’"}  # a stray apostrophe, absent from the web-nature name
 STARTS = ["b", "br", "c", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "tr", "v", "z"]
 VOWELS, ENDS = list("aeiou"), list("lnrsx")
 UNUSED_MAKE_ID = 2
-SECOND_ID_ABOVE = 255  # later model ids need two bytes, in the real files as well
-LEFT_OUT_OF_SURVEILLANCE = 6  # one model in so many
+SECOND_ID_ABOVE = 255  # added to later model ids: they need two bytes, as in the real files
+LEFT_OUT_OF_SURVEILLANCE = 6  # every sixth model has no surveillance images
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Model:
     make_id: int
     name: str
     design: Design
-    later_design: Design  # after the facelift, which comes with the last of the years
+    later_design: Design  # after the facelift, in the last of the years
     years: tuple[int, ...]
     surveillance_id: int | None
 
@@ -37,10 +37,10 @@ class Model:
 @dataclass(frozen=True)
 class Catalogue:
     models: list[Model]
-    make_names: dict[int, str]  # by make id, those without images included
+    make_names: dict[int, str]  # by make id, including makes without images
 
     def on_watch(self) -> list[Model]:
-        """Return the models with surveillance images, by their surveillance id."""
+        """Return the models with surveillance images, sorted by surveillance id."""
         watched = [m for m in self.models if m.surveillance_id is not None]
         return sorted(watched, key=lambda model: model.surveillance_id or 0)
 
@@ -82,7 +82,7 @@ def _make_id(make: int) -> int:
 
 def _make_names(n_make: int, rng: np.random.Generator) -> dict[int, str]:
     names: dict[int, str] = {}
-    while len(names) <= n_make:  # one more than is used
+    while len(names) <= n_make:  # one spare name
         name = _word(rng).capitalize()
         if name not in names.values():
             names[len(names) + 1] = name
@@ -94,7 +94,7 @@ def _make_names(n_make: int, rng: np.random.Generator) -> dict[int, str]:
 
 
 def _model_name(model: Model, make_name: str, rng: np.random.Generator) -> str:
-    """Return a name that repeats the make, like "Audi Q5", or not, like "Tiguan"."""
+    """Return a name with the make, like "Audi Q5", or without it, like "Tiguan"."""
     word = _word(rng).capitalize()
     code = f"{make_name.strip()} {chr(65 + int(rng.integers(26)))}{int(rng.integers(1, 10))}"
     name = word if rng.random() < 0.5 else code

@@ -1,4 +1,4 @@
-"""Draw the images of a sample, on all cores."""
+"""Draw the images of a sample, in parallel."""
 
 import multiprocessing
 import os
@@ -17,8 +17,8 @@ from compcars.drawing.surveillance import watch
 from compcars.sample_plan import Shot
 from compcars.sample_tree import label_text
 
-FEWEST_IN_PARALLEL = 100  # images for which it pays to start other processes
-WATCH_SCALE = 0.55  # width of a surveillance crop, in widths of a photo
+FEWEST_IN_PARALLEL = 100  # fewer images are not worth starting processes
+WATCH_SCALE = 0.55  # width of a surveillance crop, relative to a photo
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Drawing:
 
 
 def drawings(root: Path, shots: Sequence[Shot], size: tuple[int, int]) -> list[Drawing]:
-    """Return the drawings of ``shots`` in the tree below ``root``; only photos have labels."""
+    """Return the drawings of ``shots`` in the tree below ``root``; only web photos have labels."""
     return [
         Drawing(
             shot,
@@ -45,9 +45,9 @@ def drawings(root: Path, shots: Sequence[Shot], size: tuple[int, int]) -> list[D
 
 
 def draw_one(drawing: Drawing) -> int:
-    """Draw an image, write it and its label, and return the code of the car's color."""
+    """Draw an image, write it and its label, and return the color code of the car."""
     shot, (width, height) = drawing.shot, drawing.size
-    rng = np.random.default_rng((*shot.key, 1))  # its own, so that the order does not matter
+    rng = np.random.default_rng((*shot.key, 1))  # own stream: any drawing order
     if shot.viewpoint is None:
         photo = watch(shot.design, round(WATCH_SCALE * width), rng)
     else:
@@ -60,7 +60,7 @@ def draw_one(drawing: Drawing) -> int:
 
 
 def draw_all(todo: Sequence[Drawing], workers: int | None = None) -> list[int]:
-    """Draw images on ``workers`` processes (None: one per core), and return their colors' codes."""
+    """Draw images with ``workers`` processes (None: one per core); return their color codes."""
     for folder in {path.parent for d in todo for path in (d.image, d.label) if path}:
         folder.mkdir(parents=True, exist_ok=True)
     codes = _codes(todo, workers or _cores())
@@ -83,7 +83,7 @@ def _cores() -> int:
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that started it is killed; the pool would wait forever."""
+    """Exit when the parent process dies; the pool would wait forever."""
 
     def watch_parent() -> None:
         parent = multiprocessing.parent_process()

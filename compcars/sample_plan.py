@@ -1,4 +1,4 @@
-"""Which images a sample has, and the quirks of their labels."""
+"""The images of a sample, and the quirks of their labels."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,28 +9,28 @@ import numpy as np
 from compcars.drawing.designs import Design
 from compcars.sample_catalogue import Catalogue, Model
 
-WEB, WATCH = 0, 1  # the two natures of images, in the keys of random streams
-UNCERTAIN_EVERY = 4  # one model in so many has an image of viewpoint -1
-UNKNOWN_YEAR_EVERY = 6  # one model in so many has images of no known year
-BOGUS_YEAR = "5008"  # a number from a model's name that leaked into the year
+WEB, WATCH = 0, 1  # kind of image, in the keys of the random streams
+UNCERTAIN_EVERY = 4  # every fourth model has an image of viewpoint -1
+UNKNOWN_YEAR_EVERY = 6  # every sixth model has images of unknown year
+BOGUS_YEAR = "5008"  # a number from a model's name in place of the year
 
 
 @dataclass(frozen=True)
 class Shot:
     """One image to draw."""
 
-    path: PurePosixPath  # below image/, without the suffix
+    path: PurePosixPath  # below image/, without suffix
     design: Design
-    viewpoint: int | None  # None: from a traffic camera
+    viewpoint: int | None  # None: a traffic camera
     model_id: int
-    key: tuple[int, ...]  # of its own random stream
-    false_box: str | None = None  # what its label says instead of the box
+    key: tuple[int, ...]  # seed of its random stream
+    false_box: str | None = None  # written to the label instead of the true box
 
 
 def web_shots(catalogue: Catalogue, images: int, others: int, seed: int) -> Iterator[Shot]:
     """Yield the web-nature images, model by model."""
     for model in catalogue.models:
-        # A third of the front images are taken straight from the front, as in CompCars.
+        # As in CompCars, a third of the front images have viewpoint 1, straight from the front.
         viewpoints = [1 if i % 3 == 0 else 4 for i in range(images)]
         viewpoints += [(5, 2, 3)[i % 3] for i in range(others)]
         viewpoints += [-1] * (model.number % UNCERTAIN_EVERY == 0)
@@ -38,7 +38,7 @@ def web_shots(catalogue: Catalogue, images: int, others: int, seed: int) -> Iter
             key = (seed, 20, WEB, model.number, i)
             rng = np.random.default_rng((*key, 0))
             year = int(rng.choice(model.years))
-            # One file name occurs under two models.
+            # Two models have an image of the same file name.
             shared = model.number < 2 and i == images - 1
             stem = _stem(np.random.default_rng((seed, 21)) if shared else rng)
             yield Shot(
@@ -52,7 +52,7 @@ def web_shots(catalogue: Catalogue, images: int, others: int, seed: int) -> Iter
 
 
 def surveillance_shots(catalogue: Catalogue, images: int, seed: int) -> Iterator[Shot]:
-    """Yield the surveillance-nature images, by their id."""
+    """Yield the surveillance-nature images, sorted by surveillance id."""
     for model in catalogue.on_watch():
         for i in range(images):
             key = (seed, 20, WATCH, model.number, i)

@@ -1,4 +1,4 @@
-"""Write the files of a sample that are no images: labels, names, attributes and lists."""
+"""The text and .mat files of a sample: labels, names, attributes and split lists."""
 
 import io
 from collections.abc import Iterable, Sequence
@@ -24,14 +24,14 @@ TYPES = (
     "convertible",
 )
 MAT_HEADER = b"MATLAB 5.0 MAT-file, written by compcars.sample".ljust(116)
-UNRECOGNIZED_EVERY = 40  # one surveillance image in so many has the color -1
-TRAIN_SHARE = 0.7  # of the surveillance images of a model
+UNRECOGNIZED_EVERY = 40  # every 40th surveillance image has the color -1
+TRAIN_SHARE = 0.7  # share of a model's surveillance images in the training list
 
 
 def label_text(shot: Shot, box: tuple[int, int, int, int]) -> str:
     """Return the three lines of a label; ``box`` is 0-based, end exclusive.
 
-    On disk it is 1-based and inclusive, so that only x1 and y1 change.
+    Boxes on disk are 1-based and inclusive, so only x1 and y1 change.
     """
     x1, y1, x2, y2 = box
     return f"{shot.viewpoint}\n1\n{shot.false_box or f'{x1 + 1} {y1 + 1} {x2} {y2}'}\n"
@@ -51,8 +51,7 @@ def write_web_lists(root: Path, catalogue: Catalogue, shots: Sequence[Shot], see
         model_names=cell([names.get(i + 1)] for i in range(max(names))),
     )
     (misc / "attributes.txt").write_text(_attributes(catalogue, rng), encoding="utf-8")
-    # As in CompCars, only some of the models take part, half of their images on either side,
-    # and the lists are in no order.
+    # As in CompCars, the lists cover some of the models, half of their images each, unsorted.
     n_listed = max(3 * len(catalogue.models) // 4, 1)
     listed = {model.model_id for model in catalogue.models[:n_listed]}
     lines = rng.permutation([f"{s.path}.jpg" for s in shots if s.model_id in listed]).tolist()
@@ -67,7 +66,7 @@ def _attributes(catalogue: Catalogue, rng: np.random.Generator) -> str:
         kind = TYPES.index(model.design.body.kind) + 1
         speed, litres = int(rng.integers(150, 260)), round(float(rng.uniform(1.0, 3.5)), 1)
         doors, seats = int(rng.choice([4, 5])), int(rng.choice([5, 7]))
-        if model.number % 8 == 3:  # 0 stands for unknown, for the type too
+        if model.number % 8 == 3:  # 0 means unknown, also for the type
             speed, litres, kind = 0, 0.0, 0
         lines.append(f"{model.model_id} {speed} {litres} {doors} {seats} {kind}")
     return "\n".join(lines) + "\n"
@@ -76,7 +75,7 @@ def _attributes(catalogue: Catalogue, rng: np.random.Generator) -> str:
 def write_surveillance_lists(
     root: Path, catalogue: Catalogue, shots: Sequence[Shot], colors: Sequence[int]
 ) -> None:
-    """Write the .mat files and the lists of the surveillance-nature data below ``root``."""
+    """Write the .mat files and split lists of the surveillance-nature data below ``root``."""
     watched = catalogue.on_watch()
     rows = [
         (
@@ -102,7 +101,7 @@ def write_surveillance_lists(
 
 
 def _smallest_integer(value: int) -> np.ndarray:
-    """Return a 1x1 array of the type that MATLAB's files have: uint8 where it fits."""
+    """Return a 1x1 array of uint8 if the value fits, else uint16, as MATLAB stores it."""
     return np.array([[value]], np.uint8 if value < 256 else np.uint16)
 
 
@@ -121,7 +120,7 @@ def cell(rows: Iterable[Sequence[object]]) -> np.ndarray:
 
 
 def write_mat(path: Path, **variables: np.ndarray) -> None:
-    """Write a MATLAB version 5 file, without the date in its header: equal values, equal bytes."""
+    """Write a MATLAB 5 file; its header has no date, so the same values give the same bytes."""
     buffer = io.BytesIO()
     from scipy.io import savemat
 

@@ -1,4 +1,4 @@
-"""List the surveillance images of CompCars, with the web-nature model id as their class.
+"""List the surveillance images of CompCars, with the web-nature model id as class.
 
 Reads   Image_data/sv_data/image/, sv_make_model_name.mat, {train,test}_surveillance.txt
 Writes  tindexinfo.csv, test.npy
@@ -29,8 +29,8 @@ def web_model_ids(mat: Path) -> np.ndarray:
     """Return the web-nature model id of each surveillance folder.
 
     Args:
-        mat: ``sv_make_model_name.mat``: one (281, 3) cell of make, model and web model id, whose
-            row i belongs to folder i + 1. The ids are uint8 or uint16, row by row.
+        mat: ``sv_make_model_name.mat``: a (281, 3) cell array of make, model and web model id; row
+            i belongs to folder i + 1. The dtype of the id varies by row: uint8 or uint16.
 
     Returns:
         (n_folder,) int64.
@@ -40,13 +40,13 @@ def web_model_ids(mat: Path) -> np.ndarray:
 
 
 def all_images(root: Path) -> list[str]:
-    """Return ``folder/file`` of every image, in the order of folder numbers and file names."""
+    """Return ``folder/file`` of every image, sorted by folder number and file name."""
     folders = tree.numbered_folders(root / "image")
     return [f"{folder.name}/{image.name}" for folder in folders for image in tree.jpegs(folder)]
 
 
 def images_of(root: Path, split: str) -> list[str]:
-    """Return ``folder/file`` of every image of a split that is there, in order."""
+    """Return ``folder/file`` of every existing image of a split, in the same order."""
     images = all_images(root)
     if split == "all":
         return images
@@ -56,12 +56,12 @@ def images_of(root: Path, split: str) -> list[str]:
     listed = set(listing.read_text(encoding="ascii").split())
     missing = listed.difference(images)
     if missing:
-        log.warning("left out, listed in %s but not there: %d", listing.name, len(missing))
+        log.warning("skipped, listed in %s but missing: %d", listing.name, len(missing))
     return [path for path in images if path in listed]
 
 
 def run(data_dir: Path, split: str = "all") -> Path:
-    """Write ``tindexinfo.csv`` and ``test.npy``, and return the path of the former."""
+    """Write ``tindexinfo.csv`` and ``test.npy``; return the path of ``tindexinfo.csv``."""
     import pandas as pd
 
     root = tree.surveillance_root(data_dir)
@@ -84,14 +84,14 @@ def run(data_dir: Path, split: str = "all") -> Path:
         "%s: %d surveillance images of %d models", path.name, len(images), len(np.unique(classes))
     )
     relative = (root / "image").relative_to(data_dir)
-    log.info("for process_data.image_matrix: --image_root_path=%s/", relative.as_posix())
+    log.info("pass --image_root_path=%s/ to process_data.image_matrix", relative.as_posix())
     return path
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.stage_parser(run, __doc__)
     parser.add_argument(
-        "--split", choices=("all", "train", "test"), help="which list of the dataset to take"
+        "--split", choices=("all", "train", "test"), help="all images, or a list of the dataset"
     )
     return parser
 

@@ -1,7 +1,7 @@
-"""Where the unpacked CompCars archives keep what, and how their label and .mat files read.
+"""The folders of the unpacked CompCars archives, and readers of their label and .mat files.
 
-The archives hold ``data/`` and ``sv_data/``; people unpack them a level deeper or shallower, so
-both are recognised by what they contain.
+The archives hold ``data/`` and ``sv_data/``. People unpack them a level deeper or shallower, so
+both folders are recognized by their content.
 """
 
 from collections.abc import Iterator
@@ -25,8 +25,8 @@ class Label:
 
     Attributes:
         viewpoint: A key of ``VIEWPOINTS``.
-        box: x1, y1, x2, y2 of the car in pixels, 0-based and end exclusive; None where the
-            file's box is empty or starts outside the image.
+        box: x1, y1, x2, y2 of the car in pixels, 0-based and end exclusive; None if the file's
+            box is empty or starts outside the image.
     """
 
     viewpoint: int
@@ -34,7 +34,7 @@ class Label:
 
 
 def web_root(data_dir: Path) -> Path:
-    """Return the folder of the web-nature images, the one with ``image/`` and ``label/``."""
+    """Return the folder of the web-nature images, with ``image/`` and ``label/``."""
     return _find(data_dir, WEB_ROOTS, ("image", "label"), "data")
 
 
@@ -57,7 +57,7 @@ def read_label(path: Path) -> Label:
     """Read a label file: viewpoint, number of boxes, ``x1 y1 x2 y2`` (1-based, inclusive).
 
     Raises:
-        ValueError: The file is none of this form.
+        ValueError, IndexError: The file has another format.
     """
     lines = path.read_text(encoding="ascii").split("\n")
     viewpoint = int(lines[0])
@@ -69,7 +69,7 @@ def read_label(path: Path) -> Label:
 
 
 def read_mat(path: Path, *names: str) -> list[np.ndarray]:
-    """Return variables of a MATLAB file of the dataset."""
+    """Return the variables ``names`` of one of the dataset's MATLAB files."""
     import scipy.io
     from scipy.io.matlab import MatReadError
 
@@ -81,17 +81,17 @@ def read_mat(path: Path, *names: str) -> list[np.ndarray]:
 
 
 def numbered_folders(folder: Path) -> list[Path]:
-    """Return the sub-folders whose name is a number, in numeric order."""
+    """Return the sub-folders named by a number, in numeric order."""
     return sorted((f for f in folder.iterdir() if f.name.isdecimal() and f.is_dir()), key=_number)
 
 
 def jpegs(folder: Path) -> list[Path]:
-    """Return the images of a folder in the order of their names."""
+    """Return the JPEG files of a folder, sorted by name."""
     return sorted(f for f in folder.iterdir() if f.suffix.lower() in (".jpg", ".jpeg"))
 
 
 def year_folders(model: Path) -> Iterator[Path]:
-    """Yield the year folders of a model: numbers in order, then ``unknown`` and the like."""
+    """Yield the year folders of a model: numbers in order, then others such as ``unknown``."""
     years = [f for f in model.iterdir() if f.is_dir()]
     yield from sorted(years, key=lambda f: (not f.name.isdecimal(), _number(f), f.name))
 

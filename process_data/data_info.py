@@ -1,11 +1,11 @@
-"""List your own images: any folder with one sub-folder for each class.
+"""List your own images: any folder with one sub-folder per class.
 
 Reads   the image files below --image_root_path
 Writes  indexinfo.csv, or the name given as --output; class_names.csv; test.npy with --queries
 
     python -m process_data.data_info --dpath=~/ir/ --image_root_path=photos/
 
-Photos to search with go into a folder of their own, with the same names for the same classes:
+Query photos go into a separate folder, with the same sub-folder names for the same classes:
 
     python -m process_data.data_info --dpath=~/ir/ --image_root_path=queries/ \\
         --output=tindexinfo.csv --classes_of=indexinfo.csv --queries
@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 def list_images(root: Path) -> "pd.DataFrame":
     """Return the images below ``root``: Path relative to it, and ClassName, its first folder.
 
-    A file counts as an image by its suffix, for any kind that Pillow can open. Hidden files and
-    folders and files directly in ``root`` are left out. The order is that of the sorted paths.
+    An image is a file with a suffix that Pillow can open. Hidden files and folders are skipped, as
+    are files directly in ``root``. Rows are sorted by path.
     """
     import pandas as pd
 
@@ -54,14 +54,14 @@ def list_images(root: Path) -> "pd.DataFrame":
 
 
 def class_ids(names: "pd.Series", known: dict[str, int]) -> np.ndarray:
-    """Number the classes in the order of their names, after those that are known.
+    """Number the classes by sorted name, after the known ones.
 
     Args:
-        names: (n,) class names.
-        known: Name -> id, of another index.
+        names: (n,) class name of each image.
+        known: Class name -> id in another index; these ids are reused.
 
     Returns:
-        (n,) int64.
+        (n,) int64 class ids.
 
     >>> import pandas as pd
     >>> class_ids(pd.Series(["kombi", "coupe", "van"]), {"van": 4}).tolist()
@@ -80,14 +80,14 @@ def run(
     classes_of: str | None = None,
     queries: bool = False,
 ) -> Path:
-    """Write the index of a folder of images, and return its path.
+    """Write the index of a folder of images and return its path.
 
     Args:
         data_dir: The data directory.
-        image_root_path: Folder with one sub-folder for each class, relative to ``data_dir``.
-        output: Name of the csv to write: Path, Class, Index, ClassName.
-        classes_of: Index csv whose class ids are used for the same class names.
-        queries: Write ``test.npy`` as well, so that these images are searched with.
+        image_root_path: Folder with one sub-folder per class, relative to ``data_dir``.
+        output: Name of the csv to write; columns Path, Class, Index, ClassName.
+        classes_of: Index csv whose class ids are reused for the same class names.
+        queries: Also write ``test.npy``, which makes these images the test queries.
     """
     import pandas as pd
 
@@ -117,7 +117,7 @@ def run(
         log.info("%s: %d queries", layout.TEST_QUERIES.save(data_dir, test), len(test))
     new = sorted(set(table["ClassName"]) - set(known))
     if known and new:
-        log.warning("classes that %s does not have: %s", classes_of, ", ".join(new))
+        log.warning("classes missing in %s: %s", classes_of, ", ".join(new))
     return path
 
 
@@ -125,11 +125,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser = cli.stage_parser(run, __doc__)
     parser.add_argument("--image_root_path", help="folder of the classes, relative to --dpath")
     parser.add_argument("--output", help="name of the csv to write")
-    parser.add_argument("--classes_of", help="index csv whose class ids the same names get")
+    parser.add_argument("--classes_of", help="index csv whose class ids are reused")
     parser.add_argument(
         "--queries",
         action=argparse.BooleanOptionalAction,
-        help="write test.npy too: these are images to search with",
+        help="also write test.npy: these images are the test queries",
     )
     return parser
 

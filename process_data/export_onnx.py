@@ -1,13 +1,13 @@
-"""Export a trained model to ONNX, for programs without torch.
+"""Export a trained model to ONNX, for use without torch.
 
 Reads   a checkpoint of train.py
 Writes  model.onnx, or the name given as --output
 
     python -m process_data.export_onnx --dpath=~/ir/ --save_path=~/ir/para/model.ep0
 
-Input ``images``: (n, 3, side, side) uint8, RGB, of the side that the model was trained with.
-Output ``embeddings``: (n, dim) float32, rows of unit L2 norm. Scaling to [0, 1], normalization,
-pooling and projection are inside. onnxruntime checks that it computes what torch does.
+Input ``images``: (n, 3, side, side) uint8, RGB; ``side`` is that of the training images.
+Output ``embeddings``: (n, dim) float32, rows of unit L2 norm. The graph includes scaling to [0, 1],
+normalization, pooling and projection. The export is checked with onnxruntime against torch.
 """
 
 import argparse
@@ -40,9 +40,12 @@ def run(
         data_dir: The data directory.
         save_path: The checkpoint.
         output: Name of the file to write.
-        tolerance: Largest difference of a value of an embedding, between onnxruntime and torch in
-            float32, on random images; the file is not written where it is larger.
-        seed: Of the random images.
+        tolerance: Largest allowed difference of an embedding value between onnxruntime and torch
+            in float32, on random images; nothing is written if it is exceeded.
+        seed: Seed of the random images.
+
+    Raises:
+        InputError: The difference exceeds ``tolerance``, or an input or package is missing.
     """
     path = layout.ONNX_MODEL.at(data_dir, output)
     if not data_dir.is_dir():
@@ -68,11 +71,11 @@ def run(
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.stage_parser(run, __doc__)
     parser.add_argument(
-        "--save_path", type=cli.user_path, required=True, help="the checkpoint, a file"
+        "--save_path", type=cli.user_path, required=True, help="checkpoint file to export"
     )
     parser.add_argument("--output", help="name of the file to write")
     parser.add_argument("--tolerance", type=float, help="largest difference from torch")
-    parser.add_argument("--seed", type=int, help="of the images that are compared")
+    parser.add_argument("--seed", type=int, help="seed of the random images compared")
     return parser
 
 

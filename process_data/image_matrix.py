@@ -1,4 +1,4 @@
-"""Put all images of an index into one array of squares.
+"""Write all images of an index into one array of squares.
 
 Reads   the index csv (--image_info) and the images below --image_root_path
 Writes  imageset.npy, or the name given as --mname
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 Crop = Literal["none", "box"]
 OnUnreadable = Literal["stop", "drop"]
 
-BLOCK = 256  # images in flight at once: bounds the memory
+BLOCK = 256  # images in flight; bounds the memory
 
 
 def run(
@@ -56,11 +56,11 @@ def run(
         image_root_path: Folder that Path is relative to, itself relative to ``data_dir``.
         mname: Name of the array to write: (n, 3, side, side) uint8, RGB.
         image_resolution: Side of the squares in pixels.
-        filter_type: Filling of the borders of images that are not square.
-        crop: ``box`` takes the columns X1, Y1, X2, Y2; where they are empty, the whole image.
-        on_unreadable: ``stop`` lists all images that cannot be read and writes nothing; ``drop``
-            leaves them out and writes the csv that matches the matrix, ``<image_info>.kept.csv``.
-        workers: Threads; 0 means one for each core.
+        filter_type: Fill of the borders of images that are not square.
+        crop: ``box`` crops to the columns X1, Y1, X2, Y2; images without a box stay whole.
+        on_unreadable: ``stop`` lists all unreadable images and writes nothing; ``drop`` skips them
+            and writes the csv that matches the matrix, ``<stem of image_info>.kept.csv``.
+        workers: Threads; 0: one per core.
     """
     if image_resolution < 1:
         raise InputError(f"--image_resolution must be at least 1; got {image_resolution}")
@@ -96,7 +96,7 @@ class UnreadableImages(Exception):
     """Some images cannot be read.
 
     Attributes:
-        reasons: Row -> what is wrong with it, in the order of the rows.
+        reasons: Row -> error message, in row order.
     """
 
     def __init__(self, reasons: dict[int, str]) -> None:
@@ -115,10 +115,10 @@ def write_matrix(
     """Write row i of ``target`` from ``paths[i]``, in parallel.
 
     Raises:
-        UnreadableImages: All images were tried, these cannot be read, nothing was written.
+        UnreadableImages: Lists all unreadable images; nothing was written.
     """
     reasons: dict[int, str] = {}
-    # getaffinity knows of containers that lend only some of the cores.
+    # sched_getaffinity counts only the cores that a container may use.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     with (
         files.row_writer(target, (len(paths), 3, side, side), "uint8") as matrix,
@@ -155,7 +155,7 @@ def _save_kept(data_dir: Path, image_info: str, kept: "pd.DataFrame") -> None:
     name = f"{Path(image_info).stem}.kept.csv"
     path = layout.IMAGE_INDEX.save(data_dir, kept.assign(Index=np.arange(len(kept))), name)
     log.warning(
-        "%s lists the %d images kept, with new Indexes: use it from here on "
+        "%s lists the %d images kept, with new Indexes: use it from now on "
         "(make_train_valid --iname=%s, or mask_data --tindex=%s)",
         path,
         len(kept),
@@ -170,14 +170,14 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--image_root_path", help="folder of the images, relative to --dpath")
     parser.add_argument("--mname", help="name of the array to write")
     parser.add_argument("--image_resolution", type=int, help="side of the squares in pixels")
-    parser.add_argument("--filter_type", choices=decode.FILLS, help="filling of the borders")
-    parser.add_argument("--crop", choices=get_args(Crop), help="take the boxes of the csv, or all")
+    parser.add_argument("--filter_type", choices=decode.FILLS, help="fill of the borders")
+    parser.add_argument("--crop", choices=get_args(Crop), help="box: crop to the boxes of the csv")
     parser.add_argument(
         "--on_unreadable",
         choices=get_args(OnUnreadable),
-        help="stop: list them and write nothing; drop: leave them out, write the matching csv",
+        help="unreadable images: stop and list them, or drop them and write the matching csv",
     )
-    parser.add_argument("--workers", type=int, help="threads; 0: one for each core")
+    parser.add_argument("--workers", type=int, help="threads; 0: one per core")
     return parser
 
 

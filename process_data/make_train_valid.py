@@ -25,19 +25,19 @@ from retrieval.data.formats import InputError
 
 log = logging.getLogger(__name__)
 
-PAIR_BLOCK = 200_000  # pairs drawn at once: bounds the memory
+PAIR_BLOCK = 200_000  # pairs drawn at once; bounds the memory
 
 
 @dataclass(frozen=True)
 class Split:
-    """The images of each class, in the order of the classes.
+    """The images of each class; lists are in the order of ``classes``.
 
     Attributes:
         classes: (n_class,) int64, ascending.
-        images: Of each class, the Indexes of its images, ascending.
-        train: Of each class, the Indexes for training.
-        valid: Of each class, the Indexes for validation; none of them is in ``train``.
-        is_minor: (n_class,) bool: too few images to be evaluated on.
+        images: One int64 array per class: the Indexes of its images, ascending.
+        train: One int64 array per class: the Indexes for training.
+        valid: One int64 array per class: the Indexes for validation, disjoint from ``train``.
+        is_minor: (n_class,) bool, True if the class has too few images for the evaluation.
     """
 
     classes: np.ndarray
@@ -48,13 +48,13 @@ class Split:
 
 
 def split_classes(labels: np.ndarray, ratio: int, min_len: int, rng: np.random.Generator) -> Split:
-    """Set aside ``n // ratio`` images of each class of n for validation.
+    """Set aside ``n // ratio`` of the n images of each class for validation.
 
     Args:
-        labels: (n_image,) int64, the class of each image.
-        ratio: One in so many images is for validation.
-        min_len: Classes of fewer images are minor.
-        rng: Where the choice is drawn from.
+        labels: (n_image,) int64, class of each image.
+        ratio: One in ``ratio`` images of a class is for validation.
+        min_len: Classes with fewer images are minor.
+        rng: Random source of the split.
     """
     classes, counts = np.unique(labels, return_counts=True)
     images = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
@@ -70,14 +70,14 @@ def split_classes(labels: np.ndarray, ratio: int, min_len: int, rng: np.random.G
 def draw_others(
     starts: np.ndarray, sizes: np.ndarray, n_total: int, count: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draw positions outside a range of one's own, without repetition, uniformly.
+    """Draw positions outside each row's own range, uniformly and without replacement.
 
     Args:
-        starts: (n,) int64, where the own range of each row starts.
-        sizes: (n,) int64, its length.
+        starts: (n,) int64, start of the own range of each row.
+        sizes: (n,) int64, length of the own range.
         n_total: Positions run from 0 to ``n_total - 1``.
-        count: Positions to draw in each row; at most ``n_total - sizes``.
-        rng: Where they are drawn from.
+        count: Positions to draw per row; at most ``n_total - sizes``.
+        rng: Random source of the positions.
 
     Returns:
         (n, count) int64. Each row is a uniform random subset, drawn with Floyd's algorithm
@@ -96,15 +96,16 @@ def draw_others(
 def tuple_blocks(
     train: list[np.ndarray], neg_count: int, rng: np.random.Generator
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield every pair of training images of a class, with negatives of other classes.
+    """Yield all pairs of training images of the same class, with negatives of other classes.
 
     Args:
-        train: Of each class, the Indexes of its training images.
-        neg_count: Negatives of each pair.
-        rng: Where the negatives are drawn from.
+        train: One int64 array per class: the Indexes of its training images.
+        neg_count: Negatives per pair.
+        rng: Random source of the negatives.
 
     Yields:
-        Two (n, 2 + neg_count) int64 arrays of the same pairs, in both directions.
+        Two (n, 2 + neg_count) int64 arrays of Indexes: the same pairs in both directions, with
+        separate negatives. Columns are anchor, positive, negatives.
     """
     flat = np.concatenate(train)
     sizes = np.array([len(images) for images in train])
@@ -120,7 +121,7 @@ def tuple_blocks(
 
 
 def _pair_blocks(size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield all i < j below ``size``, in order, some rows of i at a time."""
+    """Yield all pairs i < j below ``size`` in order, for a block of i at a time."""
     rows = max(1, PAIR_BLOCK // max(size, 1))
     for start in range(0, size - 1, rows):
         first = np.arange(start, min(start + rows, size - 1))
@@ -131,7 +132,7 @@ def _pair_blocks(size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def valid_pairs(split: Split, rng: np.random.Generator) -> np.ndarray:
-    """Pair each validation query with a training image of its class, and one of another class.
+    """Pair each validation query with a training image of its class and one of another class.
 
     Returns:
         (2 * n_valid, 3) int64: validation image, training image, 1 same class / 0 different.
@@ -163,10 +164,10 @@ def run(
     Args:
         data_dir: The data directory.
         iname: Index csv with the columns Class and Index.
-        ratio: One in so many images of a class is for validation.
-        min_len: Classes of fewer images are minor: no query, and left out of the evaluation.
-        neg_count: Negatives of each training tuple.
-        seed: Of the one generator that everything is drawn from.
+        ratio: One in ``ratio`` images of a class is for validation.
+        min_len: Classes with fewer images are minor: no queries, and not in the evaluation.
+        neg_count: Negatives per training tuple.
+        seed: Seed of everything random.
     """
     if ratio < 2 or min_len < 1 or neg_count < 1:
         raise InputError(
@@ -222,7 +223,7 @@ def _check_possible(split: Split, iname: str, ratio: int, min_len: int, neg_coun
 
 
 def _write_tuples(data_dir: Path, split: Split, neg_count: int, rng: np.random.Generator) -> Path:
-    """Stream ``train.npy`` and ``train2.npy``; memory does not grow with them."""
+    """Stream ``train.npy`` and ``train2.npy`` to disk, in constant memory."""
     n_pair = sum(len(images) * (len(images) - 1) // 2 for images in split.train)
     shape = (n_pair, 2 + neg_count)
     path = layout.TRAIN.at(data_dir)
@@ -246,10 +247,10 @@ def _write_tuples(data_dir: Path, split: Split, neg_count: int, rng: np.random.G
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.stage_parser(run, __doc__)
     parser.add_argument("--iname", help="index csv with the columns Class and Index")
-    parser.add_argument("--ratio", type=int, help="one in so many images is for validation")
-    parser.add_argument("--min_len", type=int, help="classes of fewer images are not evaluated")
-    parser.add_argument("--neg_count", type=int, help="negatives of each training tuple")
-    parser.add_argument("--seed", type=int, help="of everything that is drawn")
+    parser.add_argument("--ratio", type=int, help="one in N images is for validation")
+    parser.add_argument("--min_len", type=int, help="classes with fewer images are not evaluated")
+    parser.add_argument("--neg_count", type=int, help="negatives per training tuple")
+    parser.add_argument("--seed", type=int, help="seed of everything random")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""What is behind the car, and the road with the car's shadow."""
+"""The background of a photo, and the road with the car's shadow."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,13 @@ from compcars.drawing.camera import Camera
 from compcars.drawing.lighting import Light, display
 from compcars.drawing.scene import Scene
 
-COARSE = 2  # the backdrop is drawn this much smaller than the picture: out of focus, and cheap
+COARSE = 2  # the backdrop is drawn smaller by this factor: cheaper, and out of focus anyway
 Tone = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Easel:
-    """What the painters of a backdrop need; lengths in pixels of ``image``."""
+    """Canvas, scene and random source of a backdrop; lengths in pixels of ``image``."""
 
     image: Image.Image
     horizon: float
@@ -29,18 +29,18 @@ class Easel:
     def box(
         self, x1: float, y1: float, x2: float, y2: float, fill: Tone, radius: float = 0
     ) -> None:
-        """Draw a box, or nothing where it is empty: the horizon may be above the picture."""
+        """Draw a box, unless it is empty: the horizon may be above the picture."""
         if x2 > x1 and y2 > y1:
             self.draw.rounded_rectangle((x1, y1, x2, y2), radius=radius, fill=fill)
 
     def tone(self, pigment: np.ndarray) -> Tone:
-        """Return the display color of a matt surface out there."""
+        """Return the display color of a matte surface in the background."""
         light = self.scene.light
         r, g, b = display(np.asarray(pigment) * (light.horizon + 0.4 * light.sun)).tolist()
         return r, g, b
 
     def gray(self, low: float, high: float) -> Tone:
-        """Return the color of a surface of a random, nearly gray pigment."""
+        """Return the display color of a surface with a random, nearly gray pigment."""
         return self.tone(self.rng.uniform(low, high) * self.rng.uniform(0.88, 1.12, 3))
 
 
@@ -54,11 +54,11 @@ def backdrop(
     """Return the picture without the car, at 1 / COARSE of ``size``.
 
     Args:
-        scene: What to draw.
-        camera: The camera of the full picture.
-        size: Width and height of the full picture.
-        footprint: Length and width of the car, whose shadow lies on the ground.
-        rng: Source of the clutter.
+        scene: Place and light.
+        camera: Camera of the full-size picture.
+        size: Width and height of the full-size picture in pixels.
+        footprint: Length and width of the car in meters, for its shadow.
+        rng: Random source of the clutter.
     """
     width, height = (max(side // COARSE, 1) for side in size)
     horizon = camera.horizon / COARSE
@@ -85,7 +85,7 @@ def _ground_and_sky(scene: Scene, size: tuple[int, int], horizon: float) -> Imag
     sun_on_ground = light.sun * max(light.sun_direction[2], 0)
     asphalt = light.ground * 0.9 * (0.7 + 0.5 * sun_on_ground + 0.4 * down)
     if scene.place == "studio":
-        sky = asphalt * (1.35 - 0.5 * up)  # one cove, no edge between wall and floor
+        sky = asphalt * (1.35 - 0.5 * up)  # no edge between wall and floor
         blend = np.clip((row - horizon) / (0.2 * height) + 0.5, 0, 1)
     else:
         blend = (row > horizon).astype(float)
@@ -171,7 +171,7 @@ def _lanes(easel: Easel) -> None:
         top = 0.5 + (x - 0.5) * rng.uniform(0.5, 0.8)
         line = (x * width, height, top * width, 0)
         easel.draw.line(line, fill=white, width=max(1, width // 40))
-    for _ in range(int(rng.integers(0, 5))):  # patches of the surface
+    for _ in range(int(rng.integers(0, 5))):  # patches in the asphalt
         x, y = rng.uniform(0, width), rng.uniform(0, height)
         box = (x, y, x + width * rng.uniform(0.1, 0.6), y + height * rng.uniform(0.02, 0.2))
         easel.draw.rectangle(box, fill=easel.tone(easel.scene.light.ground * rng.uniform(0.6, 1.4)))
@@ -180,7 +180,7 @@ def _lanes(easel: Easel) -> None:
 def _with_shadow(
     image: Image.Image, camera: Camera, footprint: tuple[float, float], light: Light
 ) -> Image.Image:
-    """Darken the ground under the car, and where it keeps the sun off."""
+    """Darken the ground under the car and in its shadow."""
     length, width = footprint
     turn = np.linspace(0, 2 * np.pi, 33)[:-1]
     outline = np.stack([np.cos(turn), np.sin(turn), 0 * turn], axis=-1)

@@ -1,4 +1,4 @@
-"""A design as a mesh: the body, the glasshouse and what is fixed to them."""
+"""The mesh of a design: body, glasshouse and all attached parts."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,23 +11,23 @@ from compcars.drawing.designs import Body, Design
 from compcars.drawing.mesh import Builder, Layer, Material, Mesh
 from compcars.drawing.surfaces import STATIONS, Shell, Surface, facing_rear, grid_quads, lid, region
 
-RAIL = np.array([0.0, 0.0, 0.05])  # height of a roof rail
+RAIL = np.array([0.0, 0.0, 0.05])  # height of a roof rail, meters
 LEVELS = np.linspace(0, 1, STATIONS)
 
 
 @dataclass(frozen=True)
 class Surfaces:
-    """The four surfaces that everything else is cut from or fixed to."""
+    """The four surfaces that all other parts are cut from or attached to."""
 
     body: Shell
-    hood: Surface  # and the deck behind it
+    hood: Surface  # and the rear deck
     glasshouse: Shell
     roof: Surface
 
 
 @lru_cache(maxsize=64)
 def car_mesh(design: Design) -> Mesh:
-    """Return the mesh of a car that stands on z = 0 with its middle at x = y = 0."""
+    """Return the mesh of a car that stands on z = 0, centered at x = y = 0."""
     surfaces = _surfaces(design)
     builder = Builder()
     _add_body(builder, design, surfaces)
@@ -56,7 +56,7 @@ def _body_shell(b: Body, crease: float) -> Shell:
     heights = [b.deck - 0.03, b.deck, (b.deck + b.cowl) / 2, b.cowl, (b.nose + b.cowl) / 2, b.nose]
     high = _smooth(x, knots, heights)
     low = b.clearance + 0.05 * np.abs(x / half) ** 6
-    # The bumper stands out at 0.35 of the height; nose and tail lean back above it.
+    # The bumper protrudes at 0.35 of the height; nose and tail recede above it.
     above, below = np.clip((LEVELS - 0.35) / 0.65, 0, 1), np.clip((0.35 - LEVELS) / 0.35, 0, 1)
     nose = b.lean * above**1.8 + 0.10 * below**2
     tail = 0.10 * above**2 + 0.10 * below**2
@@ -70,7 +70,7 @@ def _body_shell(b: Body, crease: float) -> Shell:
 def _glass_shell(b: Body, body: Shell) -> Shell:
     half = b.length / 2
     fore, aft = half - b.hood, -half + b.tail
-    rise = LEVELS + 0.06 * np.sin(np.pi * LEVELS)  # pillars bow a little outward
+    rise = LEVELS + 0.06 * np.sin(np.pi * LEVELS)  # pillars bow slightly outward
     x = np.linspace(aft - 0.02, fore + 0.02, STATIONS)
     low = np.interp(x, body.x, body.high) - 0.02
     top, bottom = fore - b.rake, aft + b.back
@@ -89,7 +89,7 @@ def _glass_shell(b: Body, body: Shell) -> Shell:
 
 
 def _smooth(x: np.ndarray, knots: list[float], values: list[float]) -> np.ndarray:
-    """Return the polygon through the knots at evenly spaced ``x``, with its corners rounded."""
+    """Interpolate the knots linearly at evenly spaced ``x``, and round the corners."""
     curve = np.interp(x, knots, values)
     for _ in range(2):
         curve[1:-1] = (curve[:-2] + 2 * curve[1:-1] + curve[2:]) / 4
@@ -130,7 +130,7 @@ def _add_glasshouse(builder: Builder, design: Design, surfaces: Surfaces) -> Non
     screen = region(shell, -0.95, 0.95, 0.04, [0.90, 0.93, 0.94, 0.93, 0.90])
     builder.patch(screen.part(-0.01, 1.01, -0.03, 1.02), Material.TRIM, on, (16, 1))
     builder.patch(screen, Material.GLASS, on, (28, 14))
-    for s in (0.16, 0.66):  # head rests
+    for s in (0.16, 0.66):  # headrests
         seat = screen.part(s, s + 0.15, 0.18, 0.50)
         builder.patch(seat, Material.INTERIOR, on, (3, 1))
     builder.patch(screen.part(0.46, 0.54, 0.80, 0.92), Material.TRIM, on, (1, 1))
@@ -171,7 +171,7 @@ def _add_mirrors(builder: Builder, design: Design, surfaces: Surfaces) -> None:
         ],
         axis=-1,
     )
-    # A superellipsoid: the cube root of a ball's coordinates squares its corners.
+    # A superellipsoid: the exponent below 1 makes a ball boxier.
     ball = np.sign(ball) * np.abs(ball / [0.09, 0.12, 0.085]) ** 0.6 * [0.09, 0.12, 0.085]
     for side in (1, -1):
         at = [x, side * (b.width / 2 + 0.07), z]
@@ -179,7 +179,7 @@ def _add_mirrors(builder: Builder, design: Design, surfaces: Surfaces) -> None:
 
 
 def _box(roof: Surface, side: int) -> np.ndarray:
-    """Return a roof rail."""
+    """Return the quads of the roof rail on one side."""
     q = np.linspace(1.25, 2.75, 9)
     edge = roof(q, np.full(9, 0.93 * side))
     inner = roof(q, np.full(9, 0.88 * side)) + RAIL

@@ -1,8 +1,8 @@
-"""What tells one car model from another.
+"""The parameters that distinguish car models.
 
-A make has a family face: one shape and pattern of grille, one badge, a taste in lamps. Its models
-share them and differ in body type, proportions, lamps, air intakes, window line and wheels, so
-that telling two models of one make apart takes a close look. Paint is no part of a design.
+The models of a make share a family face: shape, pattern and trim of the grille, and the badge. They
+differ in body type, proportions, lamps, air intakes, window line and wheels, so telling two models
+of one make apart takes a close look. Paint is not part of a design.
 """
 
 from dataclasses import dataclass, replace
@@ -14,27 +14,27 @@ from compcars.drawing.lamps import LAMPS, Lamp
 
 @dataclass(frozen=True)
 class Body:
-    """Proportions, in metres where nothing else is said."""
+    """Proportions, in meters unless noted."""
 
     kind: str  # one of BODIES
     length: float
     width: float
     height: float
     clearance: float  # road to sill
-    nose: float  # height of the front end of the hood
-    cowl: float  # height of the foot of the windscreen
-    deck: float  # height of the foot of the rear window
-    hood: float  # front end to the foot of the windscreen
-    rake: float  # horizontal run of the windscreen
-    tail: float  # rear end to the foot of the rear window
+    nose: float  # height of the hood at the front end
+    cowl: float  # height of the windshield base
+    deck: float  # height of the rear window base
+    hood: float  # front end to windshield base
+    rake: float  # horizontal run of the windshield
+    tail: float  # rear end to rear window base
     back: float  # horizontal run of the rear window
-    wheel: float  # radius of the tyre
+    wheel: float  # radius of the tire
     front_overhang: float
     rear_overhang: float
-    roundness: float  # 0: square in plan, 1: rounded corners
-    roof_width: float  # of the roof, as a fraction of the width
-    dome: float  # height of the bulge of the hood
-    lean: float  # how far the upper edge of the nose lies behind the bumper
+    roundness: float  # in plan view, 0: square, 1: rounded corners
+    roof_width: float  # as a fraction of the width
+    dome: float  # height of the hood bulge
+    lean: float  # distance of the upper edge of the nose behind the bumper
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ class Face:
     grille_top: float
     grille_height: float
     frame: float  # width of the grille's frame; 0: none
-    chrome: bool  # bars and frame of chrome, or black
+    chrome: bool  # chrome bars and frame, else black
     badge: str
     lamp: Lamp
-    light: str  # one of LIGHTS: the daytime running light
+    light: str  # daytime running light, one of LIGHTS
     projectors: int
     intake: str  # one of INTAKES
     intake_width: float
@@ -64,14 +64,14 @@ class Face:
 class Flank:
     """The sides and the glasshouse."""
 
-    kick: float  # rise of the window line to the rear
+    kick: float  # rise of the window line toward the rear
     pillar: float  # width of the rear pillar, in q
     quarter: bool  # a small window behind the rear door
     crease: float  # height of the character line, in v
-    cladding: bool  # black plastic round the wheel arches
-    rails: bool  # on the roof
-    mirror: float  # size
-    window_frame: bool  # of chrome
+    cladding: bool  # black plastic around the wheel arches
+    rails: bool  # roof rails
+    mirror: float  # size factor
+    window_frame: bool  # chrome window frame
 
 
 @dataclass(frozen=True)
@@ -79,24 +79,24 @@ class Tail:
     """The rear, in shell coordinates like the front (q from the middle of the rear)."""
 
     lamp: Lamp
-    bar: str  # what joins the lamps: none, chrome, red
+    bar: str  # between the lamps: none, chrome or red
     plate_low: float
     pipes: int
-    skirt: float  # height of the black lower edge
+    skirt: float  # height of the black lower edge, in v
 
 
 @dataclass(frozen=True)
 class Wheels:
     spokes: int
     spread: float  # width of a spoke at the rim
-    taper: float  # width at the hub, as a fraction of it
+    taper: float  # width at the hub, relative to the rim
     twin: bool  # spokes in pairs
     dark: bool
 
 
 @dataclass(frozen=True)
 class Design:
-    """A car model; ``make`` counts the makes from 0."""
+    """A car model; ``make`` is the number of its make, from 0."""
 
     make: int
     body: Body
@@ -129,7 +129,7 @@ ORDER_OF_BODIES = tuple(BODIES)
 
 
 def draw_designs(n_model: int, seed: int) -> list[Design]:
-    """Return ``n_model`` designs, about four to a make; the first ones do not depend on how many.
+    """Return ``n_model`` designs, four per make; a larger ``n_model`` only appends designs.
 
     >>> designs = draw_designs(9, seed=7)
     >>> [design.make for design in designs]
@@ -138,7 +138,7 @@ def draw_designs(n_model: int, seed: int) -> list[Design]:
     True
     """
     shuffled = np.random.default_rng([seed, 0])
-    # Shuffled decks rather than independent draws: makes and models differ where they can.
+    # Shuffled lists instead of independent draws, so that makes and models differ.
     grilles, patterns, badges = (shuffled.permutation(x) for x in (GRILLES, PATTERNS, BADGES))
     lamps, bodies = shuffled.permutation(list(LAMPS)), shuffled.permutation(ORDER_OF_BODIES)
     designs = []
@@ -165,7 +165,7 @@ def draw_designs(n_model: int, seed: int) -> list[Design]:
 
 
 def facelift(design: Design, seed: int) -> Design:
-    """Return the design's later years: other trim, the same car."""
+    """Return the design after a facelift: the same body with other trim and wheels."""
     rng = np.random.default_rng([seed, 3, round(design.body.length * 1e6)])
     face = replace(
         design.face,
@@ -206,7 +206,7 @@ def _body(rng: np.random.Generator, kind: str) -> Body:
 
 
 def _face(rng: np.random.Generator, sibling: int, shape: str) -> Face:
-    """Return the face of a make's ``sibling``-th model, but for what the family shares."""
+    """Return the face of a make's ``sibling``-th model; the caller sets the family's parts."""
     lamp_inner = rng.uniform(0.42, 0.68)
     lamp_height = (0.21, 0.37, 0.28, 0.46)[sibling] * rng.uniform(0.9, 1.1)
     return Face(

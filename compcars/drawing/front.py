@@ -1,4 +1,4 @@
-"""The face of a car: grille, lamps, air intakes, badge and plate."""
+"""The front of a car: grille, lamps, air intakes, badge and license plate."""
 
 import numpy as np
 
@@ -6,11 +6,11 @@ from compcars.drawing.designs import Design, Face
 from compcars.drawing.mesh import Builder, Layer, Material
 from compcars.drawing.surfaces import Region, Shell, Surface, bowl, disc, region
 
-PLATE_WIDTH, PLATE_HEIGHT = 0.46, 0.13  # metres
+PLATE_WIDTH, PLATE_HEIGHT = 0.46, 0.13  # meters
 
 
 def add(builder: Builder, design: Design, shell: Shell) -> None:
-    """Add the front of ``design``, on its body."""
+    """Add the front of ``design`` to its body."""
     face = design.face
     _add_lower(builder, face, shell)
     _add_grille(builder, face, shell)
@@ -161,7 +161,7 @@ def _add_fog(builder: Builder, face: Face, shell: Shell) -> None:
 
 
 def add_plate(builder: Builder, surface: Surface, low: float) -> None:
-    """Add a number plate whose lower edge is at ``low``; the signs are strokes."""
+    """Add a license plate with its lower edge at v = ``low``; strokes stand for the characters."""
     plate = disc(surface, 0.0, low + 0.1, PLATE_WIDTH, PLATE_HEIGHT)
     box = region(surface, plate.start, plate.stop, float(plate.low.min()), float(plate.high.max()))
     builder.patch(box.part(-0.02, 1.02, -0.08, 1.08), Material.GAP, Layer.ON_BODY, (4, 1))

@@ -1,4 +1,4 @@
-"""The outlines of headlamps and tail lamps."""
+"""The outlines of headlamps and taillamps."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from compcars.drawing.surfaces import Region, Surface, region
 
-# Lower and upper edge of a lamp from its inner to its outer end, in heights of the lamp.
+# Lower and upper edge from the inner to the outer end, as fractions of the lamp's height.
 LAMPS: dict[str, tuple[list[float], list[float]]] = {
     "blade": ([0.42, 0.22, 0.10, 0.06, 0.18], [0.52, 0.62, 0.70, 0.80, 0.90]),
     "block": ([0.04, 0.0, 0.0, 0.0, 0.04], [0.96, 1.0, 1.0, 1.0, 0.96]),
@@ -24,13 +24,13 @@ class Lamp:
 
     shape: str  # one of LAMPS
     inner: float  # q
-    outer: float  # q; above 1: wraps round the corner
+    outer: float  # q; above 1: wraps around the corner
     low: float  # v
     height: float  # v
     slant: float  # rise from the inner to the outer end, v
 
     def on(self, surface: Surface) -> Region:
-        """Return the lamp of the side where q is positive."""
+        """Return the lamp on the side of positive q."""
         low, high = (
             self.low + self.height * np.array(edge) + np.linspace(0, self.slant, len(edge))
             for edge in LAMPS[self.shape]

@@ -1,8 +1,8 @@
-"""Paint, glass and chrome under a sky: the color of each quad.
+"""Shading of paint, glass and chrome under a sky: the color of each quad.
 
-Colors are linear here and become display values in the last step. A quad's color is the diffuse
-light of sky, ground and sun, plus what it mirrors of the surroundings (Schlick's approximation of
-Fresnel reflection), plus the sun's highlight (Blinn and Phong), plus what it emits.
+Colors are linear until the last step converts them to display values. A quad's color is the sum of
+diffuse light from sky, ground and sun, the reflection of the surroundings (Schlick's approximation
+of Fresnel reflection), the sun's highlight (Blinn-Phong) and its own emission.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import numpy as np
 
 from compcars.drawing.mesh import Material, Mesh
 
-# name: weight, linear RGB of the pigment, code in color_list.mat
+# name: weight, linear RGB pigment, code in color_list.mat
 PAINTS: dict[str, tuple[float, tuple[float, float, float], int]] = {
     "black": (0.20, (0.012, 0.012, 0.014), 0),
     "white": (0.24, (0.80, 0.80, 0.78), 1),
@@ -28,20 +28,20 @@ PAINTS: dict[str, tuple[float, tuple[float, float, float], int]] = {
 
 @dataclass(frozen=True)
 class Light:
-    """The surroundings, as far as they light the car; colors are linear RGB."""
+    """Light from the surroundings; colors are linear RGB."""
 
-    sun_direction: np.ndarray  # (3,) unit, towards the sun
+    sun_direction: np.ndarray  # (3,) unit length, toward the sun
     sun: np.ndarray
     zenith: np.ndarray
     horizon: np.ndarray
     ground: np.ndarray
-    skyline: float  # height of what stands along the horizon, as sine of the elevation
-    phase: float  # turns the skyline
+    skyline: float  # height of the skyline, as the sine of its elevation
+    phase: float  # rotation of the skyline, radians
     lamps: float = 0.0  # headlamps: 0 off, 1 on
 
 
 def draw_paint(rng: np.random.Generator) -> tuple[str, np.ndarray]:
-    """Return the name and the pigment of a random paint, the same choice for every model."""
+    """Draw a paint, with the same odds for every model; return its name and linear RGB pigment."""
     names = list(PAINTS)
     weights = np.array([PAINTS[name][0] for name in names])
     name = str(rng.choice(names, p=weights / weights.sum()))
@@ -49,8 +49,8 @@ def draw_paint(rng: np.random.Generator) -> tuple[str, np.ndarray]:
     return name, np.clip(pigment, 0.005, 0.9)
 
 
-# Pigment, mirror (reflectivity seen straight on), gloss (highlight strength), emission with
-# headlamps off and on.
+# Pigment, mirror (reflectivity at normal incidence), gloss (highlight strength), emission with
+# the headlamps off and on.
 _LOOKS: dict[Material, tuple[tuple[float, float, float], float, float, float, float]] = {
     Material.PAINT: ((0.5, 0.5, 0.5), 0.05, 1.0, 0.0, 0.0),
     Material.TRIM: ((0.025, 0.025, 0.027), 0.015, 0.15, 0.0, 0.0),
@@ -83,7 +83,7 @@ def shade(
     paint: np.ndarray,
     plate: np.ndarray,
 ) -> np.ndarray:
-    """Return the display colors (n_visible, 3) uint8 of the quads ``visible`` (indexes)."""
+    """Return the display colors (n_visible, 3) uint8 of the quads with indexes ``visible``."""
     material, normals = mesh.material[visible], mesh.normals[visible]
     middles = mesh.corners[visible].mean(axis=1)
     pigments = _PIGMENTS.copy()
@@ -114,7 +114,7 @@ def shade(
 
 
 def surroundings(direction: np.ndarray, light: Light) -> np.ndarray:
-    """Return what is seen in unit directions (n, 3): sky, a dark skyline, the road."""
+    """Return the linear RGB seen in unit directions (n, 3): sky, a dark skyline, the road."""
     z = direction[:, 2:]
     turn = np.arctan2(direction[:, 1], direction[:, 0])[:, None] + light.phase
     skyline = light.skyline * (1 + 0.5 * np.sin(3 * turn) + 0.3 * np.sin(7 * turn + 1))
@@ -127,6 +127,6 @@ def surroundings(direction: np.ndarray, light: Light) -> np.ndarray:
 
 
 def display(linear: np.ndarray) -> np.ndarray:
-    """Return linear light as uint8 display values, highlights rolled off."""
+    """Convert linear light to uint8 display values, with highlight roll-off."""
     rolled = linear * (1 + linear / 6) / (1 + linear * 0.62)
     return (255 * np.clip(rolled, 0, 1) ** (1 / 2.2)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Quads with a material and a place in the drawing order."""
+"""Quads with a material and a drawing layer."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -9,10 +9,10 @@ from compcars.drawing.surfaces import Region
 
 
 class Material(IntEnum):
-    """What a quad is made of; how each looks is said in lighting.py."""
+    """Material of a quad; lighting.py defines its look."""
 
     PAINT = 0
-    TRIM = 1  # black or grey plastic
+    TRIM = 1  # black or gray plastic
     GLASS = 2
     CHROME = 3
     LENS = 4  # the clear cover of a headlamp
@@ -32,13 +32,13 @@ class Material(IntEnum):
 
 
 class Layer(IntEnum):
-    """Parts are drawn from the lowest layer to the highest.
+    """Drawing order of the parts, lowest layer first.
 
-    No depth is compared: a body is nearly convex, so that it is enough to leave out what faces
-    away from the camera and to draw the parts in this order.
+    There is no depth test: a body is nearly convex, so it is enough to cull the quads that face
+    away from the camera and to draw the rest in this order.
     """
 
-    BEHIND = 0  # inner wheels, underside, and what turns out to be on the far side
+    BEHIND = 0  # inner wheels, underside, and parts of the far flank
     BODY = 1
     LID = 2
     ON_BODY = 3
@@ -51,11 +51,11 @@ class Layer(IntEnum):
 class Mesh:
     """Quads in drawing order."""
 
-    corners: np.ndarray  # (n, 4, 3) metres
+    corners: np.ndarray  # (n, 4, 3) meters
     normals: np.ndarray  # (n, 3) unit length, outward
     material: np.ndarray  # (n,) int
     layer: np.ndarray  # (n,) int
-    side: np.ndarray  # (n,) 1: to be seen from the left only, -1: from the right only, 0: neither
+    side: np.ndarray  # (n,) int, 1: part of the left flank, -1: of the right flank, 0: of neither
 
     @property
     def middles(self) -> np.ndarray:
@@ -82,10 +82,10 @@ class Builder:
         both: bool = False,
         flank: bool = False,
     ) -> None:
-        """Add a region in ``grid`` columns and rows.
+        """Add a region, cut into ``grid`` columns and rows.
 
-        ``both`` adds its mirror image, ``flank`` marks the two as parts of the left and the right
-        flank.
+        ``both`` also adds its mirror image. ``flank`` does so too, and marks the two as parts of
+        the left and right flank.
         """
         self.add(region.quads(*grid), material, layer, int(flank))
         if both or flank:
@@ -100,7 +100,7 @@ class Builder:
 
 
 def _normals(corners: np.ndarray) -> np.ndarray:
-    """Return the unit normals of quads, from their diagonals; (0, 0, 1) where one is a point."""
+    """Return the unit normals of quads, from their diagonals; (0, 0, 1) if degenerate."""
     normals = np.cross(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1])
     lengths = np.linalg.norm(normals, axis=1, keepdims=True)
     return np.where(lengths > 1e-12, normals / np.maximum(lengths, 1e-12), [0.0, 0.0, 1.0])

@@ -1,4 +1,4 @@
-"""A web-nature photo: one car from one of the five viewpoints, outdoors or in a studio."""
+"""A web-nature photo: one car from one of the labeled viewpoints, outdoors or in a studio."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from compcars.drawing.lighting import draw_paint
 from compcars.drawing.render import SUPERSAMPLING, draw_car, projected_box
 from compcars.drawing.scene import Scene, draw_scene
 
-# viewpoint of the labels: lowest and highest azimuth from the front, in degrees, either side
+# viewpoint label: lowest and highest azimuth from the front, in degrees, on either side
 VIEWPOINTS = {1: (0, 13), 2: (166, 180), 3: (77, 103), 4: (20, 45), 5: (122, 160), -1: (0, 180)}
 PLATES = ((0.02, 0.06, 0.35), (0.75, 0.75, 0.72), (0.70, 0.50, 0.05), (0.03, 0.03, 0.04))
 
@@ -23,13 +23,13 @@ class Photo:
     image: Image.Image
     box: tuple[int, int, int, int]  # x1, y1, x2, y2: pixels, 0-based, end exclusive
     paint: str
-    quality: int  # of the JPEG
+    quality: int  # JPEG quality
 
 
 def take_photo(
     design: Design, viewpoint: int, size: tuple[int, int], rng: np.random.Generator
 ) -> Photo:
-    """Return a photo of ``design`` from a ``viewpoint`` of the labels (-1 to 5)."""
+    """Return a photo of ``design`` from a labeled ``viewpoint`` (1 to 5, or -1)."""
     mesh = car_mesh(design)
     scene = draw_scene(rng)
     paint, pigment = draw_paint(rng)
@@ -55,7 +55,7 @@ def expose(
     pigment: np.ndarray,
     rng: np.random.Generator,
 ) -> Image.Image:
-    """Return the picture of a car in a scene, SUPERSAMPLING times as large as ``size``."""
+    """Render a car in a scene, SUPERSAMPLING times as large as ``size``."""
     footprint = (design.body.length, design.body.width)
     canvas = backdrop(scene, camera, size, footprint, rng)
     large = (size[0] * SUPERSAMPLING, size[1] * SUPERSAMPLING)
@@ -67,7 +67,7 @@ def expose(
 
 def _camera(viewpoint: int, rng: np.random.Generator) -> Camera:
     azimuth = rng.uniform(*VIEWPOINTS[viewpoint]) * rng.choice([-1, 1])
-    # The labels' -1 are views that fit none: here, from far above.
+    # The label -1 marks views that fit no other label: here, from high above.
     elevation = rng.uniform(3, 12) if viewpoint > 0 else rng.uniform(35, 60)
     return Camera.around_car(azimuth, elevation, rng.uniform(5.0, 10.0), rng.normal(0, 1.2))
 
@@ -75,7 +75,7 @@ def _camera(viewpoint: int, rng: np.random.Generator) -> Camera:
 def _add_occluder(
     canvas: Image.Image, box: tuple[int, int, int, int], rng: np.random.Generator
 ) -> None:
-    """Put a post, leaves or a passer-by in front of the car."""
+    """Draw a post, foliage or a pedestrian in front of the car."""
     draw = ImageDraw.Draw(canvas)
     x1, y1, x2, y2 = (SUPERSAMPLING * side for side in box)
     tone = tuple(int(c) for c in rng.integers(10, 120) * rng.uniform(0.7, 1.0, 3))
@@ -101,7 +101,7 @@ def _add_occluder(
 def develop(
     image: Image.Image, rng: np.random.Generator, noise: float, contrast: float = 1.0
 ) -> Image.Image:
-    """Return the picture as a camera leaves it: exposure, white balance, softness, noise."""
+    """Apply the camera's effects: exposure, white balance, contrast, softness, noise."""
     gain = rng.uniform(0.82, 1.18) * rng.uniform(0.94, 1.06, 3)
     contrast *= rng.uniform(0.85, 1.15)
     levels = np.arange(256)

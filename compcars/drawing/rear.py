@@ -1,4 +1,4 @@
-"""The rear of a car: lamps, lid, plate, bumper and exhausts."""
+"""The rear of a car: lamps, lid, license plate, bumper and exhaust pipes."""
 
 from compcars.drawing.designs import Design, Tail
 from compcars.drawing.front import add_plate
@@ -7,7 +7,7 @@ from compcars.drawing.surfaces import Region, Shell, Surface, disc, facing_rear,
 
 
 def add(builder: Builder, design: Design, shell: Shell) -> None:
-    """Add the rear of ``design`` on its body."""
+    """Add the rear of ``design`` to its body."""
     tail, surface = design.tail, facing_rear(shell)
     builder.patch(region(surface, -1.05, 1.05, 0.0, tail.skirt), Material.TRIM, grid=(16, 1))
     seam = region(surface, -0.74, 0.74, 0.44, 0.455)

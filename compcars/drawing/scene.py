@@ -1,4 +1,4 @@
-"""Where the car stands and under which sky."""
+"""The place of a photo and its light."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,12 @@ PLACES = ("street", "park", "yard", "studio", "open")
 
 @dataclass(frozen=True)
 class Scene:
-    place: str  # one of PLACES, or road (seen from above)
+    place: str  # one of PLACES, or road (for traffic cameras)
     light: Light
 
 
 def draw_light(rng: np.random.Generator, mood: str) -> Light:
-    """Return a random light of the mood: sunny, overcast, dusk, studio or night."""
+    """Draw the light of a mood: sunny, overcast, dusk, studio or night."""
     turn, height = rng.uniform(0, 2 * np.pi), rng.uniform(0.45, 1.1)
     direction = np.array(
         [np.cos(turn) * np.cos(height), np.sin(turn) * np.cos(height), np.sin(height)]
@@ -72,7 +72,7 @@ def draw_light(rng: np.random.Generator, mood: str) -> Light:
 
 
 def draw_scene(rng: np.random.Generator) -> Scene:
-    """Return a random scene of a photographer's choice."""
+    """Draw the place and light of a web-nature photo."""
     place = str(rng.choice(PLACES, p=[0.28, 0.22, 0.20, 0.12, 0.18]))
     mood = (
         "studio"

@@ -1,9 +1,9 @@
-"""Curved shells with a rounded-box plan, and the regions cut from them.
+"""Curved shells with a rounded-box footprint, and regions cut from them.
 
-A point of a shell has two coordinates. ``q`` runs round the car: 0 is the middle of the front, 1
+A point on a shell has two coordinates. ``q`` runs around the car: 0 is the middle of the front, 1
 the front left corner, 2 the middle of the left side, 3 the rear left corner, 4 the middle of the
-rear; negative on the right. ``v`` runs from the lower edge (0) to the upper edge (1). In plan a
-shell is a superellipse |x|^p + |y|^p = 1 stretched to the car's length and width at that height.
+rear; it is negative on the right. ``v`` runs from the lower edge (0) to the upper edge (1). In plan
+view, a shell is a superellipse |x|^p + |y|^p = 1, stretched to the length and width at that height.
 """
 
 from collections.abc import Callable
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 Surface = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (q, v) -> (..., 3)
-STATIONS = 33  # samples of a region's edge and of a shell's profiles
+STATIONS = 33  # samples along a region's edge and along a shell's profiles
 
 
 @dataclass(frozen=True)
 class Shell:
-    """Profiles over ``v`` (front and rear x, half width) and over x (lower and upper z)."""
+    """Profiles over ``v`` (front and rear x, half width) and over x (lower and upper z), meters."""
 
     front: np.ndarray  # x of the foremost point at each of STATIONS heights
     rear: np.ndarray
@@ -25,12 +25,12 @@ class Shell:
     x: np.ndarray  # ascending stations along the car
     low: np.ndarray  # z of the lower edge at each x
     high: np.ndarray
-    power: float  # 2: an ellipse, above 6: nearly a box
+    power: float  # 2: an ellipse, above 6: almost a box
 
     def __call__(self, q: np.ndarray, v: np.ndarray) -> np.ndarray:
         q, v = np.broadcast_arrays(np.asarray(q, float), np.asarray(v, float))
         turn = np.abs(q)
-        # A walk along the boundary of the square |x|, |y| <= 1, then pulled in to the superellipse.
+        # Walk along the boundary of the square |x|, |y| <= 1, then shrink it to the superellipse.
         along, across = np.clip(2 - turn, -1, 1), np.clip(np.minimum(turn, 4 - turn), 0, 1)
         norm = (np.abs(along) ** self.power + across**self.power) ** (1 / self.power)
         levels = np.linspace(0, 1, len(self.front))
@@ -55,8 +55,8 @@ def lid(shell: Shell, crown: np.ndarray, dome: float = 0.0) -> Surface:
     """Return the surface that closes ``shell`` at the top: hood and deck, or the roof.
 
     Its coordinates are ``q`` from 0 (front) to 4 (rear) and ``v`` from -1 (right) to 1 (left).
-    ``crown`` is the rise of the middle at each of the shell's x stations, ``dome`` that of a
-    bulge along the middle of the hood.
+    ``crown`` is the rise of the center line at each x station of the shell, ``dome`` the height of
+    a bulge along the middle of the hood, both in meters.
     """
 
     def surface(q: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -71,7 +71,7 @@ def lid(shell: Shell, crown: np.ndarray, dome: float = 0.0) -> Surface:
 
 
 def facing_rear(shell: Shell) -> Surface:
-    """Return ``shell`` with q counted from the middle of the rear, growing to the right."""
+    """Return ``shell`` with q counted from the middle of the rear, increasing to the right."""
 
     def surface(q: np.ndarray, v: np.ndarray) -> np.ndarray:
         return shell(np.where(q > 0, q - 4, q + 4), v)
@@ -81,7 +81,7 @@ def facing_rear(shell: Shell) -> Surface:
 
 @dataclass(frozen=True)
 class Region:
-    """The part of a surface between two values of ``q`` and two curves of ``v`` over them."""
+    """The part of a surface between two values of ``q`` and two curves v(q)."""
 
     surface: Surface
     start: float
@@ -90,7 +90,7 @@ class Region:
     high: np.ndarray
 
     def part(self, s0: float, s1: float, t0: float = 0.0, t1: float = 1.0) -> "Region":
-        """Return the sub-region between fractions of the width and of the height."""
+        """Return the sub-region between fractions of the width and height."""
         s = np.linspace(s0, s1, STATIONS)
         stations = np.linspace(0, 1, len(self.low))
         low, high = np.interp(s, stations, self.low), np.interp(s, stations, self.high)
@@ -108,7 +108,7 @@ class Region:
         return Region(self.surface, -self.stop, -self.start, self.low[::-1], self.high[::-1])
 
     def quads(self, columns: int, rows: int) -> np.ndarray:
-        """Return (columns * rows, 4, 3) corners, counter-clockwise from outside."""
+        """Return (columns * rows, 4, 3) corners, counterclockwise as seen from outside."""
         s, t = np.linspace(0, 1, columns + 1), np.linspace(0, 1, rows + 1)
         stations = np.linspace(0, 1, len(self.low))
         low, high = np.interp(s, stations, self.low), np.interp(s, stations, self.high)
@@ -124,7 +124,7 @@ def grid_quads(points: np.ndarray) -> np.ndarray:
 
 
 def region(surface: Surface, start: float, stop: float, low: object, high: object) -> Region:
-    """Return a region whose edges are given as v at evenly spaced q: a number or a few of them.
+    """Return a region; each edge is one v, or several at evenly spaced q.
 
     >>> strip = region(lambda q, v: np.stack([q, v, q], -1), 0, 1, 0.2, [0.4, 0.8])
     >>> strip.high[[0, 16, 32]].round(3).tolist()
@@ -139,7 +139,7 @@ def _edge(values: object) -> np.ndarray:
 
 
 def disc(surface: Surface, q: float, v: float, width: float, height: float) -> Region:
-    """Return the ellipse of the given size in metres round a point of a surface."""
+    """Return the ellipse of the given size in meters around a point of a surface."""
     at = np.array([q, q + 1e-3, q]), np.array([v, v, v + 1e-3])
     middle, right, above = surface(*at)
     half_q = width / 2 / (np.linalg.norm(right - middle) / 1e-3)
@@ -149,7 +149,10 @@ def disc(surface: Surface, q: float, v: float, width: float, height: float) -> R
 
 
 def bowl(outline: Region, s: float, t: float, size: float) -> Region:
-    """Return the circle at fractions (s, t) of a region, ``size`` the part of its height there."""
+    """Return the circle around the point at fractions (s, t) of a region.
+
+    ``size`` is its diameter as a fraction of the region's height there.
+    """
     at = outline.part(s, s, t - size / 2, t + size / 2)
     q = np.array([at.start, at.start])
     below, above = at.surface(q, np.array([at.low[0], at.high[0]]))

@@ -1,4 +1,4 @@
-"""A surveillance-nature image: a car's front cropped from a camera above the road."""
+"""A surveillance-nature image: the front of a car, cropped from a camera above the road."""
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -11,12 +11,12 @@ from compcars.drawing.photo import Photo, develop, expose
 from compcars.drawing.render import SUPERSAMPLING, projected_box
 from compcars.drawing.scene import Scene, draw_light
 
-HEADLAMPS = np.array([[-0.3, 0.68, 0.0], [-0.3, -0.68, 0.0]])  # behind the nose, from its top
+HEADLAMPS = np.array([[-0.3, 0.68, 0.0], [-0.3, -0.68, 0.0]])  # meters from the top of the nose
 MOODS = {"overcast": 0.45, "sunny": 0.25, "dusk": 0.1, "night": 0.2}
 
 
 def watch(design: Design, width: int, rng: np.random.Generator) -> Photo:
-    """Return a crop of roughly ``width`` pixels by the same, as a traffic camera would give it."""
+    """Return a traffic camera's crop of roughly ``width`` x ``width`` pixels."""
     mesh = car_mesh(design)
     mood = str(rng.choice(list(MOODS), p=list(MOODS.values())))
     scene = Scene("road", draw_light(rng, mood))
@@ -41,7 +41,7 @@ def watch(design: Design, width: int, rng: np.random.Generator) -> Photo:
 def _with_glare(
     image: Image.Image, design: Design, camera: Camera, strength: float, rng: np.random.Generator
 ) -> Image.Image:
-    """Add the halo of the headlamps."""
+    """Add the glare of the headlamps."""
     nose = np.array([design.body.length / 2, 0.0, design.body.nose - 0.08])
     spots = camera.project(nose + HEADLAMPS)
     y, x = np.ogrid[: image.height, : image.width]
@@ -55,7 +55,7 @@ def _with_glare(
 
 
 def _with_flaws(image: Image.Image, mood: str, rng: np.random.Generator) -> Image.Image:
-    """Return the picture of a cheap camera: motion, low resolution, haze and noise."""
+    """Add the flaws of a cheap camera: motion blur, low resolution, haze and noise."""
     scale = image.width / 256
     speed = abs(rng.normal(0, 0.9)) * scale
     image = image.filter(ImageFilter.GaussianBlur((rng.uniform(0.2, 0.8) * scale, 0.3 + speed)))

@@ -1,4 +1,4 @@
-"""Wheels, their arches, and the dark underside."""
+"""Wheels, wheel arches and the dark underside."""
 
 import numpy as np
 
@@ -6,11 +6,11 @@ from compcars.drawing.designs import Design, Wheels
 from compcars.drawing.mesh import Builder, Layer, Material
 from compcars.drawing.surfaces import Shell, grid_quads
 
-TREAD = 0.22  # width of a tyre, metres
+TREAD = 0.22  # width of a tire, meters
 
 
 def add(builder: Builder, design: Design, shell: Shell) -> None:
-    """Add four wheels, four arches and the underside."""
+    """Add four wheels with their arches, and the underside."""
     b = design.body
     _add_belly(builder, design)
     for x in (b.length / 2 - b.front_overhang, b.rear_overhang - b.length / 2):

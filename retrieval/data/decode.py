@@ -1,8 +1,8 @@
-"""One image file -> one square uint8 RGB picture.
+"""Image files to square uint8 RGB arrays.
 
-Decoding is where the time goes: JPEGs are decoded at the smallest scale that the result needs
-(the scaled DCT of libjpeg, through Pillow's draft mode), and Pillow releases the interpreter's
-lock while it decodes and scales, so that threads use all cores.
+Decoding takes most of the time. JPEGs are decoded at the smallest scale that the result needs
+(libjpeg's scaled DCT, through Pillow's draft mode). Pillow releases the GIL while it decodes and
+resizes, so threads use all cores.
 """
 
 import warnings
@@ -22,22 +22,22 @@ UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBom
 def load_square(
     path: Path, side: int, fill: Fill = "Gaussian", box: Box | None = None
 ) -> np.ndarray:
-    """Read an image and fit it into a square, whole and with its aspect kept.
+    """Read an image and fit it into a square, keeping its aspect ratio.
 
     Args:
-        path: An image file of any kind that Pillow reads.
-        side: Side of the square in pixels; the longer side of the image is scaled to it.
-        fill: What the empty borders get: the image's own edge, blurred; or black; or white.
-        box: x1, y1, x2, y2 in pixels of the image as displayed, end exclusive: the part to take.
+        path: Image file in any format that Pillow reads.
+        side: Side of the square in pixels; the longer side of the image is resized to it.
+        fill: Fill of the borders: ``Gaussian`` (the blurred image edges), ``Black`` or ``White``.
+        box: Crop to x1, y1, x2, y2: pixels of the image as displayed, end exclusive.
 
     Returns:
         (side, side, 3) uint8, RGB.
 
     Raises:
-        One of ``UNREADABLE``: the file is missing, no image, or broken.
+        One of ``UNREADABLE``: the file is missing, not an image, or corrupt.
     """
     with warnings.catch_warnings():
-        # Sizes that Pillow only warns of are decoded; real bombs raise.
+        # Decode sizes that Pillow only warns about; decompression bombs still raise.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         warnings.filterwarnings("ignore", "Palette images with Transparency")
         with Image.open(path) as image:
@@ -45,14 +45,14 @@ def load_square(
 
 
 def _part(image: Image.Image, side: int, box: Box | None) -> Image.Image:
-    """Decode as small as ``side`` allows, turn upright, cut out the box, convert to RGB."""
+    """Decode at the smallest sufficient scale, rotate upright, crop to the box, convert to RGB."""
     full = image.size
     shrink = side / (max(box[2] - box[0], box[3] - box[1]) if box else max(full))
     if shrink < 1 and image.format == "JPEG":
-        # Draft mode never goes below the size asked for.
+        # Draft mode never goes below the requested size.
         image.draft("RGB", (int(full[0] * shrink) + 1, int(full[1] * shrink) + 1))
     scale = image.width / full[0], image.height / full[1]
-    is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # by 90 degrees
+    is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # by 90 or 270 degrees
     ImageOps.exif_transpose(image, in_place=True)
     if box is not None:
         image = image.crop(_within(box, scale[::-1] if is_turned else scale, image.size))
@@ -62,14 +62,14 @@ def _part(image: Image.Image, side: int, box: Box | None) -> Image.Image:
 def _within(
     box: Box, scale: tuple[float, float], size: tuple[int, int]
 ) -> tuple[int, int, int, int]:
-    """Return the box in decoded pixels, cut to the image; the whole image where nothing is left."""
+    """Return the box in decoded pixels, clipped to the image; the whole image if empty."""
     x1, x2 = (min(max(round(x * scale[0]), 0), size[0]) for x in (box[0], box[2]))
     y1, y2 = (min(max(round(y * scale[1]), 0), size[1]) for y in (box[1], box[3]))
     return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else (0, 0, *size)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any mode to RGB: transparency over white, 16-bit grey scaled to 8 bits."""
+    """Convert any mode to RGB: transparency over white, 16-bit gray scaled to 8 bits."""
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I"):
@@ -85,7 +85,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def fit_square(image: Image.Image, side: int, fill: Fill) -> np.ndarray:
-    """Scale the longer side of an RGB image to ``side``, centre it and fill the borders.
+    """Resize the longer side of an RGB image to ``side``, center it and fill the borders.
 
     Returns:
         (side, side, 3) uint8.
@@ -100,7 +100,7 @@ def fit_square(image: Image.Image, side: int, fill: Fill) -> np.ndarray:
 
 
 def _borders(scaled: Image.Image, side: int, left: int, top: int, fill: Fill) -> Image.Image:
-    """Return a square with what is to be seen around ``scaled``."""
+    """Return a square canvas with the borders around ``scaled`` filled."""
     if fill != "Gaussian":
         return Image.new("RGB", (side, side), fill.lower())
     canvas = Image.new("RGB", (side, side))
@@ -119,9 +119,9 @@ def _borders(scaled: Image.Image, side: int, left: int, top: int, fill: Fill) ->
 
 
 def _blurred(scaled: Image.Image, side: int) -> Image.Image:
-    """Return the picture, continued beyond its edges to a square and blurred, of about 32 px.
+    """Return the image padded to a square with its edge pixels and blurred, at about 32 px.
 
-    A blur has no detail, so that fewer pixels look the same and cost a tenth.
+    A blur has no detail, so the small size looks the same and costs a tenth.
     """
     factor = max(1, side // 32)
     small = scaled.reduce(factor)

@@ -1,9 +1,8 @@
-"""Files that are whole or absent.
+"""Atomic file writes: a file is complete or absent.
 
-Everything is written under a temporary name in the same folder, flushed to the disk and renamed,
-so that killing a program at any moment leaves the old file or the new one, never half of one. What
-a killed process left behind is removed by the next one that writes the same file; what another
-living process is writing is left alone.
+Files are written under a temporary name in the same folder, flushed to disk and renamed. A program
+killed at any moment leaves the old or the new file, never a partial one. The next process that
+writes the same file removes the temporary files of dead processes; those of running processes stay.
 """
 
 import io
@@ -20,7 +19,7 @@ import numpy as np
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Yield a temporary path that becomes ``path`` when the block ends without an error."""
+    """Yield a temporary path that is renamed to ``path`` if the block succeeds."""
     part = _temporary(path)
     try:
         yield part
@@ -28,7 +27,7 @@ def whole(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        if error.filename is None:  # a full disk does not say for which file
+        if error.filename is None:  # the error of a full disk names no file
             error.filename = str(path)
         raise
     finally:
@@ -37,7 +36,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder that becomes ``path``, which must not exist yet."""
+    """Yield a temporary folder that is renamed to ``path``, which must not exist yet."""
     part = _temporary(path)
     part.mkdir()
     try:
@@ -48,26 +47,26 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write ``text`` as UTF-8, whole or not at all."""
+    """Write ``text`` as UTF-8, atomically."""
     with whole(path) as part:
         part.write_text(text, encoding="utf-8", newline="\n")
     return path
 
 
 def write_array(path: Path, array: np.ndarray) -> Path:
-    """Write ``array`` in the .npy format, whole or not at all."""
+    """Write ``array`` in .npy format, atomically."""
     with whole(path) as part, part.open("wb") as file:
         np.save(file, array, allow_pickle=False)
     return path
 
 
 class RowWriter:
-    """Writes rows of a .npy file at their places, from any thread, without keeping them."""
+    """Writes rows of a .npy file in place, from any thread, without buffering them."""
 
     def __init__(
         self, file: BinaryIO, shape: tuple[int, ...], dtype: str, is_new: bool = True
     ) -> None:
-        """Args: an open file, the array's shape and dtype, whether the file is to be begun."""
+        """Args: an open file, the array's shape and dtype, whether to write header and allocate."""
         self.shape = shape
         self.dtype = np.dtype(dtype)
         header = io.BytesIO()
@@ -81,11 +80,11 @@ class RowWriter:
             file.flush()
             size = self._start + shape[0] * self._row_bytes
             if hasattr(os, "posix_fallocate") and size:
-                # A full disk is an error now, before hours of work.
+                # Fail on a full disk now, not after hours of work.
                 os.posix_fallocate(file.fileno(), 0, size)
 
     def write(self, row: int, rows: np.ndarray) -> None:
-        """Write ``rows``, (n, *shape[1:]) of the declared dtype, from ``row`` on."""
+        """Write ``rows``, (n, *shape[1:]) of the declared dtype, starting at ``row``."""
         if rows.dtype != self.dtype or rows.shape[1:] != self.shape[1:]:
             raise ValueError(f"rows of {rows.dtype} {rows.shape} for a file of {self.shape}")
         if not 0 <= row <= self.shape[0] - len(rows):
@@ -99,16 +98,16 @@ class RowWriter:
 
 @contextmanager
 def row_writer(path: Path, shape: tuple[int, ...], dtype: str) -> Iterator[RowWriter]:
-    """Yield a writer for the .npy file ``path``, which appears when the block ends well.
+    """Yield a writer for the .npy file ``path``, which appears if the block succeeds.
 
-    Memory does not grow with the file, as it does with the pages of a memory map.
+    Memory stays constant, whereas the pages of a memory map would add up to the whole file.
     """
     with whole(path) as part, part.open("wb") as file:
         yield RowWriter(file, shape, dtype)
 
 
 def _temporary(path: Path) -> Path:
-    """Return this process's temporary name for ``path``, and clean up after dead processes."""
+    """Return this process's temporary name for ``path``; remove those of dead processes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.part")
     for other in path.parent.iterdir():

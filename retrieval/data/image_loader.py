@@ -1,9 +1,9 @@
-"""Images of a matrix on the device before they are needed, and results on their way back.
+"""Prefetching of images to the device, and asynchronous copies of results to the host.
 
-A thread reads ahead while the network works. What it reads goes through read() into a buffer of its
-own: a memory map would keep every page it ever touched in the memory of the process, and hold the
-interpreter's lock while the disk is slow. For a GPU the buffer is pinned and copied once, as uint8,
-on a stream of its own, so that neither the program nor the GPU waits for the copy.
+A thread reads ahead while the network computes. It reads the file into a buffer: a memory map would
+keep all touched pages resident, and hold the GIL while it waits for the disk. For a GPU, the buffer
+is pinned and copied once, as uint8, on a separate stream, so neither the program nor the GPU waits
+for the copy.
 """
 
 import mmap
@@ -19,16 +19,16 @@ from weakref import finalize
 import numpy as np
 import torch
 
-AHEAD = 2  # batches that are read before they are asked for
+AHEAD = 2  # batches to prefetch
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """Some images of a matrix.
+    """A block of images of a matrix.
 
     Attributes:
         host: (n, 3, side, side) uint8, as read.
-        images: The same on the device; the very same memory where the device is the CPU.
+        images: The same on the device; on the CPU, it shares memory with ``host``.
     """
 
     host: np.ndarray
@@ -36,12 +36,12 @@ class Loaded:
 
 
 class RowReader:
-    """Reads rows of an array; of a memory map, without touching the map."""
+    """Reads rows of an array; rows of a memory map are read from its file instead."""
 
     def __init__(self, array: np.ndarray) -> None:
         self.array = array
         self._descriptor: int | None = None
-        # Only a whole map says at which place of the file it begins.
+        # A view of a map does not know its offset in the file.
         if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.size:
             descriptor = os.open(Path(str(array.filename)), os.O_RDONLY)
             finalize(self, os.close, descriptor)
@@ -49,7 +49,7 @@ class RowReader:
                 self._descriptor = descriptor
 
     def read(self, rows: np.ndarray, out: np.ndarray) -> None:
-        """Copy ``array[rows]`` to ``out``; rows that follow one another are read at once."""
+        """Copy ``array[rows]`` to ``out``; consecutive rows are read at once."""
         if self._descriptor is None or not len(rows):
             out[:] = self.array[rows]
             return
@@ -68,7 +68,7 @@ class RowReader:
 
 
 class _Loader:
-    """Reads images and starts their way to the device; called in the thread that reads ahead."""
+    """Reads images and starts their copy to the device; called in the prefetching thread."""
 
     def __init__(self, matrix: np.ndarray, device: torch.device) -> None:
         self._reader = RowReader(matrix)
@@ -82,7 +82,7 @@ class _Loader:
             buffer = torch.empty(shape, dtype=torch.uint8)
             self._reader.read(rows, buffer.numpy())
             return Loaded(buffer.numpy(), buffer), None
-        # Buffers come back to a pool of pinned memory when their copy is done and they are dropped.
+        # Freed buffers return to the pool of pinned memory when their copy is done.
         with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
             buffer = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
             self._reader.read(rows, buffer.numpy())
@@ -93,13 +93,13 @@ class _Loader:
 def read_ahead(
     matrix: np.ndarray, blocks: Iterable[np.ndarray], device: torch.device, ahead: int = AHEAD
 ) -> Iterator[Loaded]:
-    """Yield the images of each block of rows, in their order.
+    """Yield the images of each block of rows, in order, read ahead.
 
     Args:
-        matrix: (n_image, 3, side, side) uint8, may be a memory map.
-        blocks: Of rows of the matrix, int64, none negative.
-        device: Where the images are wanted.
-        ahead: Blocks that are read before they are asked for.
+        matrix: (n_image, 3, side, side) uint8; may be a memory map.
+        blocks: (n,) int64 rows of the matrix each, none negative.
+        device: Device to copy the images to.
+        ahead: Blocks to prefetch.
     """
     load = _Loader(matrix, device)
     left = iter(blocks)
@@ -120,7 +120,7 @@ def read_ahead(
 
 
 class AsyncCopy:
-    """A tensor on its way from the device; on the CPU it is there already."""
+    """A copy of a tensor to the host that runs in the background; on the CPU, the tensor itself."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self._copied: torch.cuda.Event | None = None
@@ -131,7 +131,7 @@ class AsyncCopy:
             self._copied = torch.cuda.current_stream(tensor.device).record_event()
 
     def wait(self) -> np.ndarray:
-        """Return it, as soon as it is there; what the device was told later is not waited for."""
+        """Return the array once it is copied, without waiting for later work on the device."""
         if self._copied is not None:
             self._copied.synchronize()
         return self._host.numpy()

@@ -1,8 +1,8 @@
-"""The data directory: every file in it, the command that writes it, what it holds.
+"""The data directory: every file, the command that writes it, and its content.
 
-No stage spells a file name. It reads with ``layout.X.load(data_dir)`` and writes with
-``layout.X.save(data_dir, value)``; both check the declaration below. Where a command lets people
-choose a name (``--mname``, ``--input``, ...), that name is the optional last argument.
+Stages contain no file names. They read with ``layout.X.load(data_dir)`` and write with
+``layout.X.save(data_dir, value)``; both check the declarations below. If an option sets the name
+(``--mname``, ``--input``, ...), it is the optional last argument.
 """
 
 from retrieval.data.formats import Array, File, Json, Table
