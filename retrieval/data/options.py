@@ -75,7 +75,7 @@ def option(default: Any, help: str, **more: Any) -> Any:
     return field(default=default, metadata={"option": Option(default, help, **more)})
 
 
-def declared(kind: type) -> dict[str, Option]:
+def declared_options(kind: type) -> dict[str, Option]:
     """Return the options that a dataclass declares: name -> option, in their order."""
     return {f.name: f.metadata["option"] for f in fields(kind) if "option" in f.metadata}
 
@@ -102,7 +102,7 @@ def add_arguments(
     """
     group = parser.add_argument_group(title) if title else parser
     hints = get_type_hints(kind)
-    for name, declaration in declared(kind).items():
+    for name, declaration in declared_options(kind).items():
         hint = hints[name]
         default = declaration.default if left_out is ... else left_out
         settings: dict[str, Any] = {"dest": name, "default": default, "help": declaration.help}
@@ -144,7 +144,7 @@ def check(config: Any) -> None:
         InputError: Names the flag, the range and the value.
     """
     hints = get_type_hints(type(config))
-    for name, declaration in declared(type(config)).items():
+    for name, declaration in declared_options(type(config)).items():
         value, texts = getattr(config, name), choices(hints[name])
         flag = f"--{declaration.flag or name}"
         if value is None:
