@@ -30,7 +30,7 @@ from retrieval.evaluation.bootstrap import paired_bootstrap
 from retrieval.evaluation.exact_search import ExactSearch
 from retrieval.evaluation.measure import measure as measure_ranking
 from retrieval.evaluation.query_gallery import QueryGallery, load_query_gallery
-from retrieval.evaluation.ranking import PLAIN_RANKING, RankingOptions, rank
+from retrieval.evaluation.ranking import PLAIN_RANKING, RankingOptions, rank_gallery
 
 FOLDER = "bench_ranking"
 K = 20
@@ -103,8 +103,8 @@ def encoded_names(stem: str) -> tuple[str, str]:
 
 
 def per_query(query_gallery: QueryGallery, ranking: RankingOptions) -> pd.DataFrame:
-    """Search and return the metrics of each query."""
-    ids = rank(query_gallery, K, ranking, ExactSearch()).ids
+    """Search, and return the metrics of each query."""
+    ids = rank_gallery(query_gallery, K, ranking, ExactSearch()).ids
     return pd.DataFrame(measure_ranking(query_gallery, ids, K).per_query)
 
 

@@ -22,7 +22,7 @@ from retrieval.evaluation import descriptors
 from retrieval.evaluation.evaluate import save_evaluation
 from retrieval.evaluation.exact_search import ExactSearch
 from retrieval.evaluation.query_gallery import attach_embeddings, check_n_image, load_ground_truth
-from retrieval.evaluation.ranking import PLAIN_RANKING, rank
+from retrieval.evaluation.ranking import PLAIN_RANKING, rank_gallery
 from retrieval.evaluation.tables import evaluation_table
 
 DESCRIPTORS: dict[str, descriptors.Descriptor] = {
@@ -59,7 +59,7 @@ def run(
         if not is_valid:
             queries = descriptors.describe_images(descriptor, query_images, name)
         described = attach_embeddings(truth, queries[index], gallery, paths)
-        measured = search.measure(rank(described, k, PLAIN_RANKING, search), k)
+        measured = search.measure(rank_gallery(described, k, PLAIN_RANKING, search), k)
         records.append(save_evaluation(data_dir, described, name, measured, {"k": k}, "baselines"))
     print(evaluation_table(records))
     return records

@@ -64,8 +64,6 @@ def run(
     recorded = options.flat(locals())
     if min(cells, quota, rerank) < 0 or dimension < 1:
         raise InputError("--cells, --quota and --rerank must be at least 0, --dimension at least 1")
-    from lopq import LOPQError
-
     search = CodeSearch(
         data_dir,
         ranking,
@@ -74,10 +72,7 @@ def run(
         quota=quota,
         rerank=rerank,
     )
-    try:
-        return evaluate_search(data_dir, "nns", search, ranking, recorded)
-    except LOPQError as error:
-        raise InputError(str(error)) from error
+    return evaluate_search(data_dir, "nns", search, ranking, recorded)
 
 
 def make_parser() -> argparse.ArgumentParser:

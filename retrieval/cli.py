@@ -157,7 +157,7 @@ def execute(
     arguments = vars(parser.parse_args(argv))
     for name, kind in _option_groups(run).items():
         arguments[name] = kind(
-            **{option: arguments.pop(option) for option in options.declared(kind)}
+            **{option: arguments.pop(option) for option in options.declared_options(kind)}
         )
     try:
         run(**arguments)

@@ -77,7 +77,7 @@ def option(default: Any, help: str, **more: Any) -> Any:
     return field(default=default, metadata={"option": Option(default, help, **more)})
 
 
-def declared(kind: type) -> dict[str, Option]:
+def declared_options(kind: type) -> dict[str, Option]:
     """Return the options that a dataclass declares: name -> option, in their order."""
     return {f.name: f.metadata["option"] for f in fields(kind) if "option" in f.metadata}
 
@@ -104,7 +104,7 @@ def add_arguments(
     """
     hints = get_type_hints(kind)
     sections: dict[str | None, argparse._ActionsContainer] = {None: parser}
-    for name, declaration in declared(kind).items():
+    for name, declaration in declared_options(kind).items():
         hint = hints[name]
         section = declaration.group or title
         if section not in sections:
@@ -152,7 +152,7 @@ def check(config: Any) -> None:
         InputError: Names the flag, the range and the value.
     """
     hints = get_type_hints(type(config))
-    for name, declaration in declared(type(config)).items():
+    for name, declaration in declared_options(type(config)).items():
         value, texts = getattr(config, name), choices(hints[name])
         flag = f"--{declaration.flag or name}"
         if value is None:

@@ -2,12 +2,15 @@
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from retrieval.data import layout
+from retrieval.data.formats import InputError
 from retrieval.data.provenance import sha256_of_array
 from retrieval.evaluation.measure import Measured, measure
 from retrieval.evaluation.query_gallery import QueryGallery
@@ -65,16 +68,18 @@ class CodeSearch:
         gallery = query_gallery.gallery
         n_cells = self.cells or min(max(1, len(gallery) // IMAGES_PER_CELL), MOST_CELLS)
         fitting = {"V": n_cells, **self.fitting}
-        searcher = fitted_index(self.data_dir, query_gallery, self.ranking, fitting)
-        searcher.remove(np.flatnonzero(~query_gallery.is_allowed))
+        with lopq_errors():
+            searcher = fitted_index(self.data_dir, query_gallery, self.ranking, fitting)
+            searcher.remove(np.flatnonzero(~query_gallery.is_allowed))
         quota = self.quota or CANDIDATES_PER_RESULT * depth
         log.info("%d bytes per image and %d of the model", searcher.model.M, searcher.model.nbytes)
 
         def find(queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
             started = time.perf_counter()
-            scores, ids = searcher.search_batch(
-                queries, count, quota=quota, rerank=self.rerank, vectors=gallery
-            )
+            with lopq_errors():
+                scores, ids = searcher.search_batch(
+                    queries, count, quota=quota, rerank=self.rerank, vectors=gallery
+                )
             self.seconds += time.perf_counter() - started
             # The squared distance of unit vectors is 2 - 2 * similarity. Without --rerank, codes
             # (and beyond 256 dimensions, principal components) approximate it.
@@ -96,6 +101,17 @@ class CodeSearch:
             k,
         )
         return measured
+
+
+@contextmanager
+def lopq_errors() -> Iterator[None]:
+    """Turn errors of LOPQ, such as a damaged index, into `InputError`."""
+    from lopq import LOPQError
+
+    try:
+        yield
+    except LOPQError as error:
+        raise InputError(str(error)) from error
 
 
 def recall_of_exact(query_gallery: QueryGallery, ids: np.ndarray) -> float:

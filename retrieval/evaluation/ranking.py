@@ -101,7 +101,9 @@ class Search(Protocol):
         ...
 
 
-def rank(query_gallery: QueryGallery, k: int, ranking: RankingOptions, search: Search) -> Ranked:
+def rank_gallery(
+    query_gallery: QueryGallery, k: int, ranking: RankingOptions, search: Search
+) -> Ranked:
     """Rank the gallery for every query.
 
     Args:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,12 @@ INK = (30, 30, 30)
 
 # Files with Chinese letters on Linux, macOS and Windows; the first one installed is used.
 CJK = ("NotoSansCJK-Regular", "SourceHanSans", "wqy-", "DroidSansFallback", "PingFang", "msyh")
+FONT_FOLDERS = (
+    *("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts", "~/.fonts"),
+    *("/System/Library/Fonts", "/Library/Fonts", "~/Library/Fonts"),
+    "C:/Windows/Fonts",
+)
+FONT_SUFFIXES = (".ttf", ".ttc", ".otf")
 FIRST_GREEK, FIRST_CJK = "\u0370", "\u2e80"  # Pillow's own font has Latin letters alone
 
 
@@ -97,17 +104,22 @@ def _name_font(name: str) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     last = max(name, default="")
     if last < FIRST_GREEK:
         return ImageFont.load_default(11)
-    import matplotlib
+    return ImageFont.truetype((last >= FIRST_CJK and _cjk_font()) or _dejavu(), 11)
 
-    dejavu = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
-    return ImageFont.truetype((last >= FIRST_CJK and _cjk_font()) or str(dejavu), 11)
+
+def _dejavu() -> str:
+    """Return the file of the font that comes with matplotlib, without importing it."""
+    spec = find_spec("matplotlib")
+    assert spec is not None and spec.origin is not None
+    return str(Path(spec.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf")
 
 
 @cache
 def _cjk_font() -> str | None:
     """Return the file of a font with Chinese letters; None if none is installed."""
-    from matplotlib.font_manager import findSystemFonts  # slow to import, and rarely needed
-
-    installed = sorted(map(Path, findSystemFonts()))
+    folders = [Path(folder).expanduser() for folder in FONT_FOLDERS]
+    installed = sorted(
+        path for folder in folders for path in folder.rglob("*") if path.suffix in FONT_SUFFIXES
+    )
     found = (str(path) for start in CJK for path in installed if path.name.startswith(start))
     return next(found, None)

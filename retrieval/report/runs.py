@@ -10,12 +10,12 @@ import numpy as np
 
 from retrieval.data import layout
 from retrieval.data.formats import InputError
-from retrieval.data.options import declared
+from retrieval.data.options import declared_options
 from retrieval.evaluation import metrics
 from retrieval.evaluation.evaluate import SELECTION
 from retrieval.evaluation.exact_search import ExactSearch
 from retrieval.evaluation.query_gallery import QueryGallery, load_query_gallery
-from retrieval.evaluation.ranking import RankingOptions, rank
+from retrieval.evaluation.ranking import RankingOptions, rank_gallery
 from retrieval.evaluation.records import load_evaluation_records
 from retrieval.report.retrieval_results import RetrievalResults, load_last_results, with_images
 
@@ -133,9 +133,11 @@ def _repeated(
 ) -> Run:
     """Return an exact evaluation with its ranking, searched again."""
     k, options = int(record["k"]), record["options"]
-    ranking = RankingOptions(**{option: options[option] for option in declared(RankingOptions)})
+    ranking = RankingOptions(
+        **{option: options[option] for option in declared_options(RankingOptions)}
+    )
     try:
-        ranked = rank(load(), k, ranking, search)
+        ranked = rank_gallery(load(), k, ranking, search)
         query_gallery, found = ranked.query_gallery, (ranked.ids[:, :k], ranked.similarities[:, :k])
         results = with_images(data_dir, query_gallery, *found)
         _check_agreement(results, record)

@@ -241,7 +241,7 @@ class TrainingConfig:
             raise InputError("--start_epoch and --resume=auto both say where to go on; take one")
 
 
-OPTIONS: dict[str, Option] = options.declared(TrainingConfig)
+OPTIONS: dict[str, Option] = options.declared_options(TrainingConfig)
 RULES: dict[str, Rules] = {f.name: f.metadata["rules"] for f in fields(TrainingConfig)}
 DEFAULTS: dict[str, Any] = {name: option.default for name, option in OPTIONS.items()}
 

@@ -1,14 +1,44 @@
-"""Devices by name."""
+"""Names of devices, and the number of threads."""
+
+import os
 
 import pytest
 import torch
 
 from retrieval.compute import devices
+from retrieval.compute.threads import worker_threads
 from retrieval.data.formats import InputError
 
 
-def test_devices() -> None:
-    assert devices.choose("cpu") == torch.device("cpu")
-    for name in ("tpu", "meta", "cuda:99"):
-        with pytest.raises(InputError, match=f"--device={name}"):
-            devices.choose(name)
+def test_a_cpu_is_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "CUDA_DRIVERS", ("no such library",))
+    assert [devices.resolve(name) for name in ("cpu", "auto")] == ["cpu", "cpu"]
+    assert devices.choose("auto") == torch.device("cpu")
+    assert devices.describe("cpu") == devices.describe(torch.device("cpu")) == "cpu"
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_driver_alone_is_no_gpu(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "has_cuda_driver", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    assert devices.resolve("auto") == ("cuda" if count else "cpu")
+    for name in ("cuda", "cuda:1") if count else ():
+        assert devices.resolve(name) == name
+        assert devices.choose(name) == torch.device(name)
+    with pytest.raises(InputError, match=f"this machine has {count} CUDA devices"):
+        devices.resolve(f"cuda:{count}")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "mps", "", "cuda:-1"])
+def test_other_names_are_refused(name: str) -> None:
+    with pytest.raises(InputError, match="is none of auto, cpu, cuda, cuda:n"):
+        devices.resolve(name)
+
+
+def test_threads_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert worker_threads() == 3
+    for value in ("", "0", "many"):
+        monkeypatch.setenv("OMP_NUM_THREADS", value)
+        assert 1 <= worker_threads() <= (os.cpu_count() or 1)

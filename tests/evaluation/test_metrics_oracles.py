@@ -15,7 +15,7 @@ from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from sklearn.metrics import average_precision_score
 from torchmetrics.functional import retrieval as torch_retrieval
 
-from retrieval.evaluation import evaluate, metrics
+from retrieval.evaluation.measure import Measured, measure, metrics
 from retrieval.evaluation.query_gallery import QueryGallery
 from retrieval.evaluation.ranks import relevant_ranks
 from retrieval.search.nearest import nearest_neighbors
@@ -28,18 +28,20 @@ class Case:
     """A ranking of the whole gallery for each query.
 
     Attributes:
-        task: The queries that have an answer.
+        query_gallery: The queries that have an answer.
         ids: (n_query, n_gallery) int64, everything, best first.
-        found: What ``evaluation.measure`` makes of it.
+        found: What `measure` makes of it.
     """
 
-    task: QueryGallery
+    query_gallery: QueryGallery
     ids: np.ndarray
-    found: evaluate.Measured
+    found: Measured
 
     @property
     def hits(self) -> np.ndarray:
-        return self.task.gallery_labels[self.ids] == self.task.query_labels[:, None]
+        return (
+            self.query_gallery.gallery_labels[self.ids] == self.query_gallery.query_labels[:, None]
+        )
 
     def values(self, name: str) -> list[float]:
         """Return a metric of each query."""
@@ -55,7 +57,7 @@ def case(request: pytest.FixtureRequest) -> Case:
     labels[:3] = 0, 1, 2
     has_answer = np.isin(labels, gallery_labels)
     assert not has_answer.all()
-    task = QueryGallery(
+    query_gallery = QueryGallery(
         name="test",
         queries=queries[has_answer],
         query_index=np.flatnonzero(has_answer),
@@ -65,9 +67,11 @@ def case(request: pytest.FixtureRequest) -> Case:
         is_allowed=np.ones(90, bool),
         n_left_out=int((~has_answer).sum()),
     )
-    ids, _ = nearest_neighbors(task.queries, gallery, 90)
-    ranks = relevant_ranks(task.queries, task.query_labels, gallery, gallery_labels)
-    return Case(task, ids, evaluate.measure(task, ids, K, ranks))
+    ids, _ = nearest_neighbors(query_gallery.queries, gallery, 90)
+    ranks = relevant_ranks(
+        query_gallery.queries, query_gallery.query_labels, gallery, gallery_labels
+    )
+    return Case(query_gallery, ids, measure(query_gallery, ids, K, ranks))
 
 
 def plain_metrics(hits: list[bool]) -> dict[str, float]:
@@ -94,22 +98,22 @@ def plain_metrics(hits: list[bool]) -> dict[str, float]:
 
 
 def test_every_metric_equals_the_plain_loop_over_a_plain_ranking(case: Case) -> None:
-    task = case.task
+    query_gallery = case.query_gallery
     rows = []
-    for query, label in zip(task.queries, task.query_labels, strict=True):
-        score = [float(query @ image) for image in task.gallery]
+    for query, label in zip(query_gallery.queries, query_gallery.query_labels, strict=True):
+        score = [float(query @ image) for image in query_gallery.gallery]
         order = sorted(range(len(score)), key=lambda i: (-score[i], i))
-        rows.append(plain_metrics([bool(task.gallery_labels[i] == label) for i in order]))
-    assert list(rows[0]) == list(case.found.per_query.columns[2:])
+        rows.append(plain_metrics([bool(query_gallery.gallery_labels[i] == label) for i in order]))
+    assert list(rows[0]) == case.found.columns[2:]
     for name in rows[0]:
         assert case.values(name) == pytest.approx([row[name] for row in rows]), name
 
 
 def test_averages_over_queries_and_over_classes(case: Case) -> None:
     record = case.found.record()
-    labels = case.task.query_labels.tolist()
+    labels = case.query_gallery.query_labels.tolist()
     assert record["n_query"] == len(labels)
-    assert record["n_query_left_out"] == case.task.n_left_out > 0
+    assert record["n_query_left_out"] == case.query_gallery.n_left_out > 0
     for name, macro in record["macro"].items():
         values = case.values(name)
         of_class = [
@@ -187,12 +191,12 @@ def metric_learning(case: Case, k: int | None = None) -> dict[str, float]:
         knn_func=neighbors,
         device=torch.device("cpu"),
     )
-    task = case.task
+    query_gallery = case.query_gallery
     return calculator.get_accuracy(
-        torch.from_numpy(task.queries),
-        torch.from_numpy(task.query_labels),
-        torch.from_numpy(task.gallery),
-        torch.from_numpy(task.gallery_labels),
+        torch.from_numpy(query_gallery.queries),
+        torch.from_numpy(query_gallery.query_labels),
+        torch.from_numpy(query_gallery.gallery),
+        torch.from_numpy(query_gallery.gallery_labels),
     )
 
 
@@ -209,18 +213,18 @@ def test_pytorch_metric_learning_divides_by_all_relevant_images_at_any_k(case: C
     assert found["map@k_R"] == pytest.approx(expected["mean_average_precision"])
     assert found["map@k"] > expected["mean_average_precision"] + 0.001
     # Of a list that is shorter than R, it makes a value that is too low; ours is refused.
-    assert case.task.n_relevant.max() > K
+    assert case.query_gallery.n_relevant.max() > K
     assert expected["mean_average_precision_at_r"] < found["map@R"]
     with pytest.raises(ValueError, match="does not reach R"):
-        metrics.average_precision_at_r(case.hits[:, :K], case.task.n_relevant)
+        metrics.average_precision_at_r(case.hits[:, :K], case.query_gallery.n_relevant)
 
 
 def trec_values(name: str, key: str, case: Case) -> list[float]:
     """Return a measure of trec_eval for each query."""
-    labels = case.task.gallery_labels
+    labels = case.query_gallery.gallery_labels
     relevant = {
         str(row): {str(image): int(labels[image] == label) for image in range(len(labels))}
-        for row, label in enumerate(case.task.query_labels)
+        for row, label in enumerate(case.query_gallery.query_labels)
     }
     scores = {
         str(row): {str(image): float(-rank) for rank, image in enumerate(ids)}

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from retrieval.report import near_duplicates
-from retrieval.report.near_duplicates import Collection, Pairs, near_pairs
+from retrieval.report.near_duplicates import ImageMatrices, Pairs, near_pairs
 
 
 def bits(a: np.ndarray, b: np.ndarray) -> int:
@@ -84,7 +84,7 @@ def changed(pixels: np.ndarray, how: str) -> np.ndarray:
 def test_a_changed_copy_is_near_and_alike_and_another_picture_is_not(how: str) -> None:
     originals = pictures(30, seed=1)
     copies = np.stack([changed(image, how) for image in originals])
-    collection = Collection([originals, copies])
+    collection = ImageMatrices([originals, copies])
     marks = collection.marks()
     rows = np.arange(30)
     own = near_duplicates.hash_distances(marks.hashes, rows, rows + 30)
@@ -99,7 +99,7 @@ def test_marks_tell_equal_and_blank_images() -> None:
     images = pictures(5, seed=2)
     images[3] = images[1]
     images[4] = 93
-    marks = Collection([images[:2], images[2:]]).marks()
+    marks = ImageMatrices([images[:2], images[2:]]).marks()
     equal = (marks.digests[:, None] == marks.digests[None]).all(axis=2)
     expected = np.eye(5, dtype=bool)
     expected[1, 3] = expected[3, 1] = True
@@ -114,13 +114,13 @@ def test_similarity_is_the_correlation_of_small_pictures() -> None:
     pairs = Pairs(zeros, np.array([0, 4, 2, 3]), zeros)
     small = images.reshape(5, 3, 32, 2, 32, 2).mean(axis=(3, 5)).reshape(5, -1)
     expected = np.corrcoef(small)[0, [0, 4, 2, 3]]
-    np.testing.assert_allclose(Collection([images]).similarities(pairs), expected, atol=1e-5)
+    np.testing.assert_allclose(ImageMatrices([images]).similarities(pairs), expected, atol=1e-5)
     assert expected[:2] == pytest.approx([1, -1])
 
 
 def test_a_collection_numbers_rows_on() -> None:
     first, second = pictures(2, seed=1), pictures(3, seed=2)[:, :, :40, :40]
-    collection = Collection([first, second])
+    collection = ImageMatrices([first, second])
     assert len(collection) == 5
     for row, image in enumerate([*first, *second]):
         np.testing.assert_array_equal(collection[row], image)

@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 
 from process_data import baselines, mips, nns, report, transform
-from retrieval.compute import devices
 from retrieval.data import layout, provenance
 from retrieval.data.formats import InputError
-from retrieval.report import commands, confusion, figures, page, ranking_view, runs
+from retrieval.evaluation.ranking import RankingOptions
+from retrieval.report import commands, confusion, figures, page, retrieval_results, runs
 from tests.pages import read_page
 
 EMBEDDINGS = ("database.npy", "tdatabase.npy")
+RERANKED = RankingOptions(rerank_kr=20, kr_k1=10)
 EVIL = '<script>alert("$x_1$")</script>'
 
 
 def load(data_dir: Path, names: list[str] | None = None) -> dict[str, runs.Run]:
-    found = runs.load_runs(data_dir, names, devices.choose("cpu"))
+    found = runs.load_runs(data_dir, names)
     return {run.name: run for run in found}
 
 
@@ -71,12 +72,12 @@ def test_runs_can_be_chosen_and_must_exist(pipeline: Path) -> None:
 
 def test_curves_agree_with_the_metrics(pipeline: Path) -> None:
     for run in load(pipeline).values():
-        assert run.ranking is not None and run.relevant_ranks is not None
+        assert run.results is not None and run.relevant_ranks is not None
         depths, found = run.cmc(20)
         np.testing.assert_array_equal(depths, np.arange(1, 21))
         for k in (1, 5, 10):
             assert found[k - 1] == pytest.approx(run.record[f"cmc@{k}"])
-        shallow = runs.Run(run.name, run.record, run.ranking)
+        shallow = runs.Run(run.name, run.record, run.results)
         np.testing.assert_allclose(shallow.cmc(20)[1], found[: shallow.k])
         levels, precision = run.precision_recall() or (np.empty(0), np.empty(0))
         slow = np.zeros(101)
@@ -89,24 +90,24 @@ def test_curves_agree_with_the_metrics(pipeline: Path) -> None:
 def test_the_last_approximate_ranking_is_shown_as_far_as_it_is_known(pipeline: Path) -> None:
     nns.run(pipeline, dimension=4, k=5)
     run = load(pipeline)["nns-test"]
-    assert run.ranking is not None and run.relevant_ranks is None
+    assert run.results is not None and run.relevant_ranks is None
     assert run.precision_recall() is None
     assert len(run.cmc(100)[0]) == 5
     other = load(pipeline)["mips-test"]  # no longer the last, searched again
-    assert other.ranking is not None and other.relevant_ranks is not None
+    assert other.results is not None and other.relevant_ranks is not None
     assert read_page(report.run(pipeline, rows=1, k=2)).count["section"] == 7
 
 
 def test_refined_and_transformed_searches_are_done_again(pipeline: Path) -> None:
     transform.run(pipeline, dim=8)
     named = {"database": "database_t.npy", "test_matrix": "tdatabase_t.npy"}
-    mips.run(pipeline, k=5, run_name="other", qe=2, dba=2, **named)  # type: ignore[arg-type]
-    mips.run(pipeline, k=5, run_name="reranked", rerank_kr=20, kr_k1=10, is_valid=True)
+    mips.run(pipeline, k=5, run_name="other", ranking=RankingOptions(qe=2, dba=2), **named)  # type: ignore[arg-type]
+    mips.run(pipeline, k=5, run_name="reranked", is_valid=True, ranking=RERANKED)
     nns.run(pipeline, k=5, dimension=4, run_name="codes", **named)  # type: ignore[arg-type]
     found = load(pipeline)
     assert found["other-test"].relevant_ranks is not None
-    assert found["reranked-valid"].ranking is None
-    assert found["codes-test"].ranking is not None and found["codes-test"].relevant_ranks is None
+    assert found["reranked-valid"].results is None
+    assert found["codes-test"].results is not None and found["codes-test"].relevant_ranks is None
     assert [found[n].record["stage"] for n in ("other-test", "codes-test")] == [
         "mips",
         "nns",
@@ -120,14 +121,14 @@ def test_a_ranking_that_does_not_give_its_metrics_is_not_shown(pipeline: Path) -
     database = np.array(layout.DATABASE.load(pipeline))
     layout.DATABASE.save(pipeline, np.roll(database, 3, axis=0))
     run = load(pipeline)["mips-valid"]
-    assert run.ranking is None
+    assert run.results is None
     assert "does not give its metrics" in run.note
     assert "does not give its metrics" in read_page(report.run(pipeline)).text
 
 
 def test_makes_are_named_by_what_their_classes_share(pipeline: Path) -> None:
     table = layout.CAR_FRONT.load(pipeline)[["CarMake", "Class"]].drop_duplicates()
-    makes = confusion.load_makes(pipeline, ranking_view.load_names(pipeline))
+    makes = confusion.load_makes(pipeline, retrieval_results.load_class_names(pipeline))
     assert set(makes) == set(table["Class"])
     assert len(set(makes.values())) == table["CarMake"].nunique()
     layout.CAR_FRONT.at(pipeline).unlink()
@@ -158,9 +159,10 @@ def test_pictures_are_those_of_the_database_that_was_searched(pipeline: Path) ->
     # Nothing takes database.npy any more.
     layout.DATABASE.at(pipeline).unlink()
     found = load(pipeline, ["d-test"])["d-test"]
-    for ranking in (found.ranking, ranking_view.load_ranking(pipeline)):
-        assert ranking is not None
-        np.testing.assert_array_equal(ranking.gallery_images, 255 - images)
+    record = layout.METRICS.load(pipeline)
+    for results in (found.results, retrieval_results.load_last_results(pipeline, record)):
+        assert results is not None
+        np.testing.assert_array_equal(results.gallery_images, 255 - images)
     text = read_page(report.run(pipeline, runs=["d-test"])).text
     assert "--database=d.npy" in text
     assert "--output=database.npy" not in text
@@ -194,7 +196,7 @@ def test_a_package_that_is_not_installed_has_no_version(monkeypatch: pytest.Monk
 def test_every_command_parses(pipeline: Path) -> None:
     baselines.run(pipeline, k=5, is_valid=True)
     transform.run(pipeline, dim=8)
-    mips.run(pipeline, k=5, run_name="other", qe=2)
+    mips.run(pipeline, k=5, run_name="other", ranking=RankingOptions(qe=2))
     lines = [commands.search_command(run.record) for run in load(pipeline).values()]
     lines += commands.model_commands(pipeline, [*EMBEDDINGS, "tdatabase_t.npy"])
     assert len(lines) == 5 + 4

@@ -17,11 +17,10 @@ def _forgetful() -> Iterator[None]:
 
 
 def test_chinese_names_are_drawn_in_a_font_that_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    found = [fonts / "DejaVuSans.ttf", fonts / "DejaVuSerif.ttf"]
-    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: map(str, found))
-    monkeypatch.setattr(result_sheet, "CJK", ("absent", "DejaVuSerif"))
-    assert result_sheet._cjk_font() == str(found[1])
+    fonts = Path(matplotlib.get_data_path()) / "fonts"
+    monkeypatch.setattr(result_sheet, "FONT_FOLDERS", (str(fonts),))
+    monkeypatch.setattr(result_sheet, "CJK", ("absent", "DejaVuSerif."))
+    assert result_sheet._cjk_font() == str(fonts / "ttf" / "DejaVuSerif.ttf")
     plain, chinese = (result_sheet._name_font(name).getmask("A") for name in ("ab", "\u5954\u9a70"))
     assert plain.size != chinese.size or bytes(plain) != bytes(chinese)
 
@@ -34,6 +33,6 @@ def test_greek_names_are_drawn() -> None:
 
 
 def test_without_such_a_font_names_are_drawn_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", list)
+    monkeypatch.setattr(result_sheet, "FONT_FOLDERS", ())
     assert result_sheet._cjk_font() is None
     assert result_sheet._name_font("\u5954\u9a70").getmask("A").size[0] > 0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from retrieval.data.formats import InputError
 from retrieval.evaluation.ranks import relevant_ranks
-from retrieval.search import blocked_scores, float64_scores, nearest
+from retrieval.search import blocked_scores, float64_scores, gpu_scores
 from retrieval.search.nearest import nearest_neighbors
 
 
@@ -68,7 +68,7 @@ def both(
 @pytest.mark.parametrize("shape", [(2, 8), (5, 3), (16, 64), (1024, 4096)])
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 @pytest.mark.parametrize("values", [2, 4])
-def test_tiles_and_batches_make_no_difference(
+def test_blocks_and_batches_make_no_difference(
     shape: tuple[int, int], batch_size: int, values: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(0)
@@ -172,7 +172,7 @@ def test_the_precision_of_others_is_left_alone_and_not_taken(device: str) -> Non
 def test_a_gpu_ranks_as_the_cpu_does() -> None:
     rng = np.random.default_rng(0)
     queries, gallery = (rng.integers(-2, 3, (n, 8)).astype("f4") for n in (1100, 70_000))
-    cuda = torch.device("cuda")
+    cuda = "cuda"
     pairs = (
         (
             nearest_neighbors(queries, gallery, 20, device=cuda),
@@ -190,7 +190,7 @@ def test_candidates_hold_the_best_and_as_many_that_are_level(values: int) -> Non
     rng = np.random.default_rng(3)
     scores = rng.integers(0, values, (6, 40)).astype(np.float32)
     ids, least = 100 + np.arange(40), np.array([[-1], [0], [1], [values], [0], [0]], np.float32)
-    found, found_ids = nearest._candidates(torch.from_numpy(scores), ids, least, 5)
+    found, found_ids = gpu_scores.candidates(torch.from_numpy(scores), ids, least, 5)
     for row in range(6):
         kept = found_ids[row][found[row] > -np.inf]
         kth = np.sort(scores[row])[-5]
@@ -209,3 +209,21 @@ def test_no_query_and_bad_sizes() -> None:
         nearest_neighbors(gallery, gallery, 0)
     with pytest.raises(InputError, match="batch_size must be at least 1"):
         nearest_neighbors(gallery, gallery, 1, batch_size=0)
+
+
+@pytest.mark.parametrize("n_thread", [1, 3])
+def test_not_a_bit_depends_on_the_threads(n_thread: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(6)
+    queries, gallery = (rng.standard_normal((n, 33), dtype=np.float32) for n in (70, 5000))
+    expected = both(queries, gallery)
+    monkeypatch.setenv("OMP_NUM_THREADS", str(n_thread))
+    for ours, theirs in zip(both(queries, gallery), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_counts_of_a_gpu_are_those_of_a_sort() -> None:
+    rng = np.random.default_rng(7)
+    scores, targets = (rng.integers(0, 9, (4, n)).astype(np.float32) for n in (50, 6))
+    below, not_above = gpu_scores.count_below(torch.from_numpy(scores), targets)
+    np.testing.assert_array_equal(below, (scores[:, None] < targets[:, :, None]).sum(axis=2))
+    np.testing.assert_array_equal(not_above, (scores[:, None] <= targets[:, :, None]).sum(axis=2))

@@ -1,6 +1,7 @@
 """Query expansion and database-side augmentation against loops over the formula."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from retrieval.data import layout
 from retrieval.data.formats import InputError
 from retrieval.evaluation import metrics
 from retrieval.evaluation.query_gallery import load_query_gallery
-from retrieval.evaluation.ranking import Refinement
+from retrieval.evaluation.ranking import RankingOptions, expand_gallery
 from retrieval.search import query_expansion
 
 
@@ -73,21 +74,16 @@ def test_the_gallery_against_the_formula(monkeypatch: pytest.MonkeyPatch) -> Non
         np.testing.assert_allclose(augmented[row], expected, atol=1e-5)
 
 
-OFF = {"qe": 0, "qe_alpha": 3.0, "dba": 0, "rerank_kr": 0, "kr_k1": 4, "kr_k2": 2, "kr_weight": 0.3}
-
-
 def test_validation_queries_move_nothing_and_are_not_moved(pipeline: Path) -> None:
-    task = load_query_gallery(pipeline, is_valid=True)
-    refined = Refinement.of(OFF | {"dba": 3}).with_gallery(task)
-    np.testing.assert_array_equal(refined.queries, task.queries)
-    changed = task.gallery.copy()
-    changed[task.query_index] = random_unit(5, len(task.queries), changed.shape[1])
-    other = Refinement.of(OFF | {"dba": 3}).with_gallery(
-        task.with_embeddings(task.queries, changed)
-    )
-    allowed = task.is_allowed
-    np.testing.assert_array_equal(refined.gallery[allowed], other.gallery[allowed])
-    assert not np.array_equal(refined.gallery[allowed], task.gallery[allowed])
+    found = load_query_gallery(pipeline, is_valid=True)
+    expanded = expand_gallery(found, RankingOptions(dba=3))
+    np.testing.assert_array_equal(expanded.queries, found.queries)
+    changed = found.gallery.copy()
+    changed[found.query_index] = random_unit(5, len(found.queries), changed.shape[1])
+    other = expand_gallery(found.with_embeddings(found.queries, changed), RankingOptions(dba=3))
+    allowed = found.is_allowed
+    np.testing.assert_array_equal(expanded.gallery[allowed], other.gallery[allowed])
+    assert not np.array_equal(expanded.gallery[allowed], found.gallery[allowed])
 
 
 @pytest.mark.parametrize("options", [{"qe": 3}, {"dba": 3}, {"qe": 2, "dba": 2, "rerank_kr": 8}])
@@ -95,12 +91,13 @@ def test_codes_with_exact_scores_find_what_the_exact_search_finds(
     pipeline: Path, options: dict[str, int]
 ) -> None:
     plain = np.array(layout.NEIGHBORS.load(pipeline))
-    mips.run(pipeline, k=5, kr_k1=4, kr_k2=2, run_name="mips-x", **options)  # type: ignore[arg-type]
+    ranking = RankingOptions(kr_k1=4, kr_k2=2, **options)
+    mips.run(pipeline, k=5, run_name="mips-x", ranking=ranking)
     exact = np.array(layout.NEIGHBORS.load(pipeline))
     assert not np.array_equal(exact, plain)
     assert layout.METRICS.load(pipeline)["search"] == "mips-x"
     assert {"map", "minp"} <= set(layout.METRICS.load(pipeline))
-    nns.run(pipeline, 4, 5, quota=1000, rerank=1000, kr_k1=4, kr_k2=2, **options)  # type: ignore[arg-type]
+    nns.run(pipeline, 4, 5, quota=1000, rerank=1000, ranking=ranking)
     np.testing.assert_array_equal(layout.NEIGHBORS.load(pipeline), exact)
     assert layout.METRICS.load(pipeline)["recall@k vs exact"] == 1
 
@@ -108,35 +105,38 @@ def test_codes_with_exact_scores_find_what_the_exact_search_finds(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"qe": -1}, "must be at least 0"),
+        ({"qe": -1}, "--qe must be at least 0; got -1"),
         ({"kr_k2": 5}, "--kr_k2 must be from 1 to --kr_k1"),
-        ({"kr_weight": 1.5}, "--kr_weight from 0 to 1"),
+        ({"kr_weight": 1.5}, "--kr_weight must be at least 0 and at most 1; got 1.5"),
         ({"rerank_kr": 3}, "--rerank_kr must be at least --kr_k1, which is 4; got 3"),
     ],
 )
-def test_mistakes_are_said(options: dict[str, float], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        Refinement.of(OFF | options)
+def test_mistakes_are_said(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    ranking = RankingOptions(**{"kr_k1": 4, "kr_k2": 2, **options})
+    for stage in (mips.run, nns.run):
+        with pytest.raises(InputError, match=message):
+            stage(tmp_path, ranking=ranking)
 
 
 def test_a_run_is_named_plainly_and_not_as_a_baseline(pipeline: Path) -> None:
     for stage in (mips, nns):
         for name in ("../x", "pixels", "histogram"):
-            with pytest.raises(SystemExit):
-                stage.main([f"--dpath={pipeline}", f"--run={name}"])
+            assert stage.main([f"--dpath={pipeline}", f"--run={name}"]) == 1
         with pytest.raises(InputError, match="--run=pixels is the name of a baseline"):
             stage.run(pipeline, k=3, run_name="pixels")
     assert not (pipeline / "evaluations" / "pixels-test.json").exists()
 
 
 def test_metrics_of_the_whole_ranking_after_another_order(pipeline: Path) -> None:
-    """Of everything put into another order, they are those of that order; of less, of both."""
-    task = load_query_gallery(pipeline)
-    n_gallery = int(task.is_allowed.sum())
+    """Re-ranking everything gives the metrics of the new order; less gives those of both."""
+    query_gallery = load_query_gallery(pipeline)
+    n_gallery = int(query_gallery.is_allowed.sum())
     for count in (20, n_gallery + 5):
-        mips.run(pipeline, k=n_gallery, rerank_kr=count, kr_k1=10)
+        mips.run(pipeline, k=n_gallery, ranking=RankingOptions(rerank_kr=count, kr_k1=10))
         hits = metrics.find_hits(
-            layout.NEIGHBORS.load(pipeline), task.query_labels, task.gallery_labels
+            layout.NEIGHBORS.load(pipeline),
+            query_gallery.query_labels,
+            query_gallery.gallery_labels,
         )
         whole = [np.flatnonzero(row) + 1 for row in hits]
         record = layout.METRICS.load(pipeline)

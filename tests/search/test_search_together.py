@@ -6,36 +6,37 @@ import pytest
 
 from process_data import mips
 from retrieval.data import layout
+from retrieval.evaluation.ranking import RankingOptions
 from retrieval.search import blocked_scores
 from tests import torchrun
 
-# The real tiles hold more images than this gallery has: one process would search all of it.
-SMALL_TILES = (4, 8)
+# The real blocks hold more images than this gallery has: one process would search all of it.
+SMALL_BLOCKS = (4, 8)
 PROGRAM = f"""
 import sys
 from process_data import mips
-from retrieval import search, tiles
+from retrieval.search import blocked_scores, nearest
 
-tiles.SHAPES["cpu"] = {SMALL_TILES}
-searched = search.searched_rows
+blocked_scores.SHAPES["cpu"] = {SMALL_BLOCKS}
+searched = nearest.searched_rows
 def spy(*arguments):
     rows = searched(*arguments)
     assert len(rows) >= 8 and not len(rows) == arguments[0]
     return rows
-search.searched_rows = spy
+nearest.searched_rows = spy
 sys.exit(mips.main(sys.argv[1:]))
 """
 
 
-REFINED = {"qe": 3, "dba": 2, "rerank_kr": 12, "kr_k1": 6}
+EXPANDED = {"qe": 3, "dba": 2, "rerank_kr": 12, "kr_k1": 6}
 
 
-@pytest.mark.parametrize("options", [{}, REFINED], ids=["plain", "refined"])
+@pytest.mark.parametrize("options", [{}, EXPANDED], ids=["plain", "expanded"])
 def test_two_processes_write_the_files_of_one(
     pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, int]
 ) -> None:
-    monkeypatch.setitem(blocked_scores.SHAPES, "cpu", SMALL_TILES)
-    mips.run(pipeline, k=3, **options)  # type: ignore[arg-type]
+    monkeypatch.setitem(blocked_scores.SHAPES, "cpu", SMALL_BLOCKS)
+    mips.run(pipeline, k=3, ranking=RankingOptions(**options))
     names = [
         *(file.name for file in (layout.NEIGHBORS, layout.SIMILARITIES, layout.PER_QUERY)),
         *(file.name for file in (layout.METRICS, layout.EVALUATION)),

@@ -14,9 +14,7 @@ from retrieval.search import whitening
 DEFAULTS: dict[str, Any] = {
     "dim": 0,
     "power": 1.0,
-    "shrinkage": 0.0,
     "center": "joint",
-    "strength": 1.0,
 }
 
 
@@ -32,57 +30,50 @@ def domains(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
 
 
 def test_whitened_rows_have_the_identity_as_their_covariance(domains: list[np.ndarray]) -> None:
-    fitted = whitening.fit(domains, [0], **DEFAULTS)
+    fitted = whitening.fit_transform(*domains, **DEFAULTS)
     moved = (domains[0] - fitted.means[0]) @ fitted.matrix
     np.testing.assert_allclose(moved.mean(axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(np.cov(moved.T, bias=True), np.eye(5), atol=1e-6)
 
 
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("shrinkage", [0.0, 0.3, 1.0])
-def test_the_matrix_is_that_of_the_formula(
-    domains: list[np.ndarray], power: float, shrinkage: float
-) -> None:
-    options = DEFAULTS | {"power": power, "shrinkage": shrinkage}
-    matrix = whitening.fit(domains, [0], **options).matrix
+def test_the_matrix_is_that_of_the_formula(domains: list[np.ndarray], power: float) -> None:
+    matrix = whitening.fit_transform(*domains, **DEFAULTS | {"power": power}).matrix
     covariance = np.cov(domains[0].T.astype(np.float64), bias=True)
-    shrunk = (1 - shrinkage) * covariance + shrinkage * np.trace(covariance) / 5 * np.eye(5)
-    variances, directions = np.linalg.eigh(shrunk)
+    variances, directions = np.linalg.eigh(covariance)
     # W W^T does not depend on the signs and the order of the directions.
     expected = directions @ np.diag(variances**-power) @ directions.T
     np.testing.assert_allclose(matrix @ matrix.T, expected, rtol=1e-6, atol=1e-9)
 
 
 def test_each_domain_loses_its_own_mean(domains: list[np.ndarray]) -> None:
-    options = DEFAULTS | {"center": "per_domain", "strength": 0.5}
-    fitted = whitening.fit(domains, [0, 1], **options)
+    fitted = whitening.fit_transform(*domains, **DEFAULTS | {"center": "per_domain"})
     means = np.array([rows.mean(axis=0, dtype=np.float64) for rows in domains])
-    np.testing.assert_allclose(fitted.means, means / 2, atol=1e-6)
-    within = np.concatenate([rows - mean for rows, mean in zip(domains, means, strict=True)])
-    moved = within @ fitted.matrix
-    np.testing.assert_allclose(np.cov(moved.T, bias=True), np.eye(5), atol=1e-6)
+    np.testing.assert_allclose(fitted.means, means, atol=1e-6)
+    joint = whitening.fit_transform(*domains, **DEFAULTS)
+    np.testing.assert_array_equal(fitted.matrix, joint.matrix)  # the database's covariance
 
 
 def test_one_mean_for_both_or_none(domains: list[np.ndarray]) -> None:
-    both = np.concatenate(domains).mean(axis=0, dtype=np.float64)
-    joint = whitening.fit(domains, [0, 1], **DEFAULTS)
-    np.testing.assert_allclose(joint.means, [both, both], atol=1e-6)
-    none = whitening.fit(domains, [0, 1], **DEFAULTS | {"center": "none"})
+    mean = domains[0].mean(axis=0, dtype=np.float64)
+    joint = whitening.fit_transform(*domains, **DEFAULTS)
+    np.testing.assert_allclose(joint.means, [mean, mean], atol=1e-6)
+    none = whitening.fit_transform(*domains, **DEFAULTS | {"center": "none"})
     assert not none.means.any()
     np.testing.assert_allclose(none.matrix, joint.matrix)
 
 
 def test_only_directions_that_vary_are_kept(domains: list[np.ndarray]) -> None:
     flat = [rows @ np.diag([1, 1, 1, 0, 0]).astype(np.float32) for rows in domains]
-    assert whitening.fit(flat, [0], **DEFAULTS).matrix.shape == (5, 3)
-    assert whitening.fit(flat, [0], **DEFAULTS | {"dim": 2}).matrix.shape == (5, 2)
+    assert whitening.fit_transform(*flat, **DEFAULTS).matrix.shape == (5, 3)
+    assert whitening.fit_transform(*flat, **DEFAULTS | {"dim": 2}).matrix.shape == (5, 2)
     with pytest.raises(InputError, match="--dim must be from 1 to 3"):
-        whitening.fit(flat, [0], **DEFAULTS | {"dim": 4})
+        whitening.fit_transform(*flat, **DEFAULTS | {"dim": 4})
 
 
 def test_a_rotation_alone_changes_no_ranking(pipeline: Path) -> None:
     before = np.array(layout.NEIGHBORS.load(pipeline))
-    transform.run(pipeline, power=0, center="none", shrinkage=0.5)
+    transform.run(pipeline, power=0, center="none")
     np.testing.assert_array_equal(
         np.linalg.norm(layout.DATABASE.load(pipeline, "database_t.npy"), axis=1).round(5), 1
     )
@@ -94,11 +85,11 @@ def test_a_rotation_alone_changes_no_ranking(pipeline: Path) -> None:
 
 
 def test_the_stage_searches_its_files_and_refuses_others(pipeline: Path) -> None:
-    transform.run(pipeline, fit="both", center="per_domain")
+    transform.run(pipeline, center="per_domain")
     record = layout.DATABASE_RECORD.load(pipeline, "database_t.json")
     source = layout.DATABASE_RECORD.load(pipeline)
     assert record["checkpoint_sha256"] == source["checkpoint_sha256"]
-    assert record["transform"]["fit"] == "both"
+    assert record["transform"]["center"] == "per_domain"
     mips.run(pipeline, k=3, database="database_t.npy", is_valid=True, run_name="mips-t")
     kept = layout.EVALUATION.load(pipeline, "evaluations/mips-t-valid.json")
     assert (kept["search"], kept["n_query"]) == ("mips-t", len(layout.NEIGHBORS.load(pipeline)))
@@ -115,7 +106,7 @@ def test_equal_inputs_give_equal_bytes(pipeline: Path) -> None:
     names = ["database_t.npy", "tdatabase_t.npy", "database_t.json", "database_t.matrix.npy"]
     contents = []
     for _ in range(2):
-        transform.run(pipeline, shrinkage=0.1, strength=0.5)
+        transform.run(pipeline, dim=8)
         contents.append([(pipeline / name).read_bytes() for name in names])
     assert contents[0] == contents[1]
 
@@ -131,14 +122,14 @@ def test_without_queries_the_database_is_transformed(pipeline: Path) -> None:
 
 
 def test_mistakes_are_said(pipeline: Path) -> None:
-    with pytest.raises(InputError, match="--power and --shrinkage"):
+    with pytest.raises(InputError, match="--power must be from 0 to 1"):
         transform.run(pipeline, power=2)
     with pytest.raises(InputError, match="four different names"):
         transform.run(pipeline, output_database="database.npy")
     before = sorted(path.name for path in pipeline.iterdir())
-    for strength in (np.nan, np.inf):
-        with pytest.raises(InputError, match="--strength must be a finite number"):
-            transform.run(pipeline, strength=strength)
+    for power in (np.nan, np.inf):
+        with pytest.raises(InputError, match="--power must be from 0 to 1"):
+            transform.run(pipeline, power=power)
     database = np.array(layout.DATABASE.load(pipeline))
     layout.DATABASE.save(pipeline, np.repeat(database[:1], len(database), axis=0))
     with pytest.raises(InputError, match="do not differ from each other"):

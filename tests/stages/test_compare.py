@@ -15,24 +15,24 @@ def test_means_are_those_of_the_evaluations(
 ) -> None:
     mips.run(pipeline, k=3)
     pixels = baselines.run(pipeline, k=3)[0]
-    table = compare.run(pipeline, "pixels-test", "mips-test").set_index("metric")
+    comparison = compare.run(pipeline, "pixels-test", "mips-test")
     record = layout.METRICS.load(pipeline)
     for name in ("cmc@1", "map@R", "map", "minp"):
-        row = table.loc[name]
-        assert row["first"] == pytest.approx(pixels[name])
-        assert row["second"] == pytest.approx(record[name])
-        assert row["difference"] == pytest.approx(record[name] - pixels[name])
-        assert row["low"] <= row["difference"] <= row["high"]
+        row = comparison.of(name)
+        assert row is not None
+        assert row.first == pytest.approx(pixels[name])
+        assert row.second == pytest.approx(record[name])
+        assert row.difference == pytest.approx(record[name] - pixels[name])
+        assert row.low <= row.difference <= row.high
+    assert comparison.of("none") is None
     assert "verdict" in capsys.readouterr().out
 
 
 def test_an_evaluation_equals_itself_by_name_and_by_path(pipeline: Path) -> None:
     mips.run(pipeline, k=3)
     path = layout.EVALUATION.at(pipeline, "evaluations/mips-test.json")
-    table = compare.run(pipeline, "mips-test", str(path))
-    assert (table["difference"] == 0).all()
-    assert (table["verdict"] == "no difference shown").all()
-    assert (table["p"] == 1).all()
+    rows = compare.run(pipeline, "mips-test", str(path)).metrics
+    assert {(row.difference, row.verdict, row.p) for row in rows} == {(0, "no difference shown", 1)}
 
 
 def test_a_better_ranking_is_called_better(pipeline: Path) -> None:
@@ -42,12 +42,9 @@ def test_a_better_ranking_is_called_better(pipeline: Path) -> None:
     values[:, 2:] += 0.1
     layout.EVALUATION.save(pipeline, record, "evaluations/better-test.json")
     layout.EVALUATION_PER_QUERY.save(pipeline, values, "evaluations/better-test.npy")
-    assert (
-        compare.run(pipeline, "mips-test", "better-test")["verdict"] == "better-test is better"
-    ).all()
-    assert (
-        compare.run(pipeline, "better-test", "mips-test")["verdict"] == "better-test is better"
-    ).all()
+    for names in (("mips-test", "better-test"), ("better-test", "mips-test")):
+        rows = compare.run(pipeline, *names).metrics
+        assert {row.verdict for row in rows} == {"better-test is better"}
 
 
 def test_metrics_of_another_k_are_left_out(
@@ -55,7 +52,7 @@ def test_metrics_of_another_k_are_left_out(
 ) -> None:
     mips.run(pipeline, k=3)
     mips.run(pipeline, k=4, run_name="four")
-    metrics = compare.run(pipeline, "mips-test", "four-test")["metric"].tolist()
+    metrics = [row.metric for row in compare.run(pipeline, "mips-test", "four-test").metrics]
     assert "map@R" in metrics
     assert not [name for name in metrics if "@k" in name]
     assert "k differs: 3 and 4" in caplog.messages

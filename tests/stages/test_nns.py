@@ -9,6 +9,7 @@ from lopq import LOPQModel, LOPQSearcher
 from process_data import mips, nns
 from retrieval.data import layout
 from retrieval.data.formats import InputError
+from retrieval.evaluation.ranking import RankingOptions
 
 
 @pytest.mark.parametrize("is_valid", [True, False])
@@ -79,8 +80,28 @@ def test_other_validation_images_and_another_format_need_another_fit(
     layout.VALID_QUERIES.save(pipeline, valid[1:].copy())
     assert fits()
     assert not fits()
-    monkeypatch.setattr(nns, "VERSION", 0)
+    monkeypatch.setattr("lopq.storage.VERSION", 0)
     assert fits()
+
+
+def test_an_expanded_gallery_has_an_index_of_its_own(
+    pipeline: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    def fits(is_valid: bool = False, **expansion: float) -> bool:
+        caplog.clear()
+        ranking = RankingOptions(**expansion)  # type: ignore[arg-type]
+        nns.run(pipeline, dimension=4, k=3, is_valid=is_valid, ranking=ranking)
+        return any("fitted" in message for message in caplog.messages)
+
+    assert fits()
+    assert fits(dba=2)
+    assert not fits(dba=2, qe=2)
+    assert fits(dba=2, qe_alpha=1.0)
+    assert fits(is_valid=True, dba=2, qe_alpha=1.0)  # other images move the others
+    assert fits()
+    assert not fits(is_valid=True)
 
 
 @pytest.mark.parametrize("size", [7, 10**6])
