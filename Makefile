@@ -11,6 +11,9 @@ BENCH = demo/bench
 # Where other programs keep a core busy, threads that spin while they wait make all of them wait.
 export OMP_WAIT_POLICY = passive
 
+# Without the libraries' bytecode, every command takes twice as long to start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test lint bench bench-gpu constraints
 .DEFAULT_GOAL := test
 
@@ -70,7 +73,7 @@ bench-gpu: .venv
 	$(PY) -m benchmarks.bench_gpu
 
 test: .venv
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist=loadgroup
 
 lint: .venv
 	$(BIN)/ruff check .

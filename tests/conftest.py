@@ -1,10 +1,16 @@
 """A tiny CompCars tree, and a data directory that every stage has run on, once for all tests."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# Each worker of pytest-xdist has one core. The libraries below read this when they are imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 import torch
 
 import build_image_db
@@ -13,10 +19,20 @@ from compcars import data_info, sample, test_data_info
 from process_data import image_matrix, make_train_valid, mask_data, mips
 from retrieval.training.config import TrainingConfig
 
-SIDE = 32
+# The smallest network of timm: its checkpoint takes 5 MB, where that of resnet18 takes 130.
+ARCH, SIDE = "timm/test_resnet", 32
 MODELS, IMAGES, SURVEILLANCE = 6, 8, 3
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, NO_GPU])]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Send tests that share a fixture of their module to one worker, which makes it once."""
+    for item in items:
+        shared = getattr(item, "_fixtureinfo", None)
+        definitions = shared.name2fixturedefs.values() if shared else ()
+        if any(definition[-1].scope == "module" for definition in definitions):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")
@@ -90,6 +106,6 @@ def run_stages(data_dir: Path) -> None:
 
 def train_small(data_dir: Path, save_path: Path | None = None, **options: object) -> Path:
     """Train a small network on the CPU."""
-    small = {"arch": "resnet18", "dim": 16, "weights": "none", "device": "cpu", "lr": 1e-3}
+    small = {"arch": ARCH, "dim": 16, "weights": "none", "device": "cpu", "lr": 1e-3}
     config = TrainingConfig(**{**small, **options})  # type: ignore[arg-type]
     return train.run(data_dir, save_path or data_dir / "para", config)

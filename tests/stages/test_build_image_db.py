@@ -48,5 +48,5 @@ def test_embeddings_that_are_not_finite_are_refused(pipeline: Path, tmp_path: Pa
 
 
 def test_a_contradicting_arch_is_refused(pipeline: Path) -> None:
-    with pytest.raises(InputError, match="holds a resnet18, not --arch=resnet50"):
+    with pytest.raises(InputError, match="holds a timm/test_resnet, not --arch=resnet50"):
         build_image_db.run(pipeline, pipeline / "para" / "model.ep0", arch="resnet50")

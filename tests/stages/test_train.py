@@ -90,7 +90,7 @@ def test_even_epochs_take_train_and_odd_ones_train2(pipeline: Path, tmp_path: Pa
 
 
 def test_scale_and_dim_are_kept_in_the_checkpoint(pipeline: Path, tmp_path: Path) -> None:
-    path = train_small(pipeline, tmp_path, epoch=1, scale=0.5, dim=None)
+    path = train_small(pipeline, tmp_path, epoch=1, arch="resnet18", scale=0.5, dim=None)
     model = checkpoint.load(path)["model"]
     assert (model["side"], model["dim"]) == (16, 512)
     build_image_db.run(pipeline, path)
@@ -103,7 +103,10 @@ def test_scale_and_dim_are_kept_in_the_checkpoint(pipeline: Path, tmp_path: Path
         ({"epoch": 0}, "nothing is left to train"),
         ({"epoch": 1, "start_epoch": 0}, "nothing is left to train"),
         ({"epoch": 5, "start_epoch": 3}, "model.ep3 is missing"),
-        ({"epoch": 2, "start_epoch": 0, "arch": "resnet34"}, "holds a resnet18, not --arch"),
+        (
+            {"epoch": 2, "start_epoch": 0, "arch": "resnet34"},
+            "holds a timm/test_resnet, not --arch",
+        ),
         ({"temperature": 0.0}, "--temperature must be above 0"),
         ({"batch_size": 0}, "--batch_size must be at least 1"),
         ({"device": "cuda:99"}, "--device=cuda:99"),

@@ -1,8 +1,11 @@
 """Training in several processes is training in one."""
 
 import os
+import shlex
+import shutil
 import signal
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,81 +17,36 @@ from retrieval.compute import collectives, distributed
 from retrieval.data import layout
 from retrieval.model import checkpoint
 from tests import torchrun
-from tests.conftest import train_small
+from tests.conftest import ARCH, train_small
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 # A step is divided into two chunks, of which two processes take one each.
 SMALL = {"epoch": 2, "lr": 1e-3, "micro_batch": 32, "augmentation": "light", "batch_size": 24}
-
-
-def train_together(data_dir: Path, save_path: Path, **options: Any) -> str:
-    """Train with two processes as ``train_small`` does with one, and return what they said."""
-    small = {"arch": "resnet18", "dim": 16, "weights": "none", "device": "cpu"}
-    given = {"dpath": data_dir, "save_path": save_path, **small, **options}
-    result = torchrun.run("train.py", *(f"--{name}={value}" for name, value in given.items()))
-    assert result.returncode == 0, result.stderr
-    return result.stderr
-
-
-@pytest.mark.parametrize(("loss", "batch_size"), [("tuple", 24), ("proxy_anchor", 64), ("ce", 64)])
-def test_two_processes_train_as_one_does(
-    pipeline: Path, tmp_path: Path, loss: str, batch_size: int
-) -> None:
-    """With chunks of one size, batch norm sees the same images, and all but rounding is equal."""
-    neck = "after" if loss == "ce" else "none"
-    options = SMALL | {"loss": loss, "batch_size": batch_size, "neck": neck}
-    one = checkpoint.load(train_small(pipeline, tmp_path / "one", **options))
-    said = train_together(pipeline, tmp_path / "two", **options)
-    two = checkpoint.load(tmp_path / "two" / "model.ep1")
-    assert said.count("model.ep1: loss") == 1
-    assert sorted(os.listdir(tmp_path / "two")) == ["log.csv", "model.ep0", "model.ep1"]
-    for name in ("loss", "positive", "negative"):
-        assert two["metrics"][name] == pytest.approx(one["metrics"][name], rel=1e-4)
-    assert two["loss"].keys() == one["loss"].keys()
-    for key, value in one["state_dict"].items():
-        if "running" not in key and "num_batches" not in key:
-            scale = float(value.abs().max())
-            torch.testing.assert_close(two["state_dict"][key], value, rtol=0, atol=1e-3 * scale)
-
-
-def test_one_process_goes_on_where_two_stopped(pipeline: Path, tmp_path: Path) -> None:
-    train_small(pipeline, tmp_path / "one", **SMALL)
-    train_together(pipeline, tmp_path / "two", **(SMALL | {"epoch": 1}))
-    train_small(pipeline, tmp_path / "two", start_epoch=0, **SMALL)
-    one, two = (checkpoint.load(tmp_path / name / "model.ep1") for name in ("one", "two"))
-    assert two["metrics"]["loss"] == pytest.approx(one["metrics"]["loss"], rel=2e-3)
-
-
-def test_a_process_that_is_killed_stops_the_other(pipeline: Path, tmp_path: Path) -> None:
-    small = ["--arch=resnet18", "--dim=16", "--weights=none", "--device=cpu", "--epoch=1000"]
-    paths = [f"--dpath={pipeline}", f"--save_path={tmp_path / 'para'}"]
-    log = tmp_path / "log.txt"
-    process = torchrun.start(log, "train.py", *paths, *small)
-    deadline = time.monotonic() + 300
-    while not (tmp_path / "para" / "model.ep0").exists() and time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()
-        time.sleep(0.1)
-    os.kill(torchrun.workers(process)[1], signal.SIGKILL)
-    assert process.wait(300) != 0
-    assert "Signal 9" in log.read_text()
-    for path in (tmp_path / "para").glob("model.ep*"):
-        checkpoint.load(path)  # whole
-
-
-def test_parts_are_put_together_only_where_there_are_several() -> None:
-    own = torch.randn(3, 2)
-    assert distributed.size() == 1
-    assert collectives.put_together(own, range(3), 3) is own
-    before = torch.nn.Linear(2, 2)
-    collectives.sum_gradients(before)
-    collectives.average_statistics(before)
-
-
+CLASSES = {"batch_size": 64, "neck": "none"}
+CASES: dict[str, dict[str, Any]] = {
+    "tuple": SMALL,
+    "proxy_anchor": SMALL | CLASSES | {"loss": "proxy_anchor"},
+    "ce": SMALL | CLASSES | {"loss": "ce", "neck": "after"},
+    "stopped": SMALL | {"epoch": 1},
+    "killed": {"epoch": 1000},
+}
+# All but the last training, what is exchanged, and the last one: one start for all, as starting
+# takes longer.
 PROGRAM = """
+import shlex
+import sys
+
 import torch
+
+import train
 from retrieval.compute import collectives, distributed
 
+# The first training joins the processes. They cannot join twice, so they stay together.
+torch.distributed.destroy_process_group = lambda: None
+*trainings, last = [shlex.split(options) for options in sys.argv[1:]]
+for options in trainings:
+    assert train.main(options) == 0
 with distributed.process_group(torch.device("cpu")):
     rank = distributed.rank()
     whole = torch.arange(10.0).reshape(5, 2)
@@ -116,16 +74,91 @@ with distributed.process_group(torch.device("cpu")):
     model[1].running_mean.fill_(rank)
     collectives.average_statistics(model)
     assert (model[1].running_mean == rank).all()
-    print("right")
+    print("the exchange is right", flush=True)
+train.main(last)
 """
 
 
-def test_what_two_processes_exchange(tmp_path: Path) -> None:
-    program = tmp_path / "program.py"
+@dataclass
+class Together:
+    """What two processes did: the folders of their runs, what they said, how they ended."""
+
+    folder: Path
+    said: str
+    status: int
+
+
+@pytest.fixture(scope="module")
+def together(_pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> Together:
+    """Start two processes that train each case as ``train_small`` does, and kill one in the last.
+
+    The last case would not end for long.
+    """
+    folder = tmp_path_factory.mktemp("together")
+    program, log, last = folder / "program.py", folder / "log.txt", list(CASES)[-1]
     program.write_text(PROGRAM)
-    result = torchrun.run(str(program))
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count("right") == 2
+    small = {"dpath": _pipeline, "arch": ARCH, "dim": 16, "weights": "none", "device": "cpu"}
+    given = [{**small, "save_path": folder / name, **options} for name, options in CASES.items()]
+    trainings = [shlex.join(f"--{name}={value}" for name, value in one.items()) for one in given]
+    process = torchrun.start(log, str(program), *trainings)
+    deadline = time.monotonic() + 300
+    while not (folder / last / "model.ep0").exists() and time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.1)
+    os.kill(torchrun.workers(process)[1], signal.SIGKILL)
+    status = process.wait(300)
+    return Together(folder, log.read_text(), status)
+
+
+@pytest.mark.parametrize("loss", ["tuple", "proxy_anchor", "ce"])
+def test_two_processes_train_as_one_does(
+    pipeline: Path, tmp_path: Path, together: Together, loss: str
+) -> None:
+    """With chunks of one size, batch norm sees the same images, and all but rounding is equal."""
+    one = checkpoint.load(train_small(pipeline, tmp_path, **CASES[loss]))
+    folder = together.folder / loss
+    two = checkpoint.load(folder / "model.ep1")
+    assert together.said.count(f"{folder / 'model.ep1'}: loss") == 1
+    assert sorted(os.listdir(folder)) == ["log.csv", "model.ep0", "model.ep1"]
+    for name in ("loss", "positive", "negative"):
+        assert two["metrics"][name] == pytest.approx(one["metrics"][name], rel=1e-4)
+    assert two["loss"].keys() == one["loss"].keys()
+    for key, value in one["state_dict"].items():
+        if "running" not in key and "num_batches" not in key:
+            scale = float(value.abs().max())
+            torch.testing.assert_close(two["state_dict"][key], value, rtol=0, atol=1e-3 * scale)
+
+
+def test_one_process_goes_on_where_two_stopped(
+    pipeline: Path, tmp_path: Path, together: Together
+) -> None:
+    train_small(pipeline, tmp_path / "one", **SMALL)
+    shutil.copytree(together.folder / "stopped", tmp_path / "two")
+    train_small(pipeline, tmp_path / "two", start_epoch=0, **SMALL)
+    one, two = (checkpoint.load(tmp_path / name / "model.ep1") for name in ("one", "two"))
+    assert two["metrics"]["loss"] == pytest.approx(one["metrics"]["loss"], rel=2e-3)
+
+
+def test_a_process_that_is_killed_stops_the_other(together: Together) -> None:
+    assert together.status != 0
+    assert "Signal 9" in together.said
+    paths = list((together.folder / "killed").glob("model.ep*"))
+    assert 0 < len(paths) < 1000
+    for path in paths:
+        checkpoint.load(path)  # whole
+
+
+def test_what_two_processes_exchange(together: Together) -> None:
+    assert together.said.count("the exchange is right") == 2
+
+
+def test_parts_are_put_together_only_where_there_are_several() -> None:
+    own = torch.randn(3, 2)
+    assert distributed.size() == 1
+    assert collectives.put_together(own, range(3), 3) is own
+    before = torch.nn.Linear(2, 2)
+    collectives.sum_gradients(before)
+    collectives.average_statistics(before)
 
 
 def test_the_step_of_these_tests_is_divided_evenly(pipeline: Path) -> None:

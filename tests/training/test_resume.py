@@ -30,14 +30,54 @@ OPTIONS = {
 }
 
 
-def start(data_dir: Path, save_path: Path, log: Path) -> "subprocess.Popen[bytes]":
-    """Start a run that keeps its state after every step and goes on where the last one stopped."""
-    small = {"dim": 16, "weights": "none", "device": "cpu", "lr": 1e-3}
-    given = {"dpath": data_dir, "save_path": save_path, "resume": "auto", "save_every": 1e-9}
-    flags = [f"--{name}={value}" for name, value in {**given, **small, **OPTIONS}.items()]
-    with log.open("ab") as file:
-        command = [sys.executable, "train.py", *flags]
-        return subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdout=file, stderr=file)
+# Each line from the test starts the same run again, in a process of its own that inherits the
+# imports, which take longer than the run.
+RUNS = """
+import os, sys
+import timm, torch, train
+from retrieval.training import checkpointing, gradient_cache, run_log, trainer, validation
+for _ in sys.stdin:
+    child = os.fork()
+    if not child:
+        sys.exit(train.main(sys.argv[1:]))
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class Runs:
+    """Starts a run that keeps its state after every step and goes on where the last one stopped."""
+
+    def __init__(self, data_dir: Path, save_path: Path, log: Path) -> None:
+        small = {"dim": 16, "weights": "none", "device": "cpu", "lr": 1e-3}
+        given = {"dpath": data_dir, "save_path": save_path, "resume": "auto", "save_every": 1e-9}
+        flags = [f"--{name}={value}" for name, value in {**given, **small, **OPTIONS}.items()]
+        with log.open("ab") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", RUNS, *flags],
+                cwd=ROOT,
+                env=ENVIRONMENT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                text=True,
+                bufsize=1,
+            )
+
+    def start(self) -> int:
+        """Start the run, and return its process id."""
+        assert self.process.stdin
+        self.process.stdin.write("\n")
+        return self.number()
+
+    def number(self) -> int:
+        """Return the next number of the process: that of a run, or the status of its end."""
+        assert self.process.stdout
+        return int(self.process.stdout.readline())
+
+    def end(self) -> None:
+        """Let the process end."""
+        self.process.communicate(timeout=60)
 
 
 def steps_done(save_path: Path) -> tuple[int, int]:
@@ -57,17 +97,19 @@ def test_killed_runs_end_with_the_bytes_of_one_that_never_stopped(
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     log = tmp_path / "log.txt"
     train_small(pipeline, whole, **OPTIONS)
+    runs = Runs(pipeline, killed, log)
     for least in ((0, 2), (1, 1)):
-        process = start(pipeline, killed, log)
+        run = runs.start()
         deadline = time.monotonic() + 300
         while steps_done(killed) < least and time.monotonic() < deadline:
-            assert process.poll() is None, log.read_text()
-            time.sleep(0.1)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+            assert Path(f"/proc/{run}").exists(), log.read_text()
+            time.sleep(0.02)
+        os.kill(run, signal.SIGKILL)
+        assert runs.number() == -signal.SIGKILL, log.read_text()
         assert steps_done(killed) >= least
-    process = start(pipeline, killed, log)
-    assert process.wait(300) == 0, log.read_text()
+    runs.start()
+    assert runs.number() == 0, log.read_text()
+    runs.end()
     assert log.read_text().count("resumed from") == 2
     for name in ("model.ep0", "model.ep1"):
         assert_equal(parts_of(killed / name), parts_of(whole / name))
