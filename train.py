@@ -69,7 +69,7 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
     with distributed.process_group(devices.choose(given.device or "auto")) as device:
         # Options: the defaults, the recipe, the checkpoint to resume, the command.
         resumed = checkpointing.find_resume_point(save_path, given)
-        config = recipes.resolve(given, resumed.options)
+        config = recipes.resolve_config(given, resumed.options)
         training.warn_without_effect(config, given)
         if resumed.path is not None and resumed.content is not None:
             dim = resumed.content["model"]["dim"]

@@ -39,7 +39,7 @@ from retrieval.model.encode import embed
 from retrieval.model.model_config import ModelConfig
 from retrieval.training.config import RecipeName, TrainingConfig
 from retrieval.training.dataset import TrainingData
-from retrieval.training.recipes import RECIPES, resolve
+from retrieval.training.recipes import RECIPES, resolve_config
 from retrieval.training.step_loader import StepInput
 from retrieval.training.trainer import Trainer
 from retrieval.training.validation import retrieve, validate_on_new_classes
@@ -51,7 +51,7 @@ TUPLES = 10  # tuples per step: up to 60 distinct images, padded to 64
 
 
 def _recipe(name: RecipeName, **changes: Any) -> TrainingConfig:
-    return resolve(TrainingConfig(recipe=name, **changes))
+    return resolve_config(TrainingConfig(recipe=name, **changes))
 
 
 _TUPLE = _recipe("original", batch_size=TUPLES)

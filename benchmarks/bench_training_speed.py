@@ -29,7 +29,7 @@ from retrieval.data import provenance
 from retrieval.model.embedding import compile_backbone, put_on
 from retrieval.training.config import TrainingConfig
 from retrieval.training.dataset import TrainingData
-from retrieval.training.recipes import resolve
+from retrieval.training.recipes import resolve_config
 from retrieval.training.samplers import Batch, Steps
 from retrieval.training.trainer import Trainer
 
@@ -59,7 +59,9 @@ def make_trainer(
     arch: str, matrix: np.ndarray, batch: int, device: torch.device, is_compiled: bool
 ) -> Trainer:
     """Return a trainer as in train.py, with cross-entropy, for the images of a matrix."""
-    config = resolve(TrainingConfig(arch=arch, loss="ce", batch_size=batch, augmentation="light"))
+    config = resolve_config(
+        TrainingConfig(arch=arch, loss="ce", batch_size=batch, augmentation="light")
+    )
     model = put_on(networks.make_model(arch, matrix.shape[-1]), device)
     if is_compiled:
         compile_backbone(model)

@@ -57,7 +57,7 @@ PACKAGES = {
 }
 
 
-def load(arch: str) -> tuple[str, dict[str, torch.Tensor]] | None:
+def load_packaged(arch: str) -> tuple[str, dict[str, torch.Tensor]] | None:
     """Return a line that names the weights, and the state dict of timm's network.
 
     Args:

@@ -63,7 +63,7 @@ def initialize(model: EmbeddingModel, weights: str) -> str:
 
 def _published(arch: str, side: int) -> tuple[str, State]:
     """Return the name and the state dict of the recommended weights."""
-    if not _is_cached(arch) and (packaged := packaged_weights.load(arch)) is not None:
+    if not _is_cached(arch) and (packaged := packaged_weights.load_packaged(arch)) is not None:
         return packaged
     if arch.startswith("timm/"):
         return arch, backbones.TimmBackbone(arch, side, pretrained=True).net.state_dict()

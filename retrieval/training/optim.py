@@ -52,8 +52,8 @@ def lr_factor(config: TrainingConfig, done: float) -> float:
         config: Its schedule, warm-up and number of epochs.
         done: Epochs done so far: 2.5 is half of the third.
 
-    >>> from retrieval.training.recipes import resolve
-    >>> config = resolve(TrainingConfig(lr_shrink=0.5, epoch=4))
+    >>> from retrieval.training.recipes import resolve_config
+    >>> config = resolve_config(TrainingConfig(lr_shrink=0.5, epoch=4))
     >>> [lr_factor(config, done) for done in (0.0, 0.9, 1.0, 2.0)]
     [1.0, 1.0, 0.5, 0.25]
     """

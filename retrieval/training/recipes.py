@@ -154,7 +154,9 @@ RECIPES: dict[RecipeName, Recipe] = {
 }
 
 
-def resolve(given: TrainingConfig, before: Mapping[str, Any] | None = None) -> TrainingConfig:
+def resolve_config(
+    given: TrainingConfig, before: Mapping[str, Any] | None = None
+) -> TrainingConfig:
     """Fill in the options that are left out, and check all of them.
 
     From weak to strong: the defaults, the recipe, the run that is resumed, what is given. A resumed
@@ -164,12 +166,12 @@ def resolve(given: TrainingConfig, before: Mapping[str, Any] | None = None) -> T
         given: The options of the command.
         before: The options of the run that is resumed.
 
-    >>> resolve(TrainingConfig(recipe="ce", lr=0.1)).lr
+    >>> resolve_config(TrainingConfig(recipe="ce", lr=0.1)).lr
     0.1
 
     Another loss than the recipe's does not take over its scale and margin, whose units differ:
 
-    >>> resolve(TrainingConfig(recipe="proxy_anchor", loss="arcface")).margin
+    >>> resolve_config(TrainingConfig(recipe="proxy_anchor", loss="arcface")).margin
     """
     if given.recipe not in (None, *get_args(RecipeName)):
         raise InputError(f"--recipe must be one of {', '.join(RECIPES)}; got {given.recipe}")

@@ -124,5 +124,5 @@ def test_a_package_with_other_weights_is_refused(
     with pytest.raises(InputError, match="known weights .* --force-reinstall"):
         pretrained.initialize(model, "auto")
     monkeypatch.setattr(packaged_weights.WeightsPackage, "path", lambda self: None)
-    assert packaged_weights.load(ARCH) is None
-    assert packaged_weights.load("resnet18") is None
+    assert packaged_weights.load_packaged(ARCH) is None
+    assert packaged_weights.load_packaged("resnet18") is None

@@ -9,7 +9,7 @@ import train
 from retrieval.data.formats import InputError
 from retrieval.training import config
 from retrieval.training.config import RecipeName, TrainingConfig
-from retrieval.training.recipes import RECIPES, resolve
+from retrieval.training.recipes import RECIPES, resolve_config
 
 BATCHED: dict[str, Any] = {"negatives": "batch", "temperature": 0.2}
 
@@ -27,43 +27,43 @@ def test_every_recipe_resolves_and_flags_override_it() -> None:
     assert set(RECIPES) == set(get_args(RecipeName))
     parser = train.make_parser()
     for name, recipe in RECIPES.items():
-        plain = resolve(TrainingConfig(recipe=name))
+        plain = resolve_config(TrainingConfig(recipe=name))
         assert recipe.source
         assert recipe.options.given().items() <= plain.values().items()
-        changed = resolve(TrainingConfig(recipe=name, lr=0.5, clip=0.0))
+        changed = resolve_config(TrainingConfig(recipe=name, lr=0.5, clip=0.0))
         assert changed == replace(plain, lr=0.5, clip=0.0)
     given = vars(parser.parse_args(["--dpath=x", "--save_path=y", "--recipe=ce", "--lr=0.2"]))
-    found = resolve(TrainingConfig().with_values(given))
-    assert found == replace(resolve(TrainingConfig(recipe="ce")), lr=0.2)
+    found = resolve_config(TrainingConfig().with_values(given))
+    assert found == replace(resolve_config(TrainingConfig(recipe="ce")), lr=0.2)
 
 
 def test_nothing_is_left_out_after_resolving() -> None:
     optional = {name for name, value in config.DEFAULTS.items() if value is None}
     assert optional == {"dim", "logit_scale", "margin"}
     assert {
-        n for n, value in resolve(TrainingConfig()).values().items() if value is None
+        n for n, value in resolve_config(TrainingConfig()).values().items() if value is None
     } == optional
 
 
 def test_another_loss_does_not_inherit_scale_and_margin() -> None:
-    found = resolve(TrainingConfig(recipe="vit", loss="proxy_anchor"))
+    found = resolve_config(TrainingConfig(recipe="vit", loss="proxy_anchor"))
     assert (found.logit_scale, found.margin) == (None, None)
-    found = resolve(TrainingConfig(recipe="vit", loss="proxy_anchor", margin=0.3))
+    found = resolve_config(TrainingConfig(recipe="vit", loss="proxy_anchor", margin=0.3))
     assert (found.logit_scale, found.margin) == (None, 0.3)
-    found = resolve(TrainingConfig(recipe="vit", loss="arcface"))
-    assert found == resolve(TrainingConfig(recipe="vit"))
+    found = resolve_config(TrainingConfig(recipe="vit", loss="arcface"))
+    assert found == resolve_config(TrainingConfig(recipe="vit"))
 
 
 def test_a_resumed_run_keeps_its_options() -> None:
-    before = resolve(TrainingConfig(recipe="ce", lr=0.2, seed=3, device="cpu")).values()
+    before = resolve_config(TrainingConfig(recipe="ce", lr=0.2, seed=3, device="cpu")).values()
     free = {name for name, rules in config.RULES.items() if rules.on_resume == "free"}
-    found = resolve(TrainingConfig(), before).values()
+    found = resolve_config(TrainingConfig(), before).values()
     assert {n: v for n, v in found.items() if n not in free} == {
         n: v for n, v in before.items() if n not in free
     }
     assert found["device"] == "auto"  # belongs to the command
-    assert resolve(TrainingConfig(epoch=7), before).epoch == 7
-    again = resolve(TrainingConfig(recipe="ce"), before)
+    assert resolve_config(TrainingConfig(epoch=7), before).epoch == 7
+    again = resolve_config(TrainingConfig(recipe="ce"), before)
     assert (again.lr, again.seed) == (RECIPES["ce"].options.lr, 3)
 
 
@@ -83,7 +83,7 @@ def test_a_resumed_run_keeps_its_options() -> None:
 )
 def test_options_that_make_no_sense(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        resolve(TrainingConfig(**options))
+        resolve_config(TrainingConfig(**options))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_options_without_effect_are_named_once(
     options: dict[str, Any], named: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     given = TrainingConfig(**options)
-    config.warn_without_effect(resolve(given), given)
+    config.warn_without_effect(resolve_config(given), given)
     found = [record.message.split(":")[0] for record in caplog.records]
     assert {*found} == ({", ".join(sorted(named.split(", "), key=order))} if named else set())
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from retrieval.training import losses, monitor
 from retrieval.training.config import LossName, TrainingConfig
-from retrieval.training.recipes import resolve
+from retrieval.training.recipes import resolve_config
 
 CLASS_LOSSES = [loss for loss in get_args(LossName) if loss != "tuple"]
 
@@ -27,7 +27,7 @@ def test_each_loss_falls_and_separates_the_classes(loss: str) -> None:
     labels = torch.arange(4).repeat_interleave(4)
     points = F.normalize(torch.randn(4, 8), dim=1)[labels] + 0.8 * torch.randn(16, 8)
     tuples = torch.tensor([[i, (i // 4) * 4 + (i + 1) % 4, (i + 4) % 16] for i in range(16)])
-    config = resolve(TrainingConfig(loss=loss))  # type: ignore[arg-type]
+    config = resolve_config(TrainingConfig(loss=loss))  # type: ignore[arg-type]
     objective = losses.make_loss(config, dim=8, n_class=4)
     features = points.clone().requires_grad_()
     optimizer = torch.optim.Adam([features, *objective.parameters()], 0.05)
@@ -57,7 +57,7 @@ def test_cross_entropy_with_a_neck_before_the_classifier_by_hand() -> None:
 
 def test_the_tuple_loss_needs_tuples() -> None:
     with pytest.raises(ValueError, match="needs batches of tuples"):
-        losses.make_loss(resolve(TrainingConfig()), 4, 2)(
+        losses.make_loss(resolve_config(TrainingConfig()), 4, 2)(
             torch.randn(2, 4), torch.tensor([0, 1]), None
         )
 

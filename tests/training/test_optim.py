@@ -9,11 +9,11 @@ from retrieval.model.embedding import EmbeddingModel
 from retrieval.model.model_config import ModelConfig
 from retrieval.training import losses, optim
 from retrieval.training.config import TrainingConfig
-from retrieval.training.recipes import resolve
+from retrieval.training.recipes import resolve_config
 
 
 def resolved(**options: Any) -> TrainingConfig:
-    return resolve(TrainingConfig(**options))
+    return resolve_config(TrainingConfig(**options))
 
 
 def test_learning_rates_over_time() -> None:

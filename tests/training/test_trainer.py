@@ -13,13 +13,13 @@ from retrieval.model.embedding import EmbeddingModel
 from retrieval.model.model_config import ModelConfig
 from retrieval.training.config import TrainingConfig
 from retrieval.training.monitor import Monitor
-from retrieval.training.recipes import resolve
+from retrieval.training.recipes import resolve_config
 from retrieval.training.step_loader import StepInput
 from retrieval.training.trainer import Trainer
 from tests.drawn import drawn_data
 
 SIDE = 64
-CONFIG = resolve(
+CONFIG = resolve_config(
     TrainingConfig(arch="resnet18", loss="ce", epoch=4, lr=1e-3, augmentation="none", seed=0)
 )
 
