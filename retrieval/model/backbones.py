@@ -5,15 +5,12 @@ transformers pool by themselves: they map to (n, width).
 """
 
 from collections import OrderedDict
-from importlib import import_module
-from typing import Any
 
 import torch
 import torchvision
 from torch import nn
 
-from retrieval.data.formats import InputError
-from retrieval.model.model_config import IMAGENET_MEAN, IMAGENET_STD, Channels
+from retrieval.model.model_config import IMAGENET_MEAN, IMAGENET_STD, Channels, timm
 
 
 def build(arch: str, side: int) -> nn.Module:
@@ -65,11 +62,3 @@ class TimmBackbone(nn.Module):
         if features.shape[1] != self.width:  # (n, h, w, channels)
             features = features.permute(0, 3, 1, 2)
         return features
-
-
-def timm() -> Any:
-    """Return the library timm."""
-    try:
-        return import_module("timm")
-    except ImportError as error:
-        raise InputError("--arch=timm/... needs timm; install it with: pip install timm") from error

@@ -1,7 +1,8 @@
 """The configuration of a model and the choices around it: plain values, light to import."""
 
 from dataclasses import dataclass
-from typing import Literal
+from importlib import import_module
+from typing import Any, Literal
 
 from retrieval.data.formats import InputError
 
@@ -50,8 +51,6 @@ def check_arch(arch: str) -> str:
         if arch not in RESNETS:
             raise InputError(f"--arch must be one of {', '.join(RESNETS)} or timm/NAME; got {arch}")
         return arch
-    from retrieval.model.backbones import timm
-
     name, known = arch.removeprefix("timm/"), timm()
     tag = name.partition(".")[2]
     try:
@@ -64,3 +63,15 @@ def check_arch(arch: str) -> str:
             'python -c "import timm; print(*timm.list_models(), *timm.list_pretrained())"'
         )
     return arch
+
+
+def timm() -> Any:
+    """Return the library timm, imported when it is needed.
+
+    Raises:
+        InputError: It is not installed.
+    """
+    try:
+        return import_module("timm")
+    except ImportError as error:
+        raise InputError("--arch=timm/... needs timm; install it with: pip install timm") from error

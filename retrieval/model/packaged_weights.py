@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from retrieval.data.formats import InputError
-from retrieval.model import backbones
+from retrieval.model.model_config import timm
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def load_packaged(arch: str) -> tuple[str, dict[str, torch.Tensor]] | None:
         if hashlib.sha256(content).hexdigest() != package.sha256:
             raise ValueError("another checksum")
         stored = torch.load(path, map_location="cpu", weights_only=True)
-        wanted = backbones.timm().create_model(arch.removeprefix("timm/")).state_dict()
+        wanted = timm().create_model(arch.removeprefix("timm/")).state_dict()
         state = _renamed(stored, wanted)
     except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
         raise InputError(

@@ -16,6 +16,7 @@ import torchvision
 from retrieval.data.formats import InputError
 from retrieval.model import backbones, packaged_weights
 from retrieval.model.embedding import EmbeddingModel
+from retrieval.model.model_config import timm
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ def _is_cached(arch: str) -> bool:
     if not arch.startswith("timm/"):
         url = torchvision.models.get_model_weights(arch).DEFAULT.url
         return _hub_file(url).exists()
-    known = backbones.timm().get_pretrained_cfg(arch.removeprefix("timm/"))
+    known = timm().get_pretrained_cfg(arch.removeprefix("timm/"))
     if known is None:
         return False
     if known.hf_hub_id:
