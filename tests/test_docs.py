@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from retrieval.data import layout
 from retrieval.training import options_table
@@ -96,6 +97,15 @@ def test_the_table_of_files_is_that_of_the_code() -> None:
 def test_the_table_of_options_is_that_of_the_code() -> None:
     text = options_table.DOCUMENT.read_text(encoding="utf-8")
     assert options_table.BLOCK.findall(text) == [options_table.markdown()]
+
+
+def test_the_python_of_the_readme_runs(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Image.Image] = []
+    monkeypatch.setattr(Image.Image, "show", shown.append)
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(block.replace('"demo"', repr(str(pipeline))).replace("k=20", "k=5"), {})
+    assert layout.EVALUATION.at(pipeline, "evaluations/expanded-test.json").exists()
+    assert len(shown) == 1 and min(shown[0].size) > 400
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
