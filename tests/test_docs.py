@@ -101,7 +101,7 @@ def test_the_table_of_options_is_that_of_the_code() -> None:
 
 def test_the_python_of_the_readme_runs(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[Image.Image] = []
-    monkeypatch.setattr(Image.Image, "show", shown.append)
+    monkeypatch.setattr(Image.Image, "show", lambda image: shown.append(image))
     (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     exec(block.replace('"demo"', repr(str(pipeline))).replace("k=20", "k=5"), {})
     assert layout.EVALUATION.at(pipeline, "evaluations/expanded-test.json").exists()
