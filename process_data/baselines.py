@@ -21,7 +21,8 @@ from retrieval.data import image_index, layout
 from retrieval.evaluation import descriptors
 from retrieval.evaluation.evaluate import save_evaluation
 from retrieval.evaluation.exact_search import ExactSearch
-from retrieval.evaluation.query_gallery import attach_embeddings, check_n_image, load_ground_truth
+from retrieval.evaluation.ground_truth import check_n_image, load_ground_truth
+from retrieval.evaluation.query_gallery import attach_embeddings
 from retrieval.evaluation.ranking import PLAIN_RANKING, rank_gallery
 from retrieval.evaluation.tables import evaluation_table
 

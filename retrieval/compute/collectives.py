@@ -1,9 +1,9 @@
 """One training step in several processes, each with its part of the images.
 
-Losses that compare images with each other need the features of all of them, so the parts are put
-together in every process, every process computes the same loss of the whole step, and passes its
-own images the gradient of theirs. What the processes then hold is summed: the step is that of one
-process with all images. This is what gradient_cache.py does with the chunks of one process.
+Losses that compare images need the features of all of them. So every process gathers all features,
+computes the loss of the whole step, and backpropagates through its own images. The sum of the
+processes' gradients is that of one process with all images. gradient_cache.py does the same with
+the chunks of one process.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,13 +16,13 @@ from retrieval.compute import distributed
 
 
 def put_together(own: torch.Tensor, part: range, n: int) -> torch.Tensor:
-    """Return the (n, dim) rows of all processes, of which this one has ``part``."""
+    """Return the (n, dim) rows of all processes; this one has ``part``."""
     if distributed.size() == 1:
         return own
     rows = own.new_zeros(n, *own.shape[1:])
     rows[part.start : part.stop] = own
     with distributed.exchange():
-        dist.all_reduce(rows)  # each row is one process's, and zeros
+        dist.all_reduce(rows)  # each row is zero in all processes but one
     return rows
 
 
@@ -32,7 +32,7 @@ def sum_gradients(module: nn.Module) -> None:
 
 
 def share_gradients(module: nn.Module) -> None:
-    """Give all processes the gradients of the first, where all have the same but for rounding."""
+    """Give all processes the gradients of the first; they differ by rounding only."""
     _in_one_piece(_gradients(module), lambda flat: dist.broadcast(flat, 0))
 
 
@@ -43,7 +43,7 @@ def share_weights(module: nn.Module) -> None:
 
 
 def average_statistics(module: nn.Module) -> None:
-    """Average what batch norms have seen over all processes."""
+    """Average the running statistics of batch norms over all processes."""
 
     def average(flat: torch.Tensor) -> None:
         dist.all_reduce(flat)
@@ -55,7 +55,7 @@ def average_statistics(module: nn.Module) -> None:
 
 
 def _gradients(module: nn.Module) -> list[torch.Tensor]:
-    """Return the gradients, zero where there is none, of what is trained."""
+    """Return the gradients of all trained parameters; a missing one becomes zero."""
     trained = [p for p in module.parameters() if p.requires_grad]
     for parameter in trained:
         if parameter.grad is None:
@@ -67,7 +67,7 @@ def _gradients(module: nn.Module) -> list[torch.Tensor]:
 def _in_one_piece(
     tensors: Iterable[torch.Tensor], exchange: Callable[[torch.Tensor], object]
 ) -> None:
-    """Exchange tensors in place, those of one dtype as one."""
+    """Exchange tensors in place, all of one dtype in one message."""
     if distributed.size() == 1:
         return
     groups: dict[torch.dtype, list[torch.Tensor]] = {}

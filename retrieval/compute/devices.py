@@ -76,7 +76,7 @@ def describe(device: "torch.device | str") -> str:
 def compute_dtype(device: "torch.device", precision: Precision) -> "torch.dtype":
     """Return the dtype of convolutions.
 
-    ``auto`` takes bfloat16 where the processor has it natively, float16 on GPUs of compute
+    ``auto`` takes bfloat16 if the processor has it natively, float16 on GPUs of compute
     capability 7.x, else float32.
     """
     import torch
@@ -94,9 +94,9 @@ def compute_dtype(device: "torch.device", precision: Precision) -> "torch.dtype"
 
 
 def gradient_scaler(device: "torch.device", dtype: "torch.dtype") -> "torch.amp.GradScaler":
-    """Return what keeps gradients of float16 from vanishing; it does nothing for other dtypes.
+    """Return the scaler that keeps float16 gradients from vanishing; other dtypes need none.
 
-    It multiplies the loss, divides the gradients before the optimizer sees them, and leaves out
+    It multiplies the loss, divides the gradients before the optimizer sees them, and skips
     steps whose gradients overflowed (Micikevicius et al., Mixed Precision Training, ICLR 2018).
     """
     import torch
@@ -113,7 +113,7 @@ def autocast(device: "torch.device", dtype: "torch.dtype") -> AbstractContextMan
 
 
 def check_steps(scaler: "torch.amp.GradScaler", scale_before: float, steps: int) -> None:
-    """Refuse steps of float16 that were all left out, each of which lowered the scale."""
+    """Refuse float16 steps that were all skipped, each of which lowered the scale."""
     if not scaler.is_enabled() or not steps:
         return
     if scaler.get_scale() <= scale_before * scaler.get_backoff_factor() ** steps:
@@ -126,8 +126,8 @@ def check_steps(scaler: "torch.amp.GradScaler", scale_before: float, steps: int)
 def total_memory(device: "torch.device") -> int:
     """Return the bytes of memory that this process may use at most.
 
-    The total, not what is free at the moment: what is derived from it stays the same from run
-    to run on one machine.
+    The total, not the free memory, so that values derived from it are the same in every run on
+    one machine.
     """
     if device.type == "cuda":
         import torch

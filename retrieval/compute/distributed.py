@@ -86,8 +86,8 @@ def own_part(n: int, multiple: int = 1) -> range:
     """Return this process's part of ``range(n)``: contiguous, in the order of the ranks.
 
     Args:
-        n: How many rows all processes share.
-        multiple: Parts begin at multiples of it; some are empty where there are too few.
+        n: Rows that all processes share.
+        multiple: Parts begin at multiples of it; some are empty if there are too few.
 
     >>> own_part(10)
     range(0, 10)
@@ -118,12 +118,12 @@ def broadcast(text: str) -> str:
 
 
 def agreed_dtype(dtype: "torch.dtype") -> "torch.dtype":
-    """Return the dtype of convolutions that all processes have.
+    """Return the dtype of convolutions, which all processes must share.
 
-    Gradients in different ones do not add up, and rows of one file would differ in precision.
+    Gradients of different dtypes do not add up, and rows of one file would differ in precision.
 
     Raises:
-        InputError: They have different ones, chosen for different GPUs.
+        InputError: The processes chose different ones, on different GPUs.
     """
     names = sorted({str(name) for name in gather(np.array(str(dtype)))})
     if len(names) > 1:
@@ -165,7 +165,7 @@ def exchange() -> Iterator[None]:
 
 @contextmanager
 def row_writer(path: Path, shape: tuple[int, ...], dtype: str) -> Iterator[files.RowWriter]:
-    """Yield a writer for one .npy file on a disk that all processes share, each for its own rows.
+    """Yield a writer for one .npy file on a shared disk; each process writes its own rows.
 
     The file appears when the blocks of all processes end well, before any of them goes on.
     """

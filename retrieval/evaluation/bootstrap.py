@@ -1,9 +1,9 @@
-"""Confidence intervals of means over queries, by the bootstrap over classes.
+"""Confidence intervals of means over queries, from a bootstrap over classes.
 
-Queries of one class are not independent: they look alike and share their relevant images. So whole
-classes are drawn, with replacement, and the mean is taken over the queries of the classes drawn
-(Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8). The interval is
-that of the percentiles. With few classes it is too narrow; with one, there is none.
+Queries of one class are not independent: they look alike and share their relevant images. So each
+resample draws whole classes, with replacement, and takes the mean over their queries (Davison and
+Hinkley, Bootstrap Methods and their Application, 1997, section 3.8). Intervals are percentile
+intervals: too narrow for few classes, and undefined for one.
 """
 
 from typing import NamedTuple
@@ -14,13 +14,13 @@ LEVEL = 0.95
 
 
 class Difference(NamedTuple):
-    """How much higher the second of two paired means is.
+    """The difference of two paired means.
 
     Attributes:
-        mean: Of second - first.
+        mean: Mean of second - first.
         low: Lower end of its 95% interval.
         high: Upper end.
-        p_value: Of the hypothesis that there is no difference, two-sided, from the same draws.
+        p_value: Two-sided p value of no difference, from the same resamples.
     """
 
     mean: float
@@ -36,9 +36,9 @@ def cluster_bootstrap(
 
     Args:
         values: (n_query,) or (n_query, n_metric) float64.
-        clusters: (n_query,) int64, the class of each query; two at least.
-        n_resample: Draws.
-        seed: Of the draws.
+        clusters: (n_query,) int64, the class of each query; at least two classes.
+        n_resample: Resamples.
+        seed: Random seed.
 
     Returns:
         low, high: () or (n_metric,) float64 each.
@@ -65,8 +65,8 @@ def paired_bootstrap(
         first: (n_query,) float64.
         second: (n_query,) float64, of the same queries in the same order.
         clusters: (n_query,) int64, the class of each query.
-        n_resample: Draws.
-        seed: Of the draws.
+        n_resample: Resamples.
+        seed: Random seed.
 
     >>> paired_bootstrap(np.zeros(4), np.ones(4), np.array([0, 0, 1, 1]), n_resample=99)
     Difference(mean=1.0, low=1.0, high=1.0, p_value=0.02)
@@ -82,13 +82,13 @@ def paired_bootstrap(
 def resampled_means(
     values: np.ndarray, clusters: np.ndarray, n_resample: int, seed: int
 ) -> np.ndarray:
-    """Return the mean of each column in each draw of classes, (n_resample, ...) float64."""
+    """Return the mean of each column in each resample, (n_resample, ...) float64."""
     _, member, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
     n_cluster = len(sizes)
     sums = np.zeros((n_cluster, *values.shape[1:]))
     np.add.at(sums, member, values)
     rng = np.random.default_rng(seed)
-    # How often each class is drawn: all that a mean depends on.
+    # A mean depends only on how often each class is drawn.
     draws = rng.multinomial(n_cluster, np.full(n_cluster, 1 / n_cluster), n_resample)
     # einsum, unlike a BLAS, sums in the same order with any number of threads.
     totals = np.einsum("rc,c...->r...", draws, sums)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from retrieval.evaluation import bootstrap, metrics
-from retrieval.evaluation.query_gallery import GroundTruth
+from retrieval.evaluation.ground_truth import GroundTruth
 
 DEFINITIONS = {
     "n_query": "queries with at least one relevant image in the gallery",

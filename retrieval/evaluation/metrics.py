@@ -1,16 +1,16 @@
 """Metrics of ranked retrieval, each by its definition.
 
-All functions take ``hits``, (n_query, depth) bool: whether the result at each rank is relevant,
-best first, False where fewer were found; and ``n_relevant``, (n_query,) int: how many images of
-the gallery are relevant. They return one value for each query. A query without any relevant
-image has no value: take it out first.
+Most functions take ``hits``, (n_query, depth) bool: whether the result at each rank is relevant,
+best first, False past the last result; and ``n_relevant``, (n_query,) int: the number of relevant
+gallery images. They return one value per query. A query without a relevant image has no value:
+remove it first.
 """
 
 import numpy as np
 
 
 def find_hits(ids: np.ndarray, query_labels: np.ndarray, gallery_labels: np.ndarray) -> np.ndarray:
-    """Return which results are of their query's class.
+    """Return which results have their query's class.
 
     Args:
         ids: (n_query, depth) int64 rows of the gallery, -1 where there is no result.
@@ -26,7 +26,7 @@ def find_hits(ids: np.ndarray, query_labels: np.ndarray, gallery_labels: np.ndar
 
 
 def count_relevant(query_labels: np.ndarray, gallery_labels: np.ndarray) -> np.ndarray:
-    """Return how many images of the gallery are of each query's class, (n_query,) int64.
+    """Count the gallery images of each query's class, (n_query,) int64.
 
     >>> count_relevant(np.array([5, 7]), np.array([7, 3, 7])).tolist()
     [0, 2]
@@ -40,7 +40,7 @@ def count_relevant(query_labels: np.ndarray, gallery_labels: np.ndarray) -> np.n
 
 
 def cmc_at_k(hits: np.ndarray, k: int) -> np.ndarray:
-    """Return 1 where the first ``k`` results hold a relevant one, else 0.
+    """Return 1 if the first ``k`` results hold a relevant one, else 0.
 
     Known as recall@k in metric learning, as hit rate elsewhere (Wang et al., 2007).
 
@@ -51,7 +51,7 @@ def cmc_at_k(hits: np.ndarray, k: int) -> np.ndarray:
 
 
 def precision_at_k(hits: np.ndarray, k: int) -> np.ndarray:
-    """Return the share of relevant ones among the first ``k``; missing results count as wrong.
+    """Return the share of relevant results among the first ``k``; missing ones count as wrong.
 
     >>> precision_at_k(np.array([[True, False, True, True]]), k=4).tolist()
     [0.75]
@@ -71,7 +71,7 @@ def recall_at_k(hits: np.ndarray, n_relevant: np.ndarray, k: int) -> np.ndarray:
 
 
 def r_precision(hits: np.ndarray, n_relevant: np.ndarray) -> np.ndarray:
-    """Return the share of relevant ones among the first R, R the query's number of relevant ones.
+    """Return the share of relevant results among the first R, the number of relevant images.
 
     Raises:
         ValueError: ``hits`` is less deep than some R.
@@ -85,7 +85,7 @@ def r_precision(hits: np.ndarray, n_relevant: np.ndarray) -> np.ndarray:
 def average_precision_at_k(hits: np.ndarray, n_relevant: np.ndarray, k: int) -> np.ndarray:
     """Return the sum of the precisions at the hits among the first ``k``, over min(k, R).
 
-    1 exactly where everything that could be in the first ``k`` is, and in front.
+    1 exactly if the relevant images fill the first ``min(k, R)`` ranks.
 
     >>> hits = np.array([[True, False, False, False, True]])
     >>> round(float(average_precision_at_k(hits, np.array([8]), k=5)[0]), 3)
@@ -97,7 +97,7 @@ def average_precision_at_k(hits: np.ndarray, n_relevant: np.ndarray, k: int) -> 
 def average_precision_at_k_over_r(hits: np.ndarray, n_relevant: np.ndarray, k: int) -> np.ndarray:
     """Return the sum of the precisions at the hits among the first ``k``, over R.
 
-    trec_eval's ``map_cut``. Below 1 however good the ranking where k < R.
+    trec_eval's ``map_cut``. Below 1 for any ranking if k < R.
 
     >>> hits = np.array([[True, False, False, False, True]])
     >>> round(float(average_precision_at_k_over_r(hits, np.array([8]), k=5)[0]), 3)
@@ -109,8 +109,8 @@ def average_precision_at_k_over_r(hits: np.ndarray, n_relevant: np.ndarray, k: i
 def average_precision_at_k_over_hits(hits: np.ndarray, k: int) -> np.ndarray:
     """Return the sum of the precisions at the hits among the first ``k``, over their number.
 
-    0 without a hit. For comparison with tools that divide so: it does not punish misses, and one
-    hit at rank 1 scores 1 however many relevant images were not found.
+    0 without a hit. For comparison with tools that divide like this: misses cost nothing, and a
+    single hit at rank 1 scores 1.
 
     >>> average_precision_at_k_over_hits(np.array([[True] + [False] * 19]), k=20).tolist()
     [1.0]
@@ -139,7 +139,7 @@ def average_precision(relevant_ranks: list[np.ndarray]) -> np.ndarray:
     """Return the average precision over the whole ranking: the mean of the precisions at all hits.
 
     Args:
-        relevant_ranks: Of each query, the ranks of all its relevant images, from 1, ascending.
+        relevant_ranks: For each query, the ranks of all relevant images, from 1, ascending.
 
     >>> average_precision([np.array([1, 4])]).tolist()
     [0.75]
@@ -148,7 +148,7 @@ def average_precision(relevant_ranks: list[np.ndarray]) -> np.ndarray:
 
 
 def inverse_negative_penalty(relevant_ranks: list[np.ndarray]) -> np.ndarray:
-    """Return R over the rank of the last relevant image: how far down one must look for all.
+    """Return R over the rank of the last relevant image.
 
     Its mean is mINP (Ye et al., Deep Learning for Person Re-identification: A Survey and Outlook,
     TPAMI 2021, arXiv:2001.04193).
@@ -189,12 +189,12 @@ def pair_auc_and_eer(scores: np.ndarray, is_same: np.ndarray) -> tuple[float, fl
 
     Args:
         scores: (n,) similarity of each pair.
-        is_same: (n,) bool: a pair of one class; both kinds must occur.
+        is_same: (n,) bool: the pair has one class; both kinds must occur.
 
     Returns:
         auc: In [0, 1]; ties count half (Mann and Whitney).
-        eer: In [0, 1]: where false accepts equal false rejects, between the two neighboring
-            thresholds where they cross.
+        eer: In [0, 1]: the rate at which false accepts equal false rejects, interpolated between
+            the two thresholds next to it.
 
     >>> pair_auc_and_eer(np.array([0.9, 0.2, 0.5, 0.1]), np.array([True, True, False, False]))
     (0.75, 0.5)

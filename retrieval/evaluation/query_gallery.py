@@ -1,13 +1,6 @@
-"""The queries and the gallery of an evaluation, the same for every search.
-
-Validation: the queries are the validation images, which are rows of the database; the gallery is
-the database without validation images and minor classes. Test: the queries are the test images
-without minor classes; the gallery is the database without minor classes.
-Queries without a relevant image in the gallery are left out and counted.
-"""
+"""Queries and gallery with their embeddings, checked to belong together."""
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,48 +9,8 @@ import numpy as np
 from retrieval.data import image_index, layout, provenance
 from retrieval.data.formats import InputError
 from retrieval.data.provenance import InputFiles
-from retrieval.evaluation import metrics
+from retrieval.evaluation.ground_truth import GroundTruth, check_n_image, load_ground_truth
 from retrieval.search.embeddings import check_unit_rows
-
-
-@dataclass(frozen=True, kw_only=True)
-class GroundTruth:
-    """The queries, what may be retrieved for them, and what is relevant.
-
-    Attributes:
-        name: ``valid`` or ``test``.
-        query_index: (n_query,) int64, the queries' rows in their matrix.
-        query_labels: (n_query,) int64.
-        gallery_labels: (n_image,) int64, of the whole database.
-        is_allowed: (n_image,) bool, the images that may be retrieved.
-        n_left_out: Queries left out, as the gallery has no relevant image for them.
-        query_file: Name of the file that lists the queries.
-        inputs: The files that all this comes from.
-    """
-
-    name: str
-    query_index: np.ndarray
-    query_labels: np.ndarray
-    gallery_labels: np.ndarray
-    is_allowed: np.ndarray
-    n_left_out: int
-    query_file: str = ""
-    inputs: InputFiles = field(default_factory=lambda: InputFiles(Path(), ()))
-
-    @cached_property
-    def n_relevant(self) -> np.ndarray:
-        """(n_query,) int64: allowed images of each query's class."""
-        return metrics.count_relevant(self.query_labels, self.gallery_labels[self.is_allowed])
-
-    def depth(self, k: int) -> int:
-        """Return how many results all metrics but ``map`` and ``minp`` need."""
-        return max(k, 10, int(self.n_relevant.max()))
-
-    def check_k(self, k: int) -> None:
-        """Refuse a ``k`` beyond the size of the gallery."""
-        n_gallery = int(self.is_allowed.sum())
-        if not 1 <= k <= n_gallery:
-            raise InputError(f"--k must be from 1 to {n_gallery}, the size of the gallery; got {k}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,66 +106,6 @@ def attach_embeddings(
         query_record=query_record or {},
         gallery_record=gallery_record or {},
     )
-
-
-def load_ground_truth(
-    data_dir: Path, is_valid: bool = False, to_test: str | None = None
-) -> GroundTruth:
-    """Read the list of queries, the labels and the masks; the arguments are as above."""
-    query_list = layout.VALID_QUERIES if is_valid else layout.TEST_MASKED
-    query_file = to_test or query_list.name
-    chosen = np.array(query_list.load(data_dir, query_file))
-    labels = image_index.load_labels(data_dir)
-    is_allowed = layout.GALLERY_MASK.load(data_dir)[0] == 1
-    if len(labels) != len(is_allowed):
-        raise InputError(
-            f"the split has {len(labels)} images and {layout.GALLERY_MASK.name} "
-            f"{len(is_allowed)}: run again: {layout.GALLERY_MASK.made_by}"
-        )
-    _check_listed_once(chosen[:, 0], query_file)
-    if is_valid:
-        is_usual = query_file == query_list.name
-        split = chosen if is_usual else layout.VALID_QUERIES.load(data_dir)
-        for name, pairs in ((query_file, chosen), (query_list.name, split)):
-            image_index.check_rows(pairs[:, 0], len(labels), name, layout.CLASS_IMAGES.name)
-            is_allowed[pairs[:, 0]] = False
-    is_relevant = np.isin(chosen[:, 1], labels[is_allowed])
-    if not is_relevant.any():
-        raise InputError(f"no query of {query_file} has an image of its class in the gallery")
-    index, query_labels = chosen[is_relevant].T
-    files = (query_list.at(data_dir, query_file), *(
-        file.at(data_dir) for file in (layout.GALLERY_MASK, layout.CLASS_IMAGES)
-    ))  # fmt: skip
-    return GroundTruth(
-        name="valid" if is_valid else "test",
-        query_index=index,
-        query_labels=query_labels,
-        gallery_labels=labels,
-        is_allowed=is_allowed,
-        n_left_out=int((~is_relevant).sum()),
-        query_file=provenance.input_name(data_dir, files[0]),
-        inputs=InputFiles(data_dir, files),
-    )
-
-
-def check_n_image(truth: GroundTruth, name: str, n_row: int) -> None:
-    """Refuse a database, or an image matrix, that does not have a row for each image."""
-    n_image = len(truth.gallery_labels)
-    if n_row != n_image:
-        raise InputError(
-            f"{name} has {n_row} rows, but the split and {layout.GALLERY_MASK.name} have "
-            f"{n_image} images: they were made at different times; run again: "
-            f"{layout.GALLERY_MASK.made_by}"
-        )
-
-
-def _check_listed_once(index: np.ndarray, name: str) -> None:
-    values, counts = np.unique(index, return_counts=True)
-    if (counts > 1).any():
-        raise InputError(
-            f"{name} lists the image {values[counts > 1][0]} more than once; each query must be "
-            "there once"
-        )
 
 
 def _check_other_images(

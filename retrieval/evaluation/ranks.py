@@ -119,7 +119,7 @@ def _count_below(
     """Return how many scores of its row are below each target, and how many are not above it.
 
     Args:
-        block: Where the scores come from.
+        block: The block of the scores.
         scores: (n_query, n) float32, an array or a tensor on a GPU; not changed.
         targets: (n_query, m) float32.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from retrieval.data import layout
 from retrieval.data.formats import InputError
-from retrieval.evaluation.query_gallery import GroundTruth
+from retrieval.evaluation.ground_truth import GroundTruth
 
 BASELINES = ("pixels", "histogram")  # reserved names: no other search may take them
 

@@ -1,1 +1,1 @@
-"""Pages that stand alone: one file, no network, with their pictures and plots inside."""
+"""Contact sheets and self-contained HTML pages."""

@@ -84,7 +84,7 @@ def _intervals(runs: list[Run]) -> list[str]:
 
 
 def _curves(runs: list[Run]) -> list[tuple[str, str]]:
-    """Return (what it shows, svg) of each plot that compares runs."""
+    """Return (caption, svg) of each plot that compares runs."""
     plots = []
     precisions = {run.name: run.precision_recall() for run in runs}
     whole = {name: line for name, line in precisions.items() if line is not None}
@@ -100,7 +100,7 @@ def _curves(runs: list[Run]) -> list[tuple[str, str]]:
 
 
 def _detail(run: Run, makes: dict[int, str], rows: int, k: int) -> dict[str, Any]:
-    """Return what is shown of a run whose ranking is known."""
+    """Return the content of a run's section; its ranking is known."""
     assert run.results is not None
     results = run.results
     labels, first = results.truth.query_labels, confusion.first_results(results)
@@ -128,14 +128,14 @@ def _detail(run: Run, makes: dict[int, str], rows: int, k: int) -> dict[str, Any
 
 
 def _versions(run: Run) -> str:
-    """Return what the run ran with, as one line; empty where it was not recorded."""
+    """Return the run's versions and device as one line; empty if not recorded."""
     parts = [f"{name} {text}" for name, text in run.record.get("versions", {}).items()]
     device = run.record.get("device", "cpu")
     return ", ".join(parts + [f"on {device}"] * (device != "cpu"))
 
 
 def _grouped(texts: dict[str, str]) -> dict[str, list[str]]:
-    """Return text -> the names it holds for; empty texts are left out."""
+    """Group names by text: text -> names; empty texts are left out."""
     groups: dict[str, list[str]] = {}
     for name, text in texts.items():
         if text:

@@ -44,8 +44,8 @@ def curves(
 
     Args:
         lines: Run -> its x and y values.
-        x: What the x axis shows.
-        y: What the y axis shows.
+        x: Label of the x axis.
+        y: Label of the y axis.
         name: Name of the figure; all ids in it begin with it.
         steps: The x values are whole numbers from 1, on a logarithmic axis.
     """
@@ -65,7 +65,7 @@ def curves(
 
 
 def histogram(values: np.ndarray, x: str, name: str) -> str:
-    """Plot how values in [0, 1] are spread, with their mean."""
+    """Plot the distribution of values in [0, 1], with their mean."""
     with _style(STYLE):
         figure, axes = _figure(5.6, 2.6)
         axes.hist(values, bins=20, range=(0, 1), color=COLORS[0], alpha=0.85)
@@ -84,7 +84,7 @@ def intervals(
 
     Args:
         values: Run -> its value, and the ends of its interval, if there is one.
-        x: What the values are.
+        x: Label of the values.
         name: Name of the figure.
     """
     with _style(STYLE):
@@ -154,7 +154,7 @@ def _short(text: str, length: int = 24) -> str:
 
 
 def _svg(figure: "Figure", name: str, meaning: str) -> str:
-    """Return the figure as an ``<svg>`` to be put into a page, the same bytes each time."""
+    """Return the figure as an ``<svg>`` for a page, with the same bytes each time."""
     buffer = io.StringIO()
     metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with warnings.catch_warnings(), _style({"svg.hashsalt": name}):

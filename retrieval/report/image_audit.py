@@ -1,4 +1,4 @@
-"""What may be wrong with a set of images, as one table: its most serious rows first."""
+"""Suspect images as one table, the most serious first."""
 
 import logging
 from dataclasses import dataclass
@@ -27,19 +27,19 @@ KINDS = {
     "blank": "an image of one color, or nearly",
     "single": "the only image of its class in the database",
 }
-MOST_OF_A_NAME = 10  # images; names of more are a habit of counting, no sign of one photo
+MOST_OF_A_NAME = 10  # images; a name with more is a counter, not a photo
 TUPLE_BLOCK = 1 << 20  # tuples read at once
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Every image there is: those of the database, then the test images.
+    """All images: those of the database, then the test images.
 
     Attributes:
         images: Their pixels, memory-mapped.
-        table: (n_image,) rows: Index in the own matrix, Path, Class, and Where: ``train``,
+        table: (n_image,) rows: Index in its matrix, Path, Class, and Where: ``train``,
             ``valid``, ``database`` (neither, but it may be retrieved) or ``test``; FileName
-            where the csv has it.
+            if the csv has it.
     """
 
     images: ImageMatrices
@@ -77,19 +77,19 @@ def find(
 ) -> "pd.DataFrame":
     """Return everything that looks wrong, in the columns of ``audit.csv``, the worst first.
 
-    Serious are first the pairs with two classes, then those of a query and another place, then
-    the alike ones: a query whose copy is trained on, or is in the gallery, flatters every metric;
-    one under two classes is wrong whatever is retrieved.
+    Pairs with two classes come first, then pairs of a query and another place, then by
+    similarity. A query whose copy is in the training set or the gallery inflates every metric; one
+    under two classes counts as wrong for any result.
 
     Args:
-        images: What to look at.
+        images: All images.
         distance: Bits of 64 in which the hashes of near duplicates may differ.
         similarity: Correlation that their pictures must have.
         contrast: Standard deviation of the luma, in grey levels, below which an image is blank;
             blank images are alike in nothing but that, and are in no pair.
 
     Returns:
-        The table; its ``attrs`` say of how many images pairs may be missing (``n_cut``).
+        The table; its ``attrs["n_cut"]`` counts the images with missing pairs.
     """
     import pandas as pd
 
@@ -99,7 +99,7 @@ def find(
     among, is_full = near_duplicates.near_pairs(marks.hashes[rows], distance)
     if is_full.any():
         log.warning(
-            "%d images have so many alike ones that only the most alike are listed", is_full.sum()
+            "%d images have too many near duplicates; only the nearest are listed", is_full.sum()
         )
     pairs = Pairs(rows[among.first], rows[among.second], among.distances)
     alike = images.images.similarities(pairs)
@@ -118,7 +118,7 @@ def find(
 
 
 def count(findings: "pd.DataFrame") -> "pd.DataFrame":
-    """Return how much was found: Kind, Where, Found, and Conflicts, of two classes."""
+    """Count the findings: Kind, Where, Found, and Conflicts (pairs with two classes)."""
     import pandas as pd
 
     places = [
@@ -133,7 +133,7 @@ def count(findings: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def count_places(images: ImageSet) -> dict[str, int]:
-    """Return how many images are in each place that has any."""
+    """Count the images in each place that has any."""
     counts = images.table["Where"].value_counts()
     return {place: int(counts[place]) for place in PLACES if place in counts}
 
@@ -149,7 +149,7 @@ def _index(data_dir: Path, name: str, n_image: int, matrix: str, flag: str) -> "
 
 
 def _places(data_dir: Path, n_image: int) -> np.ndarray:
-    """Return where each image of the database is; all in ``database`` before the split."""
+    """Return the place of each database image; before the split, all are in ``database``."""
     places = np.full(n_image, "database", dtype=object)
     for file, place in ((layout.TRAIN, "train"), (layout.VALID_QUERIES, "valid")):
         if not file.at(data_dir).exists():
@@ -176,7 +176,7 @@ def _pair_rows(
     }
     for name in ("Index", "Path", "Class", "Where"):
         columns[name + "A"] = first[name].to_numpy()
-        is_number = name in ("Index", "Class")  # empty where there is no second image
+        is_number = name in ("Index", "Class")  # empty without a second image
         values = second[name].to_numpy()
         columns[name + "B"] = pd.array(values, "Int64") if is_number else values
     is_conflict = first["Class"].to_numpy() != second["Class"].to_numpy()
@@ -187,7 +187,7 @@ def _pair_rows(
 def _name_rows(
     images: ImageSet, marks: Marks, known: "pd.DataFrame", left_out: np.ndarray
 ) -> "pd.DataFrame":
-    """Return pairs of images with one FileName and two classes that no other kind has found."""
+    """Return pairs with one FileName and two classes that are not found otherwise."""
     import pandas as pd
 
     table = images.table
@@ -208,7 +208,7 @@ def _name_rows(
 
 
 def _image_rows(images: ImageSet, rows: np.ndarray, kind: str) -> "pd.DataFrame":
-    """Return single images in the form of pairs without a second one."""
+    """Return single images as pairs without a second one."""
     import pandas as pd
 
     zeros = np.zeros(len(rows), np.int64)

@@ -24,7 +24,7 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 @dataclass(frozen=True)
 class Marks:
-    """What images are recognized by.
+    """Marks that recognize images.
 
     Attributes:
         digests: (n, 16) uint8 of all bytes of each image.
@@ -83,7 +83,7 @@ class ImageMatrices:
         )
 
     def similarities(self, pairs: Pairs) -> np.ndarray:
-        """Return how alike the pictures of each pair are, (n,) float32 in [-1, 1].
+        """Return the similarity of each pair's pictures, (n,) float32 in [-1, 1].
 
         It is the correlation of the colors of both, scaled down to 32 px: 1 for the same picture
         in another brightness or contrast.
@@ -143,7 +143,7 @@ def near_pairs(
 
 
 def hash_distances(hashes: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return in how many bits the hashes of some pairs differ, (n,) int64."""
+    """Count the bits in which the hashes of each pair differ, (n,) int64."""
     return np.unpackbits(hashes[first] ^ hashes[second], axis=1).sum(axis=1, dtype=np.int64)
 
 
@@ -171,7 +171,7 @@ def _marks(matrix: np.ndarray) -> Marks:
 
 
 def _frequencies(side: int) -> np.ndarray:
-    """Return (8, side) float32: to the cosine frequencies 1 to 8 of 32 cells of a line."""
+    """Return the map from a line to its cosine frequencies 1 to 8, (8, side) float32."""
     from scipy.fft import dct
 
     waves = dct(np.eye(32), axis=0, norm="ortho")[1 : HASH_SIDE + 1]
@@ -180,7 +180,7 @@ def _frequencies(side: int) -> np.ndarray:
 
 @cache
 def _area_weights(side: int, cells: int) -> np.ndarray:
-    """Return (cells, side) float64: what each pixel of a line gives to the mean of each cell.
+    """Return each pixel's weight in the mean of each cell of a line, (cells, side) float64.
 
     >>> _area_weights(3, 2).round(2).tolist()
     [[0.67, 0.33, 0.0], [0.0, 0.33, 0.67]]

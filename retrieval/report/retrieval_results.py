@@ -10,7 +10,8 @@ import numpy as np
 from retrieval.data import image_index, layout, provenance
 from retrieval.data.formats import Array, InputError
 from retrieval.evaluation import metrics
-from retrieval.evaluation.query_gallery import GroundTruth, QueryGallery, load_ground_truth
+from retrieval.evaluation.ground_truth import GroundTruth, load_ground_truth
+from retrieval.evaluation.query_gallery import QueryGallery
 from retrieval.report import result_sheet
 
 if TYPE_CHECKING:

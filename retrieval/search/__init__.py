@@ -1,1 +1,1 @@
-"""Exact search over embeddings, and what improves a ranking."""
+"""Exact search over embeddings, query expansion, re-ranking and whitening."""

@@ -1,8 +1,7 @@
-"""Inner products of queries and gallery, block by block, in memory that does not grow.
+"""Inner products of queries and gallery, block by block, in constant memory.
 
-A BLAS sums in an order that depends on the shape of a product. So the shapes follow from the number
-of queries and of rows alone, never from the batch or the process, and the last bits of a score are
-the same in all of them.
+A BLAS sums in an order that depends on the shape of a product. So the shapes depend only on the
+numbers of queries and rows, not on the batch or the process, and scores agree to the last bit.
 """
 
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ class ScoreBlock:
         ids: (n,) int64 rows of the gallery, ascending.
         factors: The embeddings of both, queries filled up to the rows of a block; arrays on a
             CPU, tensors on a GPU; float32, or float64 to be exact.
-        product: Where the scores go; the next block takes the same place.
+        product: Buffer of the scores, shared with the next block.
     """
 
     queries: slice
@@ -131,7 +130,7 @@ def _padded(queries: np.ndarray, multiple: int, dtype: np.dtype) -> np.ndarray:
 def _rows(
     gallery: np.ndarray, ids: np.ndarray, buffer: np.ndarray, may_be_mapped: bool
 ) -> np.ndarray:
-    """Return the rows ``ids`` of the gallery: themselves where that can be, else copied."""
+    """Return the rows ``ids`` of the gallery, without a copy if possible."""
     if ids[-1] - ids[0] == len(ids) - 1:  # no gap between them
         rows = gallery[ids[0] : ids[-1] + 1]
         if may_be_mapped and gallery.dtype == buffer.dtype and gallery.flags.c_contiguous:

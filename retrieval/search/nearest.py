@@ -1,11 +1,11 @@
-"""Exact search: maximum inner product, with masks, ties and memory under control.
+"""Exact search by maximum inner product, with masks, defined ties and bounded memory.
 
 The order is (similarity descending, Index ascending). An image that may not be retrieved is never
 scored, so that no score can fall below it. Products are in float32; where their rounding may decide
 the order, as between equal images, `float64_scores` decides.
 
-With ``is_shared``, the processes of torchrun call with equal arguments, each searches its part of
-the gallery, and all return the same: what one process would.
+With ``is_shared``, torchrun's processes call with equal arguments. Each searches its part of the
+gallery, and all return what one process would.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,7 @@ from retrieval.data.formats import InputError
 from retrieval.search import float64_scores
 from retrieval.search.blocked_scores import score_blocks, shape_of_blocks
 
-SPARE = 8  # more neighbors than asked for: the last one asked for is level with few others
+SPARE = 8  # extra neighbors, as the last one asked for may tie with others
 
 
 def nearest_neighbors(
@@ -40,7 +40,7 @@ def nearest_neighbors(
         is_allowed: (n_gallery,) bool: rows that may be returned; None allows all.
         batch_size: Queries for which the gallery is read once.
         device: Where to compute: ``cpu``, ``cuda`` or ``cuda:n``.
-        is_shared: Divide the gallery among the processes of torchrun.
+        is_shared: Divide the gallery among torchrun's processes.
 
     Returns:
         ids: (n_query, k) int64 rows of the gallery, -1 where fewer than ``k`` are allowed.
@@ -63,7 +63,7 @@ def nearest_neighbors(
     is_near = similarities[:, 1:] + slack >= similarities[:, :-1]
     is_near &= ids[:, 1:] >= 0
     _settle(queries, gallery, ids, similarities, is_near)
-    # Where the last kept may be level with the last wanted, others may be, too.
+    # If the last kept may tie with the last wanted, neighbors that were not kept may, too.
     is_open = similarities[:, -1] + slack[:, 0] >= similarities[:, k - 1]
     is_open &= ids[:, -1] >= 0
     ids, similarities = ids[:, :k], similarities[:, :k]

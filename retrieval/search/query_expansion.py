@@ -1,4 +1,4 @@
-"""Query expansion and database-side augmentation: an embedding and its neighbors' become one.
+"""Query expansion and database-side augmentation: add its neighbors to an embedding.
 
     q' = q + sum over the n nearest images i of max(s_i, 0) ^ alpha * d_i, scaled to unit L2 norm,
 
@@ -63,7 +63,7 @@ def neighbors_within(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the ``k`` nearest other images of some images of the gallery.
 
-    The processes of torchrun share the gallery, and must all call it alike.
+    torchrun's processes share the gallery; all must call with equal arguments.
 
     Args:
         gallery: (n_gallery, dim) float32, may be a memory map.
@@ -95,7 +95,7 @@ def augment_gallery(
 ) -> np.ndarray:
     """Expand each image of the gallery with its ``n`` nearest allowed images.
 
-    Rows that are not allowed neither take part nor change.
+    Rows that are not allowed stay unchanged and change no other row.
 
     Args:
         gallery: (n_gallery, dim) float32, may be a memory map.

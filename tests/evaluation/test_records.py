@@ -43,7 +43,7 @@ def test_each_input_is_hashed_once(
     assert inputs["database.npy"] == sha256(pipeline / "database.npy")
 
 
-def test_a_baseline_of_the_options_is_flat(pipeline: Path) -> None:
+def test_recorded_options_are_flat(pipeline: Path) -> None:
     options = layout.METRICS.load(pipeline)["options"]
     assert (options["k"], options["qe"], options["kr_weight"]) == (5, 0, 0.3)
     assert not {"data_dir", "ranking"} & set(options)

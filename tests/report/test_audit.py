@@ -151,4 +151,4 @@ def test_the_page_says_where_pairs_are_missing(pipeline: Path) -> None:
         file.at(pipeline).unlink()
     stage.run(pipeline, limit=1)
     text = read_page(layout.AUDIT_PAGE.at(pipeline)).text
-    assert f"for {len(images)} images that so many others are alike" in text
+    assert f"{len(images)} images have too many near duplicates" in text

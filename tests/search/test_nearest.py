@@ -227,3 +227,16 @@ def test_counts_of_a_gpu_are_those_of_a_sort() -> None:
     below, not_above = gpu_scores.count_below(torch.from_numpy(scores), targets)
     np.testing.assert_array_equal(below, (scores[:, None] < targets[:, :, None]).sum(axis=2))
     np.testing.assert_array_equal(not_above, (scores[:, None] <= targets[:, :, None]).sum(axis=2))
+
+
+def test_the_way_of_a_gpu_finds_the_same_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_scores, "copied", lambda rows, _: torch.from_numpy(rows.copy()))
+    monkeypatch.setattr(
+        gpu_scores, "empty", lambda size, dtype, _: torch.empty(size, dtype=getattr(torch, dtype))
+    )
+    monkeypatch.setitem(blocked_scores.SHAPES, "cuda", (32, 64))
+    rng = np.random.default_rng(8)
+    queries, gallery = (rng.integers(-2, 3, (n, 8)).astype("f4") for n in (70, 900))
+    found = both(queries, gallery, device="cuda:0")
+    for ours, theirs in zip(found, both(queries, gallery), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
