@@ -10,6 +10,7 @@ from benchmarks import bench_ranking, results
 from benchmarks.bench_ranking import SWITCHES, Switch
 from retrieval.data import layout
 from retrieval.evaluation.bootstrap import paired_bootstrap
+from retrieval.evaluation.ranking import RankingOptions
 
 
 def test_the_interval_covers_the_gain_and_widens_with_clusters() -> None:
@@ -27,7 +28,7 @@ def test_the_interval_covers_the_gain_and_widens_with_clusters() -> None:
 
 def test_a_table_of_every_kind_of_switch(pipeline: Path, tmp_path: Path) -> None:
     switches = [
-        Switch("flip", {"tta": "flip"}, queries_only=True, refine={"qe": 2}),
+        Switch("flip", {"tta": "flip"}, queries_only=True, ranking=RankingOptions(qe=2)),
         Switch("turn", transform={"power": 0.0, "center": "none"}),
     ]
     record = results.Run("ranking", argparse.Namespace(), tmp_path)
