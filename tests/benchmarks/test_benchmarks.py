@@ -31,6 +31,7 @@ from benchmarks import (
     results,
     stages,
 )
+from tests.conftest import ARCH
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ def test_commands_of_the_stages_parse(stage: stages.Stage) -> None:
 
 @pytest.mark.usefixtures("here")
 def test_accuracy(tmp_path: Path) -> None:
-    common = "--arch=resnet18 --weights=none --dim=16 --batch_size=4 --epoch=1 --max_tuples=4"
+    common = f"--arch={ARCH} --weights=none --dim=16 --batch_size=4 --epoch=1 --max_tuples=4"
     parser = bench_accuracy.make_parser()
     options = ["--models=3", "--photos=8", "--side=32", "--seeds=1"]
     args = parser.parse_args([*options, f"--common={common}", "--tuples=", f"--output={tmp_path}"])

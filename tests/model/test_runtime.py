@@ -15,6 +15,7 @@ from retrieval.data.formats import InputError
 from retrieval.model import runtime
 from retrieval.model.embedding import EmbeddingModel
 from retrieval.model.model_config import ModelConfig
+from tests.conftest import ARCH
 
 OTHERS = [name for name in get_args(runtime.Runtime) if name != "torch"]
 
@@ -46,7 +47,7 @@ def test_what_it_cannot_do_is_refused(pipeline: Path, options: dict) -> None:
 
 def test_other_embeddings_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxscript")
-    model = EmbeddingModel(ModelConfig("resnet18", 16, 32)).eval()
+    model = EmbeddingModel(ModelConfig(ARCH, 16, 32)).eval()
     wrong = -np.ones((2, 16), "f4")
     monkeypatch.setitem(runtime.START, "openvino", lambda *_: lambda images: wrong)
     with pytest.raises(InputError, match="openvino computes other embeddings"):

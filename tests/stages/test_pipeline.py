@@ -8,13 +8,14 @@ import pytest
 
 from compcars import sample
 from retrieval.data import layout
+from tests.conftest import ARCH
 from tests.test_docs import ORIGINAL, commands
 
 # What a test changes in the original commands: fewer pixels, a smaller backbone, one epoch.
 SMALLER = {
     "process_data.image_matrix": ["--image_resolution=32"],
-    "train": ["--arch=resnet18", "--weights=none", "--epoch=1", "--dim=16"],
-    "build_image_db": ["--arch=resnet18"],
+    "train": [f"--arch={ARCH}", "--weights=none", "--epoch=1", "--dim=16"],
+    "build_image_db": [f"--arch={ARCH}"],
 }
 
 

@@ -179,7 +179,7 @@ def test_the_best_epoch_is_one_of_those_that_are_kept(
 
 
 def test_going_on_does_not_need_the_file_of_the_best_epoch(pipeline: Path, tmp_path: Path) -> None:
-    options = {**OPTIONS, "arch": "resnet18", "holdout_classes": 2, "max_tuples": 4, "ema": 0}
+    options = {**OPTIONS, "holdout_classes": 2, "max_tuples": 4, "ema": 0}
     train_small(pipeline, tmp_path, **options)
     before = (tmp_path / checkpoint.BEST).stat().st_mtime_ns
     best = best_epoch(tmp_path)
