@@ -113,6 +113,7 @@ def run(
             "checkpoint": str(save_path),
             "checkpoint_sha256": provenance.sha256(save_path),
             "epoch": content["epoch"],
+            "weights": content["weights"],
             "images": input,
             "images_sha256": provenance.RowsDigest.of_parts(parts).hexdigest(),
             "rows": len(matrix),

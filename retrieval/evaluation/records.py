@@ -49,11 +49,14 @@ def query_hash(record: dict[str, Any]) -> str:
 def evaluation_metadata(truth: GroundTruth) -> dict[str, Any]:
     """Return the part of an evaluation's record that names its inputs and its setting."""
     record = getattr(truth, "query_record", {})  # ground truth alone has no embeddings
-    return {
+    metadata = {
         "transductive": is_transductive(truth.name, record),
         "query_file": truth.query_file,
         "inputs": truth.inputs.sha256,
     }
+    if "weights" in record:  # where training started from
+        metadata["weights"] = record["weights"]
+    return metadata
 
 
 def is_transductive(queries: str, record: dict[str, Any]) -> bool:

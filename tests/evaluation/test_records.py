@@ -30,6 +30,13 @@ def test_an_evaluation_says_whether_it_is_transductive(pipeline: Path) -> None:
     assert is_transductive(test_matrix="t.npy")
 
 
+def test_an_evaluation_names_the_first_weights_of_its_model(pipeline: Path) -> None:
+    mips.run(pipeline, k=3)
+    record = layout.METRICS.load(pipeline)
+    assert record["weights"] == "random initialization"
+    assert record["weights"] == layout.DATABASE_RECORD.load(pipeline)["weights"]
+
+
 @pytest.mark.parametrize("is_valid", [True, False])
 def test_each_input_is_hashed_once(
     pipeline: Path, is_valid: bool, monkeypatch: pytest.MonkeyPatch
