@@ -72,8 +72,10 @@ bench: .venv
 bench-gpu: .venv
 	$(PY) -m benchmarks.bench_gpu
 
+# Each file goes to one of two workers, so that its fixtures are made once. In the order of the files,
+# the slow ones are not left to the end.
 test: .venv
-	$(PY) -m pytest -n 2 --dist=loadgroup
+	$(PY) -m pytest -n 2 --dist=loadfile --no-loadscope-reorder
 
 lint: .venv
 	$(BIN)/ruff check .

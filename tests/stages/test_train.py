@@ -90,7 +90,9 @@ def test_even_epochs_take_train_and_odd_ones_train2(pipeline: Path, tmp_path: Pa
 
 
 def test_scale_and_dim_are_kept_in_the_checkpoint(pipeline: Path, tmp_path: Path) -> None:
-    path = train_small(pipeline, tmp_path, epoch=1, arch="resnet18", scale=0.5, dim=None)
+    options = {"arch": "resnet18", "scale": 0.5, "dim": None}
+    # Of 16 px, the last feature map has one pixel, and bfloat16 gradients are not repeatable there.
+    path = train_small(pipeline, tmp_path, epoch=1, precision="float32", **options)
     model = checkpoint.load(path)["model"]
     assert (model["side"], model["dim"]) == (16, 512)
     build_image_db.run(pipeline, path)
