@@ -51,7 +51,7 @@ def test_row_writer_refuses_what_does_not_fit(tmp_path: Path, row: int, rows: np
 def test_kill_leaves_the_old_file_and_the_next_run_cleans_up(tmp_path: Path) -> None:
     path = files.write_text(tmp_path / "a.npy", "old")
     program = (
-        "import sys, time; from pathlib import Path; from retrieval import files\n"
+        "import sys, time; from pathlib import Path; from retrieval.data import files\n"
         f"with files.row_writer(Path({str(path)!r}), (1000, 1000), 'float32'):\n"
         "    print('ready', flush=True); time.sleep(60)"
     )

@@ -48,7 +48,7 @@ def test_what_it_cannot_do_is_refused(pipeline: Path, options: dict) -> None:
 def test_other_embeddings_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxscript")
     model = EmbeddingModel(ModelConfig(ARCH, 16, 32)).eval()
-    wrong = -np.ones((2, 16), "f4")
+    wrong = -np.ones((2, 16), "f4") / 4  # of unit norm
     monkeypatch.setitem(runtime.START, "openvino", lambda *_: lambda images: wrong)
     with pytest.raises(InputError, match="openvino computes other embeddings"):
         runtime.RuntimeModel(model, "openvino", torch.float32)

@@ -11,10 +11,11 @@ from retrieval.data import layout
 from tests.conftest import ARCH
 from tests.test_docs import ORIGINAL, commands
 
-# What a test changes in the original commands: fewer pixels, a smaller backbone, one epoch.
+# What a test changes in the original commands: fewer pixels and tuples, a smaller network, one
+# epoch.
 SMALLER = {
     "process_data.image_matrix": ["--image_resolution=32"],
-    "train": [f"--arch={ARCH}", "--weights=none", "--epoch=1", "--dim=16"],
+    "train": [f"--arch={ARCH}", "--weights=none", "--epoch=1", "--dim=16", "--max_tuples=256"],
     "build_image_db": [f"--arch={ARCH}"],
 }
 
@@ -24,7 +25,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home directory with a space in its path, and ~/ir after all of the commands."""
     home = tmp_path_factory.mktemp("home of somebody")
     # 58 images of each class: what the default --min_len asks for.
-    sample.run(home / "ir", models=3, images=58, others=2, surveillance=3, width=48, height=32)
+    size = {"models": 3, "images": 58, "others": 2, "surveillance": 3, "width": 48, "height": 32}
+    sample.run(home / "ir", **size, workers=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(home))
         for command in commands(ORIGINAL):
