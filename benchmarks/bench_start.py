@@ -95,13 +95,14 @@ def measure(data_dir: Path, repeats: int) -> list[results.Row]:
     for name, call in calls.items():
         turns = {"command": call} | ({"imports": imports} if name in NETWORKS else {})
         seconds = by_turns(turns, repeats, warm_up=1)
-        row = {"command": name, "seconds": median(seconds["command"])}
+        middle = median(seconds["command"])
+        row: dict[str, object] = {"command": name, "seconds": middle}
         row["spread_%"] = spread(seconds["command"])
         if "imports" in seconds:
-            row["import_torch_s"] = median(seconds["imports"])
-            row["ratio"] = row["seconds"] / row["import_torch_s"]
+            least = median(seconds["imports"])
+            row |= {"import_torch_s": least, "ratio": middle / least}
         rows.append(row)
-        print(f"{name}: {row['seconds']:.2f} s", file=sys.stderr, flush=True)
+        print(f"{name}: {middle:.2f} s", file=sys.stderr, flush=True)
     return rows
 
 
