@@ -56,6 +56,7 @@ demo: .venv
 bench: .venv
 	mkdir -p $(BENCH)
 	$(PY) -m benchmarks.bench_image_matrix --scale=0.25 --repeats=1 --images 500 2000 --folder=$(BENCH)/photos
+	$(PY) -m benchmarks.bench_start --repeats=1 --models=4 --photos=28
 	$(PY) -m benchmarks.bench_index --labels=0.1 --splits 1 --repeats=3
 	$(PY) -m benchmarks.bench_mips --rows 5000 20000 --n_query=500 --repeats=1
 	$(PY) -m benchmarks.bench_pipeline --sizes 100 200 --photos=28 --steps=5 --full=0 --repeats=1 --samples=$(BENCH)

@@ -4,8 +4,9 @@ Writes  start.csv in --output, and its table in benchmarks/README.md
 
     python -m benchmarks.bench_start
 
-Each command runs as a process of its own, in turn with ``import torch, torchvision``, the time that
-a program with torch cannot go below. The first step is timed until its line is in the log.
+Each command runs as a process of its own. Those that run a network take turns with ``import torch,
+torchvision``, the time that a program with torch cannot go below. The first step is timed until its
+line is in the log.
 """
 
 import argparse
@@ -29,6 +30,7 @@ STAGES = [
     "train.py",
     "build_image_db.py",
 ]
+NETWORKS = ("`train.py` to the first step", "`build_image_db.py`")
 NETWORK = "--arch=resnet18 --weights=none --dim=64 --batch_size=16"
 
 
@@ -69,7 +71,7 @@ def first_step(data_dir: Path) -> float:
 
 
 def measure(data_dir: Path, repeats: int) -> list[results.Row]:
-    """Time every command, each in turn with the import of torch.
+    """Time every command.
 
     Args:
         data_dir: A sample that every stage has run on.
@@ -86,23 +88,21 @@ def measure(data_dir: Path, repeats: int) -> list[results.Row]:
         "`compare mips-test nns-test`": partial(
             run, "-m process_data.compare", dpath, "mips-test", "nns-test"
         ),
-        "`train.py` to the first step": partial(first_step, data_dir),
-        "`build_image_db.py`": partial(run, "build_image_db.py", dpath, model),
+        NETWORKS[0]: partial(first_step, data_dir),
+        NETWORKS[1]: partial(run, "build_image_db.py", dpath, model),
     }
     rows: list[results.Row] = []
     for name, call in calls.items():
-        seconds = by_turns({"command": call, "imports": imports}, repeats, warm_up=1)
-        least = median(seconds["imports"])
-        rows.append(
-            {
-                "command": name,
-                "seconds": median(seconds["command"]),
-                "spread_%": spread(seconds["command"]),
-                "import_torch_s": least,
-                "ratio": median(seconds["command"]) / least,
-            }
-        )
-        print(f"{name}: {median(seconds['command']):.2f} s", flush=True)
+        turns = {"command": call} | ({"imports": imports} if name in NETWORKS else {})
+        seconds = by_turns(turns, repeats, warm_up=1)
+        middle = median(seconds["command"])
+        row: dict[str, object] = {"command": name, "seconds": middle}
+        row["spread_%"] = spread(seconds["command"])
+        if "imports" in seconds:
+            least = median(seconds["imports"])
+            row |= {"import_torch_s": least, "ratio": middle / least}
+        rows.append(row)
+        print(f"{name}: {middle:.2f} s", file=sys.stderr, flush=True)
     return rows
 
 
