@@ -35,6 +35,7 @@ class RuntimeModel(nn.Module):
 
     def __init__(self, model: EmbeddingModel, runtime: Runtime, dtype: torch.dtype) -> None:
         super().__init__()
+        _check_dtype(runtime, dtype)  # before the export, which takes seconds
         self.config = model.config
         self.register_buffer("mean", model.mean, persistent=False)
         with tempfile.TemporaryDirectory() as folder:
@@ -51,17 +52,24 @@ class RuntimeModel(nn.Module):
         images = np.random.default_rng(0).integers(0, 256, (2, 3, side, side), dtype=np.uint8)
         with torch.inference_mode():
             expected = model(torch.from_numpy(images)).numpy()
-        cosine = float((self._infer(images) * expected).sum(axis=1).min())
-        if not cosine >= least:
+        found = self._infer(images)
+        norms = np.linalg.norm(found, axis=1)
+        cosine = float(((found * expected).sum(axis=1) / norms).min())
+        if not (cosine >= least and np.abs(norms - 1).max() <= 1 - least):
             raise InputError(
                 f"{runtime} computes other embeddings than torch (cosine {cosine:.4f}); "
                 "use --runtime=torch"
             )
 
 
-def _openvino(path: Path, n_thread: int, dtype: torch.dtype) -> Infer:
-    if dtype == torch.float16:
+def _check_dtype(runtime: Runtime, dtype: torch.dtype) -> None:
+    if runtime == "openvino" and dtype == torch.float16:
         raise InputError("--runtime=openvino computes in float32 or bfloat16 on a CPU")
+    if runtime == "onnxruntime" and dtype != torch.float32:
+        raise InputError("--runtime=onnxruntime computes in float32: add --precision=float32")
+
+
+def _openvino(path: Path, n_thread: int, dtype: torch.dtype) -> Infer:
     precision = "bf16" if dtype == torch.bfloat16 else "f32"
     options = {"INFERENCE_NUM_THREADS": n_thread, "INFERENCE_PRECISION_HINT": precision}
     network = _library("openvino").Core().compile_model(str(path), "CPU", options)
@@ -69,8 +77,6 @@ def _openvino(path: Path, n_thread: int, dtype: torch.dtype) -> Infer:
 
 
 def _onnxruntime(path: Path, n_thread: int, dtype: torch.dtype) -> Infer:
-    if dtype != torch.float32:
-        raise InputError("--runtime=onnxruntime computes in float32: add --precision=float32")
     library = _library("onnxruntime")
     options = library.SessionOptions()
     options.intra_op_num_threads = n_thread

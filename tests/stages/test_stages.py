@@ -85,10 +85,9 @@ def test_the_docstring_has_the_command_and_help_shows_the_defaults(stage: Module
             assert f"(default: {default})" in re.sub(r"\s+", " ", text)
 
 
-# Runs files as `python FILE -h` does, but imports the large libraries only once.
+# Runs files as `python FILE -h` does, in one process that forks.
 HELP_OF_FILES = """
 import os, runpy, sys
-import matplotlib, pandas, scipy.io, torch, torchvision
 for path in sys.argv[1:]:
     if os.fork() == 0:
         sys.argv, sys.path[0] = [path, "-h"], os.path.dirname(path)
