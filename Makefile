@@ -6,6 +6,7 @@ SOURCES = compcars process_data retrieval lopq benchmarks tests train.py build_i
 
 PY = $(BIN)/python
 DEMO = demo
+SEED = 7
 BENCH = demo/bench
 
 # Where other programs keep a core busy, threads that spin while they wait make all of them wait.
@@ -27,28 +28,38 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: .venv
 .venv: .venv/installed
 
-# The commands of the README, on a sample that is small enough for two cores and a few minutes.
+# Run a command of ours, and note its seconds.
+define step
+@echo "python $(1)"; begin=$$(date +%s.%N); $(PY) $(1) && echo "$$(date +%s.%N) $$begin $(1)" >> $(DEMO)/times.txt
+
+endef
+
+# The commands of the README, on a sample that is small enough for two cores and four minutes.
 demo: .venv
-	$(PY) -m compcars.sample --dpath=$(DEMO) --models=12 --images=60 --others=3 --surveillance=15
-	$(PY) -m compcars.data_info --dpath=$(DEMO)
-	$(PY) -m compcars.test_data_info --dpath=$(DEMO)
-	$(PY) -m process_data.image_matrix --dpath=$(DEMO) --image_info=car_front.csv --image_root_path=Image_data/data/image/ --mname=imageset.npy --image_resolution=64 --crop=box
-	$(PY) -m process_data.image_matrix --dpath=$(DEMO) --image_info=tindexinfo.csv --image_root_path=Image_data/sv_data/image/ --mname=test_image.npy --image_resolution=64
-	$(PY) -m process_data.make_train_valid --dpath=$(DEMO)
-	$(PY) train.py --dpath=$(DEMO) --save_path=$(DEMO)/para/ --batch_size=16 --epoch=2 --show_batch=5 --lr=0.0003 --lr_shrink=0.9 --arch=resnet18 --weights=none --dim=128 --negatives=batch --augmentation=none --max_tuples=2000
-	$(PY) build_image_db.py --dpath=$(DEMO) --save_path=$(DEMO)/para/model.ep1 --batch_size=64 --input=imageset.npy --output=database.npy --arch=resnet18
-	$(PY) build_image_db.py --dpath=$(DEMO) --save_path=$(DEMO)/para/model.ep1 --batch_size=64 --input=test_image.npy --output=tdatabase.npy --arch=resnet18
-	$(PY) -m process_data.mask_data --dpath=$(DEMO)
-	$(PY) -m process_data.baselines --dpath=$(DEMO) --k=20 --isValid=1
-	$(PY) -m process_data.baselines --dpath=$(DEMO) --k=20
-	$(PY) -m process_data.nns --dpath=$(DEMO) --dimension=32 --k=20 --isValid=1 --to_test=valid_for_test.npy --test_matrix=database.npy
-	$(PY) -m process_data.nns --dpath=$(DEMO) --dimension=32 --k=20
-	$(PY) -m process_data.mips --dpath=$(DEMO) --batch_size=1024 --k=20
-	$(PY) -m process_data.mips --dpath=$(DEMO) --batch_size=1024 --k=20 --isValid=1 --to_test=valid_for_test.npy --test_matrix=database.npy
-	$(PY) -m process_data.contact_sheet --dpath=$(DEMO)
-	$(PY) -m process_data.audit --dpath=$(DEMO)
-	$(PY) -m process_data.report --dpath=$(DEMO)
-	$(PY) -m process_data.summary --dpath=$(DEMO)
+	@mkdir -p $(DEMO) && rm -f $(DEMO)/times.txt
+	$(call step,-m compcars.sample --dpath=$(DEMO) --models=12 --images=60 --others=3 --surveillance=15 --seed=$(SEED))
+	$(call step,-m compcars.data_info --dpath=$(DEMO))
+	$(call step,-m compcars.test_data_info --dpath=$(DEMO))
+	$(call step,-m process_data.image_matrix --dpath=$(DEMO) --image_info=car_front.csv --image_root_path=Image_data/data/image/ --mname=imageset.npy --image_resolution=128 --crop=box)
+	$(call step,-m process_data.image_matrix --dpath=$(DEMO) --image_info=tindexinfo.csv --image_root_path=Image_data/sv_data/image/ --mname=test_image.npy --image_resolution=128)
+	$(call step,-m process_data.make_train_valid --dpath=$(DEMO) --seed=$(SEED))
+	$(call step,train.py --dpath=$(DEMO) --save_path=$(DEMO)/para/ --recipe=ce --arch=timm/tf_efficientnet_lite0 --dim=128 --label_smoothing=0.1 --batch_size=32 --lr=0.05 --epoch=5 --seed=$(SEED))
+	$(call step,build_image_db.py --dpath=$(DEMO) --save_path=$(DEMO)/para/model.ep4 --batch_size=64 --input=imageset.npy --output=database.npy --scales=1.25)
+	$(call step,build_image_db.py --dpath=$(DEMO) --save_path=$(DEMO)/para/model.ep4 --batch_size=64 --input=test_image.npy --output=tdatabase.npy --scales=1.25)
+	$(call step,-m process_data.mask_data --dpath=$(DEMO))
+	$(call step,-m process_data.baselines --dpath=$(DEMO) --k=20 --isValid=1)
+	$(call step,-m process_data.baselines --dpath=$(DEMO) --k=20)
+	$(call step,-m process_data.nns --dpath=$(DEMO) --dimension=32 --k=20 --isValid=1 --to_test=valid_for_test.npy --test_matrix=database.npy)
+	$(call step,-m process_data.nns --dpath=$(DEMO) --dimension=32 --k=20)
+	$(call step,-m process_data.mips --dpath=$(DEMO) --batch_size=1024 --k=20 --isValid=1 --to_test=valid_for_test.npy --test_matrix=database.npy)
+	$(call step,-m process_data.contact_sheet --dpath=$(DEMO) --output=contact_sheet_valid.png)
+	$(call step,-m process_data.mips --dpath=$(DEMO) --batch_size=1024 --k=20)
+	$(call step,-m process_data.contact_sheet --dpath=$(DEMO))
+	$(call step,-m process_data.audit --dpath=$(DEMO))
+	$(call step,-m process_data.report --dpath=$(DEMO))
+	$(call step,-m process_data.summary --dpath=$(DEMO))
+	@echo "seconds of each command, the longest first:"
+	@awk '{printf "%7.1f  %s %s\n", $$1 - $$2, $$3, $$4; all += $$1 - $$2} END {printf "%7.1f  in all\n", all}' $(DEMO)/times.txt | sort -rn
 
 # All benchmarks, small: about a quarter of an hour on two cores. Rewrites the tables of
 # benchmarks/README.md but those of recipes, switches and codes, which so little work says nothing about, and

@@ -154,6 +154,7 @@ def execute(
     is_first = os.environ.get("RANK", "0") == "0"  # the others of torchrun only warn
     level = logging.INFO if is_first else logging.WARNING
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("faiss").setLevel(logging.WARNING)  # it logs which library it loads
     arguments = vars(parser.parse_args(argv))
     for name, kind in _option_groups(run).items():
         arguments[name] = kind(

@@ -20,6 +20,7 @@ DOCUMENTS += [ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*
 def commands(text: str) -> list[str]:
     """Return every command of ours in a text, with continued lines joined."""
     joined = re.sub(r"\\\n\s*", " ", text)
+    joined = re.sub(r"^\s*\$\(call step,(.+)\)$", r"python \1", joined, flags=re.MULTILINE)
     found = re.findall(r"^\s*(?:\$\(PY\)|python3?) (.+)$", joined, re.MULTILINE)
     return [line.split(" #")[0].strip() for line in found if ".venv" not in line]
 
@@ -32,7 +33,7 @@ def all_commands() -> list[str]:
 
 def parse(command: str) -> None:
     """Parse a command with the parser of its stage."""
-    first, *rest = shlex.split(re.sub(r"\$\((\w+)\)", r"\1", command))
+    first, *rest = shlex.split(command.replace("$(SEED)", "7").replace("$(DEMO)", "demo"))
     if first == "-m":
         name, *arguments = rest
     elif first.startswith("-"):
