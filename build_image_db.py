@@ -67,7 +67,7 @@ def run(
         adapt_bn: Estimate the batch norm statistics from these images. No label is used, but
             each embedding then depends on all images of the matrix.
         compile: Compile the network first; takes minutes, pays off for many images.
-        runtime: What runs the network: torch, or another runtime, which may be faster on a CPU.
+        runtime: What runs the network: torch, or a runtime that may be faster on a CPU.
     """
     if batch_size < 1:
         raise InputError(f"--batch_size must be at least 1; got {batch_size}")
@@ -87,6 +87,8 @@ def run(
     content = checkpoint.load(save_path)
     path = layout.DATABASE.at(data_dir, output)
     place = devices.choose("cpu" if runtime != "torch" and device == "auto" else device)
+    if runtime != "torch":
+        _check_runtime(runtime, place, matrix.shape[-1], content["model"]["side"])
     with distributed.process_group(place) as place:
         dtype = distributed.agreed_dtype(devices.compute_dtype(place, precision))
         model = put_on(checkpoint.build_model(content, save_path, arch), place)
@@ -95,12 +97,10 @@ def run(
         if matrix.shape[-1] != model.config.side:
             log.info("images of %d px are scaled to %d px", matrix.shape[-1], model.config.side)
         if adapt_bn:
-            if content.get("frozen_norms"):
+            if content["frozen_norms"]:
                 log.warning("batch norms were frozen in training: --adapt_bn may ruin the model")
             bn_adaptation.adapt_batch_norm(model, matrix, batch_size, input)
-        embedder = (
-            model if runtime == "torch" else _compiled(model, matrix.shape[-1], runtime, dtype)
-        )
+        embedder = model if runtime == "torch" else _in_runtime(model, runtime, dtype)
         rows = np.array(distributed.own_part(len(matrix), batch_size), np.int64)
         blocks = embedding_blocks(embedder, matrix, rows, batch_size, dtype, output, views)
         shape = (len(matrix), model.config.dim)
@@ -130,20 +130,21 @@ def run(
     return path
 
 
-def _compiled(
-    model: "EmbeddingModel", given: int, runtime: Runtime, dtype: "torch.dtype"
-) -> "RuntimeModel":
-    """Return the model in another runtime, for images of ``given`` px."""
-    from retrieval.model.runtime import RuntimeModel
-
-    side = model.config.side
-    if model.mean.is_cuda:
+def _check_runtime(runtime: Runtime, place: "torch.device", image_side: int, side: int) -> None:
+    """Refuse a GPU, and images of another side than the model's."""
+    if place.type != "cpu":
         raise InputError(f"--runtime={runtime} computes on the CPU; leave --device out")
-    if given != side:
+    if image_side != side:
         raise InputError(
-            f"--runtime={runtime} takes images of {side} px, not {given}; make them "
+            f"--runtime={runtime} takes images of {side} px, not {image_side}; make them "
             f"with: python -m process_data.image_matrix --image_resolution={side}"
         )
+
+
+def _in_runtime(model: "EmbeddingModel", runtime: Runtime, dtype: "torch.dtype") -> "RuntimeModel":
+    """Return the model in another runtime."""
+    from retrieval.model.runtime import RuntimeModel
+
     return RuntimeModel(model.eval(), runtime, dtype)
 
 

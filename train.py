@@ -1,6 +1,7 @@
 """Train the embedding model.
 
-Reads   imageset.npy, train.npy, train2.npy, valid.npy, valid_for_test.npy, model_num.json
+Reads   imageset.npy, train.npy, train2.npy, valid.npy, valid_for_test.npy, model_num.json,
+        cutted_class.json
 Writes  <save_path>/model.ep0, model.ep1, ..., log.csv; model.best with --holdout_classes;
         model.last within an epoch with --save_every
 
@@ -150,7 +151,7 @@ def load_model(
     Args:
         config: The options, none left out.
         given: The options of the command: ``frozen_bn`` freezes random batch norms only on demand.
-        resumed: Where the run goes on; its checkpoint has the weights, if there is one.
+        resumed: The point to continue from; its checkpoint has the weights, if there is one.
         side: Image side in pixels, before ``scale``.
         device: Where the model goes.
     """
@@ -161,7 +162,7 @@ def load_model(
 
     if resumed.path is not None and resumed.content is not None:
         model = checkpoint.build_model(resumed.content, resumed.path, config.arch)
-        weights, is_frozen = resumed.content["weights"], resumed.content.get("frozen_norms")
+        weights, is_frozen = resumed.content["weights"], resumed.content["frozen_norms"]
     else:
         side = max(1, round(side * config.scale))
         dim = config.dim or backbones.width(config.arch, side)
@@ -171,8 +172,6 @@ def load_model(
         )
         # All processes get the weights of the first; another machine may not have the file.
         weights = distributed.broadcast(pretrained.initialize(model, config.weights))
-        is_frozen = None
-    if is_frozen is None:
         is_random = weights.startswith(pretrained.RANDOM) and not given.frozen_bn
         if config.frozen_bn and is_random:
             log.warning("The batch norms are trained, as the first weights are random.")

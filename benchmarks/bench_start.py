@@ -34,11 +34,15 @@ NETWORKS = ("`train.py` to the first step", "`build_image_db.py`")
 NETWORK = "--arch=resnet18 --weights=none --dim=64 --batch_size=16"
 
 
-def run(command: str, *more: str) -> float:
-    """Run a command to its end; return the seconds."""
+def run(command: str, *more: str, status: int = 0) -> float:
+    """Run a command that must end with this exit status; return the seconds."""
+    arguments = [sys.executable, *command.split(), *more]
     start = time.perf_counter()
-    subprocess.run([sys.executable, *command.split(), *more], cwd=ROOT, capture_output=True)
-    return time.perf_counter() - start
+    ended = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
+    seconds = time.perf_counter() - start
+    if ended.returncode != status:
+        raise RuntimeError(f"{command} ended with status {ended.returncode}: {ended.stderr}")
+    return seconds
 
 
 def imports() -> float:
@@ -82,8 +86,12 @@ def measure(data_dir: Path, repeats: int) -> list[results.Row]:
     searches = ("mips", "nns", "mask_data", "summary", "contact_sheet")
     calls: dict[str, Callable[[], float]] = {
         **{f"`python {stage} -h`": partial(run, stage, "-h") for stage in STAGES},
-        "`mips`, a missing folder": partial(run, "-m process_data.mips", "--dpath=no/where"),
-        "`train.py`, a missing folder": partial(run, "train.py", "--dpath=no/where", model),
+        "`mips`, a missing folder": partial(
+            run, "-m process_data.mips", "--dpath=no/where", status=1
+        ),
+        "`train.py`, a missing folder": partial(
+            run, "train.py", "--dpath=no/where", model, status=1
+        ),
         **{f"`{name}`": partial(run, f"-m process_data.{name}", dpath) for name in searches},
         "`compare mips-test nns-test`": partial(
             run, "-m process_data.compare", dpath, "mips-test", "nns-test"

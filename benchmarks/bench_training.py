@@ -6,7 +6,7 @@ Writes  training_<name>.csv (appended) and training_<name>.md in --output
     python -m benchmarks.bench_training --dpath=~/cars/ --name=cars --budget_s=45
     python -m benchmarks.bench_training --speed    # runs benchmarks.bench_training_speed
 
-Each seed holds out other classes and initializes the weights anew, at random or from --weights. The
+Each seed holds out other classes and initializes new weights, at random or from --weights. The
 budget is the processor time of this process at a fixed number of threads: wall-clock time would be
 unfair on a shared machine. All objectives use about the same number of images per step, and every
 recipe runs through its whole learning rate schedule within the budget. --tune tries several
@@ -113,7 +113,7 @@ def train(
     config = ModelConfig(args.arch, DIM, side, mean, std, options.pool, options.neck)
     model = EmbeddingModel(config)
     origin = first_weights.initialize(model, args.weights)
-    if options.frozen_bn and origin != first_weights.RANDOM:
+    if options.frozen_bn and not origin.startswith(first_weights.RANDOM):
         model.freeze_norms()
     model.to(memory_format=torch.channels_last).train()
     dtype = devices.compute_dtype(torch.device("cpu"), "auto")

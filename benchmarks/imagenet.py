@@ -5,8 +5,6 @@ Writes  the weights as a state dict of timm's tf_efficientnet_lite0, for --weigh
 
     python -m benchmarks.imagenet lite0.pth
     python train.py --arch=timm/tf_efficientnet_lite0 --weights=lite0.pth ...
-
-Both packages are optional.
 """
 
 import argparse

@@ -90,7 +90,7 @@ def run(
     }
     _check({**options, "workers": 1 if workers is None else workers})
     if Path(data_dir).exists() and not Path(data_dir).is_dir():
-        raise InputError(f"{data_dir} is no folder; choose another --dpath")
+        raise InputError(f"{data_dir} is not a folder; choose another --dpath")
     root = Path(data_dir) / IMAGE_DATA
     if _is_drawn(root, options):
         log.info("%s already holds this sample", root)

@@ -68,7 +68,8 @@ def load(data_dir: Path | None, name: str) -> Evaluation:
         return load_evaluation(path.parent, path.name, name)
     if path.name != name:
         raise InputError(
-            f"{name} is no name of evaluations/, such as mips-test, and no path of a .json file"
+            f"{name} is neither an evaluation in evaluations/, such as mips-test, nor the path of "
+            "a .json file"
         )
     if data_dir is None:
         raise InputError(f"{name} is in evaluations/ of a data directory; name it: --dpath=...")

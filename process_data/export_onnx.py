@@ -49,7 +49,7 @@ def run(
     """
     path = layout.ONNX_MODEL.at(data_dir, output)
     if not data_dir.is_dir():
-        raise InputError(f"{data_dir} is no folder; name one with --dpath")
+        raise InputError(f"{data_dir} is not a folder; name one with --dpath")
     save_path = save_path.expanduser()
     checkpoint.check_exists(save_path)
     from retrieval.model import onnx  # imports torch: after the checks

@@ -1,1 +1,2 @@
-"""The library that the stages share: files, images, model, search and evaluation."""
+"""The library that the stages share: files, images, model, training, search,
+evaluation and reports."""

@@ -9,7 +9,7 @@ LOADS = {"src", "href", "xlink:href", "data", "action", "poster", "srcset"}
 
 
 class Page(HTMLParser):
-    """A page, or an AssertionError where its elements are not closed in order.
+    """A page, or an AssertionError if its elements are not closed in order.
 
     Attributes:
         count: How many elements of each name it has.

@@ -10,7 +10,7 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
 def command(*arguments: str, processes: int = 2) -> list[str]:
-    """Return the command that runs a program in so many processes."""
+    """Return the command that runs a program in several processes."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     return [*torchrun, f"--nproc_per_node={processes}", *arguments]
 

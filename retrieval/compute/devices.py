@@ -30,12 +30,12 @@ def resolve(name: str) -> str:
         ``cpu``, ``cuda`` or ``cuda:n``.
 
     Raises:
-        InputError: The name is none of these, or the machine has no such GPU.
+        InputError: The name is not one of these, or the machine has no such GPU.
     """
     if name == "cpu" or (name == "auto" and not has_cuda_driver()):
         return "cpu"
     if name != "auto" and not re.fullmatch(r"cuda(:\d+)?", name):
-        raise InputError(f"--device={name} is none of auto, cpu, cuda, cuda:n")
+        raise InputError(f"--device={name} is not one of auto, cpu, cuda, cuda:n")
     import torch
 
     if name == "auto":

@@ -1,8 +1,9 @@
-"""The processes that torchrun started: which one is this, and what do the others have.
+"""The processes that torchrun started: the number of this one, and exchanges with the others.
 
     torchrun --nproc_per_node=2 -m process_data.mips --dpath=~/ir/
 
-Without torchrun there is one process; then nothing here does anything or imports torch.
+Without torchrun there is one process: then these functions exchange nothing and do not import
+torch.
 """
 
 import os
@@ -33,7 +34,8 @@ def process_group(device: Device) -> Iterator[Device]:
         device: What ``devices.resolve`` or ``devices.choose`` returned.
 
     Yields:
-        The device of this process. ``cuda`` becomes the GPU of its own number on this machine.
+        The device of this process. ``cuda`` becomes ``cuda:n``, where n is the number of this
+        process on this machine.
     """
     if "RANK" not in os.environ or _is_joined():
         yield device
@@ -145,7 +147,7 @@ def barrier() -> None:
 
 @contextmanager
 def exchange() -> Iterator[None]:
-    """Say in one line that an exchange with the other processes failed; each is made in here.
+    """Report in one line that an exchange failed; all exchanges between processes run inside it.
 
     Raises:
         InputError: torch reports an error of the exchange. Any other error keeps its traceback.
@@ -167,7 +169,7 @@ def exchange() -> Iterator[None]:
 def row_writer(path: Path, shape: tuple[int, ...], dtype: str) -> Iterator[files.RowWriter]:
     """Yield a writer for one .npy file on a shared disk; each process writes its own rows.
 
-    The file appears when the blocks of all processes end well, before any of them goes on.
+    The file appears when the blocks of all processes have succeeded, before any process continues.
     """
     if is_main():
         with files.whole(path) as part:

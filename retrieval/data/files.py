@@ -66,7 +66,14 @@ class RowWriter:
     def __init__(
         self, file: BinaryIO, shape: tuple[int, ...], dtype: str, is_new: bool = True
     ) -> None:
-        """Args: an open file, the array's shape and dtype, whether to write header and allocate."""
+        """Prepare to write.
+
+        Args:
+            file: An open file.
+            shape: Shape of the whole array.
+            dtype: Its dtype.
+            is_new: Write the header and allocate the file.
+        """
         self.shape = shape
         self.dtype = np.dtype(dtype)
         header = io.BytesIO()

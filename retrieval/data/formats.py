@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class InputError(ValueError):
-    """Something the person at the keyboard can put right: a file, a column, a value."""
+    """An error that the user can fix: a file, a column, a value."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class File:
 
     name: str
     made_by: str  # the command, as it is typed
-    holds: str  # one line of the README's table
+    holds: str  # one line of the table in docs/files.md
 
     @property
     def form(self) -> str:
-        """What kind of file it is, for the README's table."""
+        """What kind of file it is, for the table in docs/files.md."""
         return self.name.rpartition(".")[2]
 
     def at(self, data_dir: Path, name: str | None = None) -> Path:
@@ -59,9 +59,10 @@ class Array(File):
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError) as error:
-            # Truncated, no .npy file at all, or a pickle, which could run code when read.
+            # Truncated, not a .npy file at all, or a pickle, which could run code when read.
             raise InputError(
-                f"{path} is no whole .npy file of plain numbers; make it again with: {self.made_by}"
+                f"{path} is not a complete .npy file of plain numbers; "
+                f"make it again with: {self.made_by}"
             ) from error
         return self._checked(array, path)
 
@@ -97,7 +98,7 @@ class Table(File):
         try:
             table = pd.read_csv(path, encoding="utf-8")
         except (ValueError, pd.errors.EmptyDataError) as error:
-            raise InputError(f"{path} is no csv file: {error}") from error
+            raise InputError(f"{path} is not a csv file: {error}") from error
         return self._checked(table, path)
 
     def load_rows(self, data_dir: Path, name: str | None = None) -> list[dict[str, Any]]:
@@ -109,7 +110,7 @@ class Table(File):
                 self._check_columns(list(reader.fieldnames or ()), path)
                 rows = [{column: row[column] for column in self.columns} for row in reader]
         except (UnicodeDecodeError, csv.Error) as error:
-            raise InputError(f"{path} is no csv file: {error}") from error
+            raise InputError(f"{path} is not a csv file: {error}") from error
         for column in (column for column, dtype in self.columns.items() if dtype == "int64"):
             for line, row in enumerate(rows, 2):
                 row[column] = _whole_number(row[column], f"{path}: column {column}, line {line}")
@@ -165,7 +166,7 @@ class Json(File):
             return json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise InputError(
-                f"{path} is no JSON ({error}); make it again with: {self.made_by}"
+                f"{path} is not valid JSON ({error}); make it again with: {self.made_by}"
             ) from error
 
     def save(self, data_dir: Path, value: object, name: str | None = None) -> Path:

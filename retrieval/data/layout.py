@@ -54,7 +54,7 @@ IMAGE_INDEX = Table(
 CLASS_NAMES = Table(
     "class_names.csv",
     _stage("compcars.data_info"),
-    "what people call each Class (process_data.data_info writes it too)",
+    "the name of each Class (process_data.data_info writes it too)",
     {"Class": "int64", "ClassName": "str"},
 )
 TEST_INDEX = Table(
@@ -94,7 +94,7 @@ TRAIN = Array(
 TRAIN_REVERSED = Array(
     "train2.npy",
     _SPLIT,
-    "each pair the other way round, with negatives of its own",
+    "each pair reversed, with its own negatives",
     "int64",
     ("n_pair", "2 + neg_count"),
 )
@@ -157,7 +157,7 @@ TRANSFORM_MEANS = Array(
 TRANSFORM_MATRIX = Array(
     "database_t.matrix.npy",
     _TRANSFORM,
-    "the transform: what the rows are multiplied by then, before they are normalized",
+    "the transform: what the rows are then multiplied by, before normalization",
     "float64",
     ("dim", "new_dim"),
 )
@@ -189,7 +189,7 @@ CLASSES_MASKED = Array(
 NEIGHBORS = Array(
     "neighbors.npy",
     _SEARCH,
-    "last evaluation: Indexes in the database, best first, -1 where there are fewer than k",
+    "last evaluation: Indexes in the database, best first, -1 if there are fewer than k",
     "int64",
     ("n_query", "k"),
 )
@@ -235,7 +235,7 @@ LOPQ_RECORD = Json(
 CONTACT_SHEET = File(
     "contact_sheet.png",
     _stage("process_data.contact_sheet"),
-    "queries of the last evaluation and what was retrieved for them",
+    "queries of the last evaluation and their results",
 )
 REPORT = File(
     "report.html",
@@ -245,8 +245,8 @@ REPORT = File(
 AUDIT = Table(
     "audit.csv",
     _stage("process_data.audit"),
-    "duplicates, label conflicts and blank images, the most serious first; B is empty where one "
-    "image is meant",
+    "duplicates, label conflicts and blank images, the most serious first; B is empty if a "
+    "finding is about one image",
     {
         "Kind": "str",
         "Distance": "float64",

@@ -10,7 +10,6 @@ nothing heavy, so ``-h`` answers at once.
 
 import argparse
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from types import NoneType
 from typing import Any, get_args, get_type_hints
@@ -29,8 +28,6 @@ class Option:
         at_least: Inclusive lower bound.
         below: Exclusive upper bound.
         at_most: Inclusive upper bound.
-        parse: Converts the text of the flag; None takes the type.
-        flag: Name of the flag; None takes the field's.
         group: Section of the help; None takes the caller's.
     """
 
@@ -40,8 +37,6 @@ class Option:
     at_least: float | None = None
     below: float | None = None
     at_most: float | None = None
-    parse: Callable[[str], Any] | None = None
-    flag: str | None = None
     group: str | None = None
 
     @property
@@ -83,7 +78,7 @@ def declared_options(kind: type) -> dict[str, Option]:
 
 
 def choices(hint: Any) -> list[str]:
-    """Return the texts that a ``Literal``, or an optional one, allows; no text for other types."""
+    """Return the texts that a ``Literal``, or an optional one, allows; none for other types."""
     parts = [hint, *get_args(hint)]
     return [text for part in parts for text in get_args(part) if isinstance(text, str)]
 
@@ -116,15 +111,13 @@ def add_arguments(
             settings["help"] += f" (default: {declaration.default})"
         plain = [part for part in (hint, *get_args(hint)) if isinstance(part, type)]
         kinds = [part for part in plain if part is not NoneType]
-        if declaration.parse is not None:
-            settings["type"] = declaration.parse
-        elif kinds and kinds[0] is bool:
+        if kinds and kinds[0] is bool:
             settings["action"] = argparse.BooleanOptionalAction
         elif texts := choices(hint):
             settings["choices"] = texts
         else:
             settings["type"] = kinds[0]
-        sections[section].add_argument(f"--{declaration.flag or name}", **settings)
+        sections[section].add_argument(f"--{name}", **settings)
 
 
 def flat(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -146,7 +139,7 @@ def flat(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def check(config: Any) -> None:
-    """Refuse values that are out of range or no choice; None passes.
+    """Refuse values that are out of range or not among the choices; None is accepted.
 
     Raises:
         InputError: Names the flag, the range and the value.
@@ -154,11 +147,10 @@ def check(config: Any) -> None:
     hints = get_type_hints(type(config))
     for name, declaration in declared_options(type(config)).items():
         value, texts = getattr(config, name), choices(hints[name])
-        flag = f"--{declaration.flag or name}"
         if value is None:
             continue
         if texts and value not in texts:
-            raise InputError(f"{flag} must be one of {', '.join(texts)}; got {value}")
+            raise InputError(f"--{name} must be one of {', '.join(texts)}; got {value}")
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if is_number and not declaration.holds(value):
-            raise InputError(f"{flag} must be {declaration.range or 'finite'}; got {value}")
+            raise InputError(f"--{name} must be {declaration.range or 'finite'}; got {value}")

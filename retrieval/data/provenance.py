@@ -46,7 +46,7 @@ def load_record(data_dir: Path, name: str) -> dict[str, Any] | None:
 def check_same_model(records: dict[str, dict[str, Any]]) -> None:
     """Refuse embeddings of two models or of two transforms.
 
-    Files without a record pass as of the same model, and as not transformed.
+    Files without a record count as made by the same model and not transformed.
 
     Args:
         records: File name -> record, empty if it has none, of two files.

@@ -151,9 +151,9 @@ def fitted_index(
         wanted |= {"dba": [ranking.dba, ranking.qe_alpha], "allowed_sha256": allowed}
     if path.exists() and layout.LOPQ_RECORD.at(data_dir).exists():
         if layout.LOPQ_RECORD.load(data_dir) == wanted:
-            log.info("%s is of this database and these options", path)
+            log.info("%s fits this database and these options; used again", path)
             return LOPQSearcher.load(path)
-        log.info("%s is of other images, options or of another format: fitting again", path)
+        log.info("%s has other images, other options or another format: fitting again", path)
     searcher = fit_index(query_gallery.gallery, valid, fitting)
     # In this order, a kill in between leaves an index without a record, which is fitted again.
     layout.LOPQ_RECORD.at(data_dir).unlink(missing_ok=True)

@@ -139,12 +139,12 @@ def _check_queries(first: Evaluation, second: Evaluation, n_common: int) -> None
     record, other = first.record, second.record
     if record["queries"] != other["queries"]:
         raise InputError(
-            f"{first.name} is of the {record['queries']} queries and {second.name} of the "
-            f"{other['queries']} queries: compare evaluations of the same"
+            f"{first.name} has the {record['queries']} queries and {second.name} the "
+            f"{other['queries']} queries: compare evaluations of the same queries"
         )
     is_part = n_common == min(record["n_query"], other["n_query"])
     if records.query_hash(record) != records.query_hash(other) and not is_part:
         raise InputError(
-            f"{first.name} and {second.name} are of different lists of queries, and none is part "
-            "of the other: evaluate both with the same --to_test"
+            f"{first.name} and {second.name} have different queries, and neither list contains the "
+            "other: evaluate both with the same --to_test"
         )

@@ -1,7 +1,7 @@
 """From queries and gallery to a ranking: expansion, search and re-ranking.
 
 Expansion moves each database image (--dba) or query (--qe) towards its neighbors; k-reciprocal
-re-ranking (--rerank_kr) sorts the first results anew. None of them uses labels, and no query
+re-ranking (--rerank_kr) re-sorts the first results. None of them uses labels, and no query
 affects another.
 """
 
@@ -127,7 +127,7 @@ def rank_gallery(
 def expand_gallery(
     query_gallery: QueryGallery, ranking: RankingOptions, device: str = "cpu"
 ) -> QueryGallery:
-    """Add its nearest neighbors to each image of the gallery.
+    """Add the nearest neighbors of each gallery image to it.
 
     Validation queries are not in the gallery: they stay as they are, and move no image.
     """
@@ -140,7 +140,7 @@ def expand_gallery(
 def expand_queries(
     query_gallery: QueryGallery, ranking: RankingOptions, find: Find
 ) -> QueryGallery:
-    """Add its first results to each query."""
+    """Add the first results of each query to it."""
     queries, gallery = query_gallery.queries, query_gallery.gallery
     ids, similarities = find(queries, ranking.qe)
     expanded = query_expansion.expand(queries, gallery, ids, similarities, ranking.qe_alpha)

@@ -12,7 +12,7 @@ BASELINES = ("pixels", "histogram")  # reserved names: no other search may take 
 
 
 def check_run_name(name: str) -> None:
-    """Refuse names of evaluations that are no plain file name, or reserved for a baseline."""
+    """Refuse names of evaluations that are not plain file names, or are reserved for a baseline."""
     if not re.fullmatch(r"[\w.+-]+", name):
         raise InputError(f"--run must be letters, digits and ._+- only; got {name!r}")
     if name in BASELINES:

@@ -26,7 +26,7 @@ def path_of(save_path: Path, epoch: int) -> Path:
 
 
 def save(path: Path, model: "EmbeddingModel", *, epoch: int, weights: str, **more: Any) -> Path:
-    """Write a checkpoint, whole or not at all.
+    """Write a checkpoint, completely or not at all.
 
     Args:
         path: The file to write.
@@ -53,7 +53,7 @@ def save(path: Path, model: "EmbeddingModel", *, epoch: int, weights: str, **mor
 
 
 def check_exists(path: Path) -> None:
-    """Refuse a path that is no file, before anything heavy is imported."""
+    """Refuse a path that is not a file, before anything heavy is imported."""
     if not path.is_file():
         kind = "is a folder, not a checkpoint" if path.is_dir() else "is missing"
         raise InputError(
@@ -66,7 +66,7 @@ def load(path: Path) -> dict[str, Any]:
     """Read a checkpoint; nothing in it is executed.
 
     Raises:
-        InputError: The file is missing, damaged, holds code, or is no checkpoint of ours.
+        InputError: The file is missing, damaged, holds code, or was not written by train.py.
     """
     check_exists(path)
     import torch
@@ -78,7 +78,7 @@ def load(path: Path) -> dict[str, Any]:
             f"{path} is damaged, or holds more than tensors and plain values; train it again"
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise InputError(f"{path} is no checkpoint written by train.py")
+        raise InputError(f"{path} is not a checkpoint written by train.py")
     if content.get("version") != VERSION or not set(content) >= KEYS:
         raise InputError(
             f"{path} is of version {content.get('version')}; this program reads version {VERSION}: "

@@ -61,11 +61,13 @@ def load_packaged(arch: str) -> tuple[str, dict[str, torch.Tensor]] | None:
     """Return a line that names the weights, and the state dict of timm's network.
 
     Args:
-        arch: As of ``--arch``; None is returned if no package has its weights, or if that is not
-            installed.
+        arch: The backbone, as in ``--arch``.
+
+    Returns:
+        None if no package has its weights, or if that package is not installed.
 
     Raises:
-        InputError: The installed package holds other weights than the known ones.
+        InputError: The installed package does not hold the known weights.
     """
     package = PACKAGES.get(arch.partition(".")[0])
     if package is None:

@@ -12,6 +12,7 @@ from urllib.error import HTTPError, URLError
 
 import torch
 import torchvision
+from torch import nn
 
 from retrieval.data.formats import InputError
 from retrieval.model import backbones, packaged_weights
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 
 KINDS = ("auto", "imagenet", "none")
 RANDOM = "random initialization"
-OFFLINE = f"{RANDOM}: the machine was offline and no ImageNet weights were at hand"
+OFFLINE = f"{RANDOM}: the machine was offline and no ImageNet weights were available"
 
 State = dict[str, torch.Tensor]
 
@@ -94,21 +95,20 @@ def _hub_file(url: str) -> Path:
 
 
 def _is_offline(error: Exception) -> bool:
-    """Return whether no server was reached; a download that broke off or was refused is not it."""
-    if isinstance(error, HTTPError):
-        return False
-    is_unreached = isinstance(error, (URLError, ConnectionError, TimeoutError))
-    # huggingface_hub's error for "not in the cache, and the hub cannot be reached"
-    return is_unreached or type(error).__name__ in (
-        "LocalEntryNotFoundError",
-        "OfflineModeIsEnabled",
-    )
+    """Return whether no server was reached.
+
+    A download that broke off or was refused does not count.
+    """
+    if isinstance(error, URLError):
+        return not isinstance(error, HTTPError)
+    # huggingface_hub's errors for "not in the cache, and the hub cannot be reached"
+    return type(error).__name__ in ("LocalEntryNotFoundError", "OfflineModeIsEnabled")
 
 
 def _warn_of_random_weights(arch: str, error: Exception) -> None:
     line = "!" * 90
     log.warning("%s", line)
-    log.warning("Offline, and no ImageNet weights of %s at hand (%s).", arch, error)
+    log.warning("Offline, and no ImageNet weights of %s are available (%s).", arch, error)
     log.warning("Training starts from RANDOM weights: expect much worse retrieval from few")
     log.warning("images. The checkpoint and every evaluation of it say so. To use pretrained")
     log.warning("weights: %s, or pass --weights=PATH.", _remedy(arch))
@@ -125,23 +125,24 @@ def _remedy(arch: str) -> str:
     return f"put {url} into {torch.hub.get_dir()}/checkpoints"
 
 
-def _read(path: Path) -> dict[str, torch.Tensor]:
+def _read(path: Path) -> State:
     if not path.is_file():
         raise InputError(f"--weights: {path} is missing; use auto, imagenet, none or a state dict")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise InputError(f"--weights: {path} is no state dict of tensors only") from error
+        raise InputError(f"--weights: {path} is not a state dict of tensors only") from error
 
 
-def _load_backbone(model: EmbeddingModel, state: dict[str, torch.Tensor], name: str) -> None:
-    backbone, heads = model.backbone, ["fc."]
+def _load_backbone(model: EmbeddingModel, state: State, name: str) -> None:
+    backbone: nn.Module = model.backbone
+    heads: tuple[str, ...] = ("fc.",)
     if isinstance(backbone, backbones.TimmBackbone):
-        backbone, heads = backbone.net, ["head.", "fc.", "classifier."]
+        backbone, heads = backbone.net, ("head.", "fc.", "classifier.")
         own = backbone.state_dict()
-        state = {k: v for k, v in state.items() if k in own or not k.startswith(tuple(heads))}
+        state = {k: v for k, v in state.items() if k in own or not k.startswith(heads)}
     else:
-        state = {key: value for key, value in state.items() if not key.startswith(tuple(heads))}
+        state = {key: value for key, value in state.items() if not key.startswith(heads)}
     try:
         backbone.load_state_dict(state, strict=True)
     except (RuntimeError, TypeError, AttributeError) as error:

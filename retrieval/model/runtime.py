@@ -96,5 +96,5 @@ def _library(name: str) -> Any:
         return import_module(name)
     except ImportError as error:
         raise InputError(
-            f"--runtime={name} needs it; install it with: pip install {name}"
+            f"--runtime={name} needs the package {name}; install it with: pip install {name}"
         ) from error

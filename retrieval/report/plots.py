@@ -30,5 +30,5 @@ def average_precisions_by_class(table: "pd.DataFrame", k: int) -> "Figure":
     right.boxplot(values, orientation="horizontal", widths=0.6)
     right.set_yticks(range(1, len(names) + 1), names)
     right.set(xlabel=f"AP@{k}", xlim=(-0.02, 1.02), title="by class (queries), worst below")
-    plt.close(figure)  # shown once: by who asked for it
+    plt.close(figure)  # the caller shows it
     return figure

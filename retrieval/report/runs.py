@@ -80,7 +80,7 @@ def load_runs(
     """Return the evaluations asked for, in the order of their names, the validation first.
 
     Exact searches are repeated; the last of the others left its neighbors. A ranking is shown only
-    if it gives the recorded metrics.
+    if it reproduces the recorded metrics.
 
     Args:
         data_dir: The data directory.
@@ -121,7 +121,7 @@ def _last(data_dir: Path, name: str, record: dict[str, Any]) -> Run:
         _check_agreement(results, record)
     except InputError as error:
         return Run(name, record, note=f"the ranking cannot be shown: {error}")
-    return Run(name, record, results, note="no curve of precision: known up to k only")
+    return Run(name, record, results, note="no precision curve: the ranking is known up to k only")
 
 
 def _repeated(
@@ -146,16 +146,16 @@ def _repeated(
     ranks = search.relevant_ranks(query_gallery)
     whole = float(metrics.average_precision(ranks).mean())
     if abs(whole - record["map"]) > METRIC_TOLERANCE:
-        note = "no curve of precision: searching again does not give its map"
+        note = "no precision curve: searching again does not reproduce its map"
         return Run(name, record, results, note=note)
     return Run(name, record, results, ranks)
 
 
 def _check_agreement(results: RetrievalResults, record: dict[str, Any]) -> None:
-    """Refuse a ranking that does not give the recorded metrics."""
+    """Refuse a ranking that does not reproduce the recorded metrics."""
     if len(results.ids) == record["n_query"]:
         found = float(results.precisions.mean()), metrics.cmc_at_k(results.hits, 1).mean()
         gaps = abs(found[0] - record["map@k"]), abs(found[1] - record["cmc@1"])
         if max(gaps) <= METRIC_TOLERANCE:
             return
-    raise InputError("it does not give its metrics: other files are there now")
+    raise InputError("it does not reproduce the recorded metrics; the files have changed since")

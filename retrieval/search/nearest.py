@@ -168,7 +168,7 @@ class _Best:
         self._heaps.heapify()
 
     def add(self, first: int, scores: np.ndarray, ids: np.ndarray) -> None:
-        """Take in better scores; ids of equal scores must come in ascending order.
+        """Add better scores; ids of equal scores must come in ascending order.
 
         Args:
             first: The first query's row.
@@ -180,7 +180,7 @@ class _Best:
         (n_query, n), keys = scores.shape, -2 - ids
         stride = n if keys.ndim == 2 else 0
         values, labels = faiss.swig_ptr(scores), faiss.swig_ptr(keys)
-        # Its stub knows of four arguments.
+        # The type stub lists only four arguments.
         self._heaps.addn_with_ids(n, values, labels, stride, first, n_query)  # type: ignore[call-arg]
 
     def least(self, queries: slice) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Query expansion and database-side augmentation: add its neighbors to an embedding.
+"""Query expansion and database-side augmentation: add the neighbors of an embedding to it.
 
     q' = q + sum over the n nearest images i of max(s_i, 0) ^ alpha * d_i, scaled to unit L2 norm,
 

@@ -27,12 +27,12 @@ LAST = "model.last"
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """Where a run goes on.
+    """The point from which a run continues.
 
     Attributes:
         path: The checkpoint; None for a new run.
         content: What it holds; None for a new run.
-        epoch: The epoch to go on with.
+        epoch: The epoch to continue with.
         done: The figures of the steps of that epoch that are done.
     """
 
@@ -43,7 +43,7 @@ class ResumePoint:
 
     @classmethod
     def at(cls, path: Path | None) -> "ResumePoint":
-        """Read a checkpoint; None starts anew."""
+        """Read a checkpoint; None starts a new run."""
         if path is None:
             return cls()
         content = checkpoint.load(path)
@@ -75,7 +75,7 @@ class ResumePoint:
 
 
 def find_resume_point(save_path: Path, given: TrainingConfig) -> ResumePoint:
-    """Return where to go on, the same in all processes.
+    """Return the point to continue from, the same in all processes.
 
     Args:
         save_path: Folder of the checkpoints.
@@ -84,7 +84,7 @@ def find_resume_point(save_path: Path, given: TrainingConfig) -> ResumePoint:
     start_epoch = -1 if given.start_epoch is None else given.start_epoch
     if start_epoch >= 0:
         if given.resume == "auto":
-            raise InputError("--start_epoch and --resume=auto both say where to go on; take one")
+            raise InputError("--start_epoch and --resume=auto both say where to continue; use one")
         return ResumePoint.at(checkpoint.path_of(save_path, start_epoch))
     found = newest(save_path) if given.resume == "auto" and distributed.is_main() else None
     name = distributed.broadcast(found.name if found else "")
@@ -161,7 +161,7 @@ def restore_best(save_path: Path, first_epoch: int, best: int | None) -> None:
 
     Args:
         save_path: Folder of the checkpoints.
-        first_epoch: The epoch that training goes on with.
+        first_epoch: The epoch that training continues with.
         best: The best epoch before it, if any is known.
     """
     if best is not None and checkpoint.path_of(save_path, best).is_file():
@@ -174,4 +174,4 @@ def restore_best(save_path: Path, first_epoch: int, best: int | None) -> None:
         kept = first_epoch  # damaged
     if kept >= first_epoch:
         path.unlink()
-        log.warning("%s was of an epoch that is trained again, and is removed", path)
+        log.warning("%s belonged to an epoch that is trained again; removed", path)

@@ -29,7 +29,7 @@ AugmentationName = Literal["none", "camera", "light", "crop", "strong", "surveil
 Resume = Literal["none", "auto"]
 
 # What a resumed run does with an option.
-# keep: takes the checkpoint's value if it is left out; a new value holds from now on.
+# keep: takes the checkpoint's value if it is left out; a new value applies from then on.
 # fixed: takes the checkpoint's value; any other is refused.
 # free: belongs to the command, not to the run.
 OnResume = Literal["keep", "fixed", "free"]
@@ -38,11 +38,11 @@ Condition = Callable[["TrainingConfig"], object]
 
 @dataclass(frozen=True)
 class Rules:
-    """What is declared of a training option beside its `Option`.
+    """How a training option behaves: when a run is resumed, and when it has an effect.
 
     Attributes:
         on_resume: What a resumed run does with it.
-        applies: Whether it has an effect beside the other options; None: always.
+        applies: Whether it has an effect with the other options; None: always.
     """
 
     on_resume: OnResume
@@ -54,7 +54,10 @@ def _has(*losses: str) -> Condition:
 
 
 def _in(group: str) -> Callable[..., Any]:
-    """Return what declares an option of a group; left out, it is None until it is resolved."""
+    """Return a function that declares the options of one group.
+
+    Their fields are None until `resolve_config` fills them.
+    """
 
     def declare(
         default: Any,
@@ -93,7 +96,9 @@ def _has_momentum(config: "TrainingConfig") -> bool:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The options of a training run; None is left out: the recipe's value, or the default.
+    """The options of a training run.
+
+    None means left out: the recipe's value applies, or the default.
 
     The defaults are those of the original first command, with a temperature.
     """
@@ -118,7 +123,7 @@ class TrainingConfig:
         "none", "auto: continue from the newest checkpoint, if there is one", "free"
     )
     start_epoch: int = _run(
-        -1, "continue from model.ep{start_epoch}; -1: start anew", "free", at_least=-1
+        -1, "continue from model.ep{start_epoch}; -1: start a new run", "free", at_least=-1
     )
     show_batch: int = _run(5, "log the mean loss every N steps", "free", at_least=1)
     tensorboard: bool = _run(False, "write the metrics for TensorBoard too", "free")
@@ -224,7 +229,7 @@ class TrainingConfig:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def with_values(self, values: Mapping[str, Any]) -> "TrainingConfig":
-        """Return a copy with other values; names that are no option are passed over."""
+        """Return a copy with other values; unknown names are ignored."""
         known = {f.name for f in fields(self)}
         return replace(self, **{name: value for name, value in values.items() if name in known})
 
@@ -237,8 +242,6 @@ class TrainingConfig:
             raise InputError(f"--neck={self.neck} is a batch norm; it needs a --batch_size above 1")
         if self.sampler == "pk" and self.images_per_class > self.batch_size:
             raise InputError("--images_per_class must be at most --batch_size")
-        if self.start_epoch >= 0 and self.resume == "auto":
-            raise InputError("--start_epoch and --resume=auto both say where to go on; take one")
 
 
 OPTIONS: dict[str, Option] = options.declared_options(TrainingConfig)
@@ -247,7 +250,7 @@ DEFAULTS: dict[str, Any] = {name: option.default for name, option in OPTIONS.ite
 
 
 def warn_without_effect(config: TrainingConfig, given: TrainingConfig) -> None:
-    """Log which of the given options do nothing beside the others.
+    """Log which of the given options have no effect with the other options.
 
     Args:
         config: The options, none left out.
@@ -256,7 +259,7 @@ def warn_without_effect(config: TrainingConfig, given: TrainingConfig) -> None:
     conditions = {name: RULES[name].applies for name in given.given()}
     idle = [f"--{name}" for name, applies in conditions.items() if applies and not applies(config)]
     if idle:
-        text = "%s: without effect on --loss=%s and the other options"
+        text = "%s: no effect with --loss=%s and the other options"
         log.warning(text, ", ".join(idle), config.loss)
 
 
@@ -277,7 +280,8 @@ def check_resumable(config: TrainingConfig, before: Mapping[str, Any], dim: int,
         if rule == "fixed":
             raise InputError(
                 f"{name} was trained with --{option}={known}, not {value}; leave --{option} (or "
-                "the --recipe that sets it) out, or train anew in another folder"
+                "the --recipe that sets it) out, or start a new run in another folder"
             )
-        if option != "epoch" or config.schedule != "shrink":  # more epochs change nothing there
+        # Learning rates that do not depend on the number of epochs stay as they were.
+        if option != "epoch" or config.schedule != "shrink" or config.warmup:
             log.warning("--%s was %s and is %s now", option, known, value)

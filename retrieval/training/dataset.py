@@ -7,21 +7,22 @@ from pathlib import Path
 import numpy as np
 
 from retrieval.data import image_index, layout
-from retrieval.data.formats import InputError
+from retrieval.data.formats import Array, InputError
 
 CHECK_ROWS = 1_000_000
-FILES = (
+ALWAYS_READ = (
     layout.IMAGE_MATRIX,
     layout.CLASS_IMAGES,
     layout.VALID_PAIRS,
     layout.VALID_QUERIES,
     layout.MINOR_CLASSES,
 )
+TUPLES = (layout.TRAIN, layout.TRAIN_REVERSED)  # of even and of odd epochs
 
 
 def check_files(data_dir: Path) -> None:
     """Refuse a data directory that lacks a file of the training data."""
-    for file in FILES:
+    for file in ALWAYS_READ:
         file.found(data_dir)
 
 
@@ -112,7 +113,11 @@ class TrainingData:
         classes, counts = np.unique(self.labels, return_counts=True)
         several = classes[counts > 1]
         n = round(amount * len(several)) if amount < 1 else int(amount)
-        if not 0 < n <= len(classes) - 2 or n > len(several):
+        if n > len(several):
+            raise InputError(
+                f"--holdout_classes={amount:g}: only {len(several)} classes have two images or more"
+            )
+        if not 0 < n <= len(classes) - 2:
             raise InputError(
                 f"--holdout_classes={amount:g} takes {n} of {len(classes)} classes; at least one "
                 "must be held out and two left"
@@ -135,19 +140,19 @@ class TrainingData:
 
 
 def _load_tuples(data_dir: Path, is_query: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    tuples = layout.TRAIN.load(data_dir), layout.TRAIN_REVERSED.load(data_dir)
-    for array in tuples:
-        _check_tuples(array, is_query)
-    return tuples
+    first, second = (_checked_tuples(file, data_dir, is_query) for file in TUPLES)
+    return first, second
 
 
-def _check_tuples(tuples: np.ndarray, is_query: np.ndarray) -> None:
-    """Refuse tuples with a validation query: they belong to another split."""
+def _checked_tuples(file: Array, data_dir: Path, is_query: np.ndarray) -> np.ndarray:
+    """Return tuples; refuse those with a validation query, which belong to another split."""
+    tuples = file.load(data_dir)
     for start in range(0, len(tuples), CHECK_ROWS):
         block = tuples[start : start + CHECK_ROWS]
-        image_index.check_rows(block, len(is_query), layout.TRAIN.name, layout.IMAGE_MATRIX.name)
+        image_index.check_rows(block, len(is_query), file.name, layout.IMAGE_MATRIX.name)
         if is_query[block].any():
             raise InputError(
-                f"{layout.TRAIN.name} holds validation images of {layout.VALID_QUERIES.name}: they "
-                f"are of different splits; make both again with: {layout.TRAIN.made_by}"
+                f"{file.name} holds validation images of {layout.VALID_QUERIES.name}: they "
+                f"are of different splits; make both again with: {file.made_by}"
             )
+    return tuples

@@ -129,9 +129,11 @@ def _part(name: str, config: TrainingConfig, dim: int, n_class: int) -> Training
         return LibraryLoss(losses.SupConLoss(temperature=config.temperature))
     if name == "ms":
         return LibraryLoss(losses.MultiSimilarityLoss(), miners.MultiSimilarityMiner())
-    # The hardest pair of each anchor, with log(1 + exp(...)) in place of the hinge.
-    options = {"margin": 0.0 if config.margin is None else config.margin, "smooth_loss": True}
-    return LibraryLoss(losses.TripletMarginLoss(**options), miners.BatchHardMiner())
+    if name == "triplet":
+        # The hardest pair of each anchor, with log(1 + exp(...)) in place of the hinge.
+        options = {"margin": 0.0 if config.margin is None else config.margin, "smooth_loss": True}
+        return LibraryLoss(losses.TripletMarginLoss(**options), miners.BatchHardMiner())
+    raise ValueError(f"no loss {name}")
 
 
 def _given(**options: float | None) -> dict[str, float]:

@@ -126,7 +126,7 @@ class Progress:
             self._show(self.monitor.means(self.show_batch))
 
     def _show(self, means: dict[str, float]) -> None:
-        """Show means beside the bar, or in a log line without a terminal."""
+        """Show means beside the bar or, without a terminal, in a log line."""
         if not self.bar.disable:
             self.bar.set_postfix({name: f"{value:.4f}" for name, value in means.items()})
             return

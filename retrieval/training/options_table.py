@@ -13,7 +13,7 @@ from retrieval.training.config import OPTIONS, RULES
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "training.md"
 BLOCK = re.compile(r"(?<=<!-- options -->\n).*(?=<!-- /options -->)", re.DOTALL)
 ON_RESUME = {
-    "keep": "kept, unless given anew",
+    "keep": "kept, unless given again",
     "fixed": "cannot change",
     "free": "as given",
 }

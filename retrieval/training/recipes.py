@@ -27,7 +27,7 @@ class Recipe:
 
     Attributes:
         source: Where they come from, and what differs from there.
-        options: What the recipe sets; None elsewhere.
+        options: The options that the recipe sets; the others are None.
     """
 
     source: str

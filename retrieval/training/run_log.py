@@ -69,7 +69,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path} is no csv file; move it away") from error
+        raise InputError(f"{path} is not a csv file; move it away") from error
 
 
 def _board(save_path: Path, first_epoch: int) -> Any:

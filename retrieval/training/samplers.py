@@ -29,7 +29,7 @@ class Batch:
             None if the loss takes classes.
         count: Number of tuples, or of images if there are none.
         n_filled: Images after padding with repeats, since every new batch size may be compiled
-            and tuned anew; not padded if it is at most ``len(rows)``.
+            and tuned again; not padded if it is at most ``len(rows)``.
     """
 
     rows: np.ndarray
@@ -76,7 +76,14 @@ class TupleSampler:
     unit = "tuple"
 
     def __init__(self, data: TrainingData, batch_size: int, most: int, seed: int) -> None:
-        """Args: the data, tuples per step, tuples per epoch at most (0: all), the seed."""
+        """Find the tuples that may be drawn.
+
+        Args:
+            data: The images and the split, with tuples.
+            batch_size: Tuples per step.
+            most: Tuples per epoch at most; 0: all.
+            seed: Seed of the order.
+        """
         self.data, self.batch_size, self.most, self.seed = data, batch_size, most, seed
         if data.tuples is None:
             raise ValueError("the tuple loss needs data with tuples")
@@ -144,7 +151,16 @@ class ClassSampler:
         sampler: SamplerName = "random",
         images_per_class: int = 4,
     ) -> None:
-        """Args: as for tuples, counted in images; the kind of sampler and its group size."""
+        """Describe the batches.
+
+        Args:
+            data: The images and the split.
+            batch_size: Images per step at most.
+            most: Images per epoch at most; 0: all.
+            seed: Seed of the order.
+            sampler: ``random`` or ``pk``.
+            images_per_class: Size of a group with ``pk``.
+        """
         self.data, self.batch_size, self.most, self.seed = data, batch_size, most, seed
         self.group = images_per_class if sampler == "pk" else 1
 

@@ -138,7 +138,7 @@ class Trainer:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def check_weights(self) -> None:
-        """Refuse weights that are not finite: no checkpoint is to hold them.
+        """Refuse weights that are not finite, before they are saved.
 
         Raises:
             InputError: Names what to change.

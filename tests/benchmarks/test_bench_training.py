@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from benchmarks import bench_training, emoji
+from benchmarks import bench_training, emoji, results
 
 
 @pytest.mark.usefixtures("one_thread")  # which gives back what the benchmark sets
@@ -30,6 +30,11 @@ def test_variants_are_trained_at_the_rate_of_what_they_are_beside() -> None:
     assert set(bench_training.RATE_OF) | set(bench_training.RATE_OF.values()) <= set(
         bench_training.OBJECTIVES
     )
+
+
+def test_every_tuned_objective_is_one_that_is_measured() -> None:
+    tuned = pd.read_csv(results.FOLDER / "training_tune.csv")
+    assert {*tuned["objective"]} <= {*bench_training.OBJECTIVES}
 
 
 def test_emoji_of_all_vendors_become_folders(tmp_path: Path) -> None:

@@ -232,7 +232,7 @@ def test_a_foreign_tree_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_file_is_no_place_for_a_sample(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         sample.run(tmp_path / "file", **SMALL)
 
 

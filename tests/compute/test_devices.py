@@ -32,7 +32,7 @@ def test_a_driver_alone_is_no_gpu(count: int, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "mps", "", "cuda:-1"])
 def test_other_names_are_refused(name: str) -> None:
-    with pytest.raises(InputError, match="is none of auto, cpu, cuda, cuda:n"):
+    with pytest.raises(InputError, match="is not one of auto, cpu, cuda, cuda:n"):
         devices.resolve(name)
 
 

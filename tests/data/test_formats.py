@@ -45,10 +45,10 @@ def test_truncated_pickled_and_foreign_arrays_are_refused(tmp_path: Path) -> Non
     whole = path.read_bytes()
     for content in (whole[:-8], whole[:60], whole[:4], b"", b"PNG or so"):
         path.write_bytes(content)
-        with pytest.raises(InputError, match=r"no whole \.npy file"):
+        with pytest.raises(InputError, match=r"not a complete \.npy file"):
             ARRAY.load(tmp_path)
     np.save(path, np.array([{"a": 1}, None]), allow_pickle=True)
-    with pytest.raises(InputError, match=r"no whole \.npy file"):
+    with pytest.raises(InputError, match=r"not a complete \.npy file"):
         ARRAY.load(tmp_path)
 
 
@@ -61,11 +61,11 @@ def test_a_table_names_the_column_and_the_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="column Index, line 3: 'one' is not a whole number"):
         TABLE.load(tmp_path)
     path.write_text("")
-    with pytest.raises(InputError, match="no csv file"):
+    with pytest.raises(InputError, match="not a csv file"):
         TABLE.load(tmp_path)
 
 
 def test_broken_json_is_refused(tmp_path: Path) -> None:
     (tmp_path / "j.json").write_text('{"a": ')
-    with pytest.raises(InputError, match="no JSON"):
+    with pytest.raises(InputError, match="not valid JSON"):
         JSON.load(tmp_path)

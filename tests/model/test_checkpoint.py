@@ -20,7 +20,7 @@ def test_checkpoints_hold_no_code_and_are_checked(pipeline: Path, tmp_path: Path
     with pytest.raises(InputError, match="more than tensors and plain values"):
         checkpoint.load(bad)
     torch.save({"state_dict": {}}, bad)
-    with pytest.raises(InputError, match="no checkpoint written by train.py"):
+    with pytest.raises(InputError, match="is not a checkpoint written by train.py"):
         checkpoint.load(bad)
     with pytest.raises(InputError, match="is a folder"):
         checkpoint.load(tmp_path)

@@ -35,7 +35,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not fit the backbone of --arch=resnet18"):
         pretrained.initialize(small_model(), str(path))
     path.write_bytes(b"no weights")
-    with pytest.raises(InputError, match="no state dict"):
+    with pytest.raises(InputError, match="not a state dict"):
         pretrained.initialize(small_model(), str(path))
 
 
@@ -69,6 +69,8 @@ def test_offline_auto_warns_and_starts_from_random_weights(
         HTTPError("file", 404, "Not Found", Message(), None),
         IncompleteRead(b"half"),
         OSError("disk"),
+        ConnectionResetError(),
+        TimeoutError(),
     ],
 )
 def test_a_broken_download_stops_instead_of_starting_from_random_weights(

@@ -12,7 +12,7 @@ import torch
 import build_image_db
 from retrieval.data import layout
 from retrieval.data.formats import InputError
-from retrieval.model import runtime
+from retrieval.model import bn_adaptation, runtime
 from retrieval.model.embedding import EmbeddingModel
 from retrieval.model.model_config import ModelConfig
 from tests.conftest import ARCH
@@ -43,6 +43,25 @@ def test_what_it_cannot_do_is_refused(pipeline: Path, options: dict) -> None:
     with pytest.raises(InputError, match="--runtime=onnxruntime"):
         build_image_db.run(pipeline, checkpoint, output="x.npy", runtime="onnxruntime", **options)
     assert not (pipeline / "x.npy").exists()
+
+
+def test_images_of_another_side_are_refused_before_the_batch_norms_adapt(
+    pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bn_adaptation, "adapt_batch_norm", lambda *_: pytest.fail("adapted"))
+    images = np.array(layout.IMAGE_MATRIX.load(pipeline))[:, :, 1:, 1:]
+    layout.IMAGE_MATRIX.save(pipeline, images, "small.npy")
+    side, checkpoint = images.shape[-1], next(pipeline.glob("**/model.ep0"))
+    with pytest.raises(InputError, match=f"takes images of {side + 1} px, not {side}"):
+        build_image_db.run(pipeline, checkpoint, "small.npy", runtime="openvino", adapt_bn=True)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_a_gpu_is_refused(pipeline: Path) -> None:
+    checkpoint = next(pipeline.glob("**/model.ep0"))
+    with pytest.raises(InputError, match="computes on the CPU"):
+        build_image_db.run(pipeline, checkpoint, runtime="openvino", device="cuda")
 
 
 def test_other_embeddings_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

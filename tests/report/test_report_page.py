@@ -122,8 +122,8 @@ def test_a_ranking_that_does_not_give_its_metrics_is_not_shown(pipeline: Path) -
     layout.DATABASE.save(pipeline, np.roll(database, 3, axis=0))
     run = load(pipeline)["mips-valid"]
     assert run.results is None
-    assert "does not give its metrics" in run.note
-    assert "does not give its metrics" in read_page(report.run(pipeline)).text
+    assert "does not reproduce the recorded metrics" in run.note
+    assert "does not reproduce the recorded metrics" in read_page(report.run(pipeline)).text
 
 
 def test_makes_are_named_by_what_their_classes_share(pipeline: Path) -> None:

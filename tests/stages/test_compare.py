@@ -62,11 +62,11 @@ def test_what_cannot_be_compared_is_refused(pipeline: Path) -> None:
     mips.run(pipeline, k=3)
     with pytest.raises(InputError, match=r"evaluations/nothing\.json is missing"):
         compare.run(pipeline, "mips-test", "nothing")
-    with pytest.raises(InputError, match=r"old/mips-test is no name of evaluations/"):
+    with pytest.raises(InputError, match=r"old/mips-test is neither an evaluation in evaluations/"):
         compare.run(pipeline, "mips-test", "old/mips-test")
     with pytest.raises(InputError, match=r"name it: --dpath="):
         compare.run(None, "mips-test", "mips-test")
-    with pytest.raises(InputError, match="is of the valid queries and mips-test of the test"):
+    with pytest.raises(InputError, match="has the valid queries and mips-test the test"):
         compare.run(pipeline, "mips-valid", "mips-test")
     values = np.array(layout.EVALUATION_PER_QUERY.load(pipeline, "evaluations/mips-test.npy"))
     layout.EVALUATION_PER_QUERY.save(pipeline, values[1:], "evaluations/mips-test.npy")
@@ -94,5 +94,5 @@ def test_other_queries_are_refused_and_a_part_is_said(
     n_query = len(queries)
     message = f"only {n_query - 4} of {n_query} and {n_query - 4} queries are in both, and compared"
     assert message in caplog.messages
-    with pytest.raises(InputError, match="of different lists of queries"):
+    with pytest.raises(InputError, match="have different queries, and neither"):
         compare.run(pipeline, "others-test", "most-test")

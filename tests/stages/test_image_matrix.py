@@ -78,7 +78,7 @@ def test_crop_takes_the_box_or_the_whole_image(photos: Path) -> None:
 
 
 def test_mistakes_are_said(photos: Path) -> None:
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         run(photos, image_root_path="elsewhere")
     with pytest.raises(InputError, match="no columns X1"):
         run(photos, crop="box")

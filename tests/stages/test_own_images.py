@@ -1,4 +1,4 @@
-"""One's own photos: any folder with one sub-folder for each class."""
+"""Your own photos: any folder with one sub-folder for each class."""
 
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def test_the_whole_pipeline_runs_on_them(photos: Path) -> None:
 
 
 def test_mistakes_are_said(photos: Path) -> None:
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         data_info.run(photos, "nowhere/")
     (photos / "empty").mkdir()
     with pytest.raises(InputError, match="no images in sub-folders"):

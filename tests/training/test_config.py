@@ -107,6 +107,25 @@ def test_options_without_effect_are_named_once(
     assert {*found} == ({", ".join(sorted(named.split(", "), key=order))} if named else set())
 
 
+@pytest.mark.parametrize(
+    ("options", "is_named"),
+    [
+        ({}, False),
+        ({"lr_shrink": 0.5}, False),
+        ({"warmup": 0.1}, True),
+        ({"schedule": "cosine"}, True),
+    ],
+)
+def test_more_epochs_are_named_if_they_change_learning_rates(
+    options: dict[str, Any], is_named: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = resolve_config(TrainingConfig(epoch=2, **options)).values()
+    longer = resolve_config(TrainingConfig(epoch=4), before)
+    config.check_resumable(longer, before, 128, "model.ep1")
+    assert ("--epoch was 2 and is 4 now" in caplog.text) == is_named
+    assert len(caplog.records) == is_named
+
+
 def order(flag: str) -> int:
     """Return the place of an option among the fields."""
     return [field.name for field in fields(TrainingConfig)].index(flag.removeprefix("--"))

@@ -1,4 +1,4 @@
-"""Each loss, and what it makes of the classes."""
+"""Each loss, and how it separates the classes."""
 
 from typing import get_args
 
@@ -60,6 +60,12 @@ def test_the_tuple_loss_needs_tuples() -> None:
         losses.make_loss(resolve_config(TrainingConfig()), 4, 2)(
             torch.randn(2, 4), torch.tensor([0, 1]), None
         )
+
+
+def test_an_unknown_loss_is_not_taken_for_another() -> None:
+    config = resolve_config(TrainingConfig()).with_values({"loss": "ce+tripled"})
+    with pytest.raises(ValueError, match="no loss tripled"):
+        losses.make_loss(config, 4, 3)
 
 
 def test_tuple_loss_is_a_softmax_over_the_similarities() -> None:

@@ -132,11 +132,13 @@ def test_the_newest_whole_checkpoint_is_taken(pipeline: Path, tmp_path: Path) ->
 
 
 def test_where_all_is_done_nothing_happens(pipeline: Path, tmp_path: Path) -> None:
-    first = train_small(pipeline, tmp_path, epoch=1, resume="auto")  # nothing to continue: anew
+    first = train_small(
+        pipeline, tmp_path, epoch=1, resume="auto"
+    )  # nothing to continue: a new run
     before = first.stat().st_mtime_ns
     assert train_small(pipeline, tmp_path, epoch=1, resume="auto") == first
     assert first.stat().st_mtime_ns == before
-    with pytest.raises(InputError, match="take one"):
+    with pytest.raises(InputError, match="use one"):
         train_small(pipeline, tmp_path, epoch=2, resume="auto", start_epoch=0)
 
 
@@ -149,7 +151,7 @@ def test_a_new_run_forgets_what_an_old_one_left_within_an_epoch(
 
 
 def write_epochs(folder: Path, count: int) -> None:
-    """Write checkpoints that hold nothing but what they are."""
+    """Write minimal checkpoints."""
     model = EmbeddingModel(ModelConfig("resnet18", 4, 32))
     for epoch in range(count):
         path = checkpoint.path_of(folder, epoch)
@@ -174,7 +176,7 @@ def test_the_best_epoch_is_one_of_those_that_are_kept(
     checkpoint.keep_best(tmp_path / "model.ep2")
     checkpointing.restore_best(tmp_path, 2, None)
     assert not (tmp_path / checkpoint.BEST).exists()
-    assert "is removed" in caplog.text
+    assert "; removed" in caplog.text
     checkpointing.restore_best(tmp_path, 2, 0)  # neither is there
 
 
