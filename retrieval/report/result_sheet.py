@@ -1,5 +1,6 @@
 """Contact sheets: a query and its results in a row, framed green (right) or red (wrong)."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+log = logging.getLogger(__name__)
 
 SIDE = 128  # px, of an image
 FRAME = 4  # px, around an image
@@ -93,10 +96,31 @@ def _draw_cell(
     image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
     sheet.paste(image.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (left + FRAME, top + FRAME))
     draw.text((left, bottom + 2), value, color, font=ImageFont.load_default(13))
+    name = legible(name)
     font = _name_font(name)
     while len(name) > 1 and draw.textlength(name, font) > _cell_width():
         name = name[:-2] + "…"
     draw.text((left, bottom + 17), name, INK, font=font)
+
+
+def legible(name: str) -> str:
+    """Return a name without Chinese letters if no installed font has them.
+
+    Boxes in their place would say less than the rest of the name, or ``?`` if there is no rest.
+    """
+    if max(name, default="") < FIRST_CJK or _cjk_font():
+        return name
+    _warn_of_missing_font()
+    return " ".join("".join(c if c < FIRST_CJK else " " for c in name).split()) or "?"
+
+
+@cache
+def _warn_of_missing_font() -> None:
+    """Log it once."""
+    log.warning(
+        "no installed font has Chinese letters: names are drawn without them; install one, such "
+        "as the Debian package fonts-noto-cjk"
+    )
 
 
 def _name_font(name: str) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

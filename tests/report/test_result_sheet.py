@@ -36,3 +36,20 @@ def test_without_such_a_font_names_are_drawn_all_the_same(monkeypatch: pytest.Mo
     monkeypatch.setattr(result_sheet, "FONT_FOLDERS", ())
     assert result_sheet._cjk_font() is None
     assert result_sheet._name_font("\u5954\u9a70").getmask("A").size[0] > 0
+
+
+def test_letters_that_no_font_has_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(result_sheet, "_cjk_font", lambda: None)
+    result_sheet._warn_of_missing_font.cache_clear()
+    names = {
+        "Zamil \u98ce\u9a70Zamil S6": "Zamil Zamil S6",
+        "\u5954\u9a70": "?",
+        "Lotus \u03c0": "Lotus \u03c0",
+    }
+    for name, shown in names.items():
+        assert result_sheet.legible(name) == shown
+    assert len(caplog.records) == 1
+    monkeypatch.setattr(result_sheet, "_cjk_font", lambda: "font")
+    assert result_sheet.legible("\u5954\u9a70") == "\u5954\u9a70"
