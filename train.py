@@ -3,7 +3,7 @@
 Reads   imageset.npy, train.npy, train2.npy, valid.npy, valid_for_test.npy, model_num.json,
         cutted_class.json
 Writes  <save_path>/model.ep0, model.ep1, ..., log.csv; model.best with --holdout_classes;
-        model.last within an epoch with --save_every
+        model.last within an epoch with --save_every; model.untrained with --epoch=0
 
 Even epochs take the tuples of train.npy, odd ones those of train2.npy; with another --loss than
 tuple, an epoch takes each training image once.
@@ -29,6 +29,7 @@ from retrieval.training import config as training
 from retrieval.training import recipes
 from retrieval.training.config import TrainingConfig
 from retrieval.training.dataset import TrainingData, check_files
+from retrieval.training.untrained import save_untrained
 
 if TYPE_CHECKING:
     import torch
@@ -55,6 +56,8 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
     save_path, given = save_path.expanduser(), config
     # What can be checked at once is checked before torch is imported, which takes seconds.
     options.check(given)
+    if given.epoch == 0:
+        return save_untrained(data_dir, save_path, recipes.resolve_config(given))
     check_files(data_dir)
     import torch
 

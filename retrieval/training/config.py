@@ -181,7 +181,9 @@ class TrainingConfig:
         4, "images per class and group with --sampler=pk", applies=_groups_classes, at_least=1
     )
     batch_size: int = _batches(64, "tuples per step; images for every loss but tuple", at_least=1)
-    epoch: int = _batches(2, "epochs in total, with those before a resume", at_least=0)
+    epoch: int = _batches(
+        2, "epochs in total, with those before a resume; 0: write the untrained model", at_least=0
+    )
     augmentation: AugmentationName = _batches("light", "random changes of the training images")
 
     optimizer: OptimizerName = _optimizer(
