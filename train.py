@@ -177,7 +177,7 @@ def load_model(
         weights = distributed.broadcast(pretrained.initialize(model, config.weights))
         is_random = weights.startswith(pretrained.RANDOM) and not given.frozen_bn
         if config.frozen_bn and is_random:
-            log.warning("The batch norms are trained, as the first weights are random.")
+            log.info("the batch norms are trained, as the first weights are random")
         is_frozen = config.frozen_bn and not is_random
     if is_frozen:
         model.freeze_norms()

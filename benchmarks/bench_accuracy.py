@@ -60,7 +60,7 @@ def measure(data_dir: Path, seed: int, args: argparse.Namespace) -> list[results
     trained = {
         "original's objective": f"{args.tuples} {args.original}",
         "default": default,
-        "default, --frozen_bn": f"{default} --frozen_bn" if args.frozen else None,
+        "default, --no-frozen_bn": f"{default} --no-frozen_bn" if args.trained_bn else None,
         f"best: {args.best}": args.best,
     }
     rows: list[results.Row] = []
@@ -139,11 +139,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add(
         "--original",
-        default="--temperature=1 --augmentation=none",
+        default="--temperature=1 --augmentation=none --no-frozen_bn",
         help="train.py options of the original's objective",
     )
     add("--default", default="", help="train.py options of the default method")
-    add("--frozen", action="store_true", help="also train the default with frozen batch norms")
+    add("--trained_bn", action="store_true", help="also train the default with its batch norms")
     add("--best", help="train.py options of the best recipe, without --tuples; left out: skip it")
     add("--samples", type=Path, help="folder to keep the data in; default: a temporary folder")
     results.add_arguments(parser)

@@ -54,7 +54,7 @@ def _recipe(name: RecipeName, **changes: Any) -> TrainingConfig:
     return resolve_config(TrainingConfig(recipe=name, **changes))
 
 
-_TUPLE = _recipe("original", batch_size=TUPLES)
+_TUPLE = _recipe("original", batch_size=TUPLES, frozen_bn=False)
 _ORIGINAL = replace(_TUPLE, temperature=1.0, augmentation="none")
 _CE = _recipe("ce", batch_size=IMAGES)
 ORIGINAL = "original's objective: tuples, T=1, inputs in [0, 1]"
@@ -65,7 +65,7 @@ OBJECTIVES = {
     "recipe original: tuples, T=0.1": _TUPLE,
     "recipe original, batch negatives": replace(_TUPLE, negatives="batch"),
     # The recipe vit itself has another backbone, and a learning rate that fits it.
-    "recipe vit, this backbone": _recipe("vit", batch_size=IMAGES, lr=1e-4),
+    "recipe vit, this backbone": _recipe("vit", batch_size=IMAGES, lr=1e-4, frozen_bn=False),
     **{
         f"recipe {name}": _recipe(name, batch_size=IMAGES)
         for name in RECIPES

@@ -100,7 +100,8 @@ class TrainingConfig:
 
     None means left out: the recipe's value applies, or the default.
 
-    The defaults are those of the original first command, with a temperature.
+    The defaults are those of the original first command, with a temperature and with the batch
+    norms of pretrained weights frozen.
     """
 
     recipe: RecipeName = _run("original", "options set together; each flag overrides its part")
@@ -144,7 +145,7 @@ class TrainingConfig:
     )
     neck: Neck = _model("none", "BNNeck: take the embedding before or after it", "fixed")
     frozen_bn: bool = _model(
-        False, "freeze the backbone's batch norms, unless its weights are random", "fixed"
+        True, "freeze the backbone's batch norms, unless its weights are random", "fixed"
     )
 
     loss: LossName = _loss("tuple", "training loss", "fixed")

@@ -38,13 +38,14 @@ class Recipe:
         return Recipe(source, self.options.with_values(changes))
 
 
-_ORIGINAL = Recipe("the project's first command, and a temperature", TrainingConfig())
+_ORIGINAL = Recipe(
+    "the project's first command, with a temperature and frozen batch norms", TrainingConfig()
+)
 _CROSS_ENTROPY = Recipe(
     "fast-reid, projects/FastRetri, cars.yml; there with 2048 dimensions, no projection",
     TrainingConfig(
         dim=512,
         neck="after",
-        frozen_bn=True,
         loss="ce",
         label_smoothing=0.4,
         batch_size=128,
@@ -64,7 +65,6 @@ _PROXY_ANCHOR = Recipe(
     TrainingConfig(
         pool="avgmax",
         dim=512,
-        frozen_bn=True,
         loss="proxy_anchor",
         logit_scale=32.0,
         margin=0.1,
@@ -136,6 +136,7 @@ RECIPES: dict[RecipeName, Recipe] = {
         "triplets, P x K = 4 x 16; here AdamW where it has Adam, and no random erasing, which "
         "hurts on other cameras",
         TrainingConfig(
+            frozen_bn=False,
             dim=512,
             neck="after",
             loss="ce+triplet",

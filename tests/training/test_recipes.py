@@ -106,7 +106,7 @@ def test_options_that_are_left_out_are_those_of_the_checkpoint(
         ("scale", 0.5),
         ("loss", "ms"),
         ("optimizer", "sgd"),
-        ("frozen_bn", True),
+        ("frozen_bn", False),
         ("arch", "resnet18"),
         ("holdout_classes", 1),
         ("seed", 4),
