@@ -57,7 +57,7 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
     # What can be checked at once is checked before torch is imported, which takes seconds.
     options.check(given)
     if given.epoch == 0:
-        return save_untrained(data_dir, save_path, recipes.resolve_config(given))
+        return save_untrained(data_dir, save_path, recipes.resolve_config(given), given)
     check_files(data_dir)
     import torch
 

@@ -28,6 +28,7 @@ REMEDIES = {
     errno.EACCES: "make it readable and writable for this user",
     errno.EPERM: "make it readable and writable for this user",
     errno.EROFS: "choose a folder on a disk that can be written",
+    errno.EEXIST: "name a folder, not a file",
     errno.EISDIR: "name a file, not a folder",
     errno.ENOTDIR: "name a folder, not a file",
     errno.EIO: "the disk failed to read or write; check it",

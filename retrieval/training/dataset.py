@@ -1,5 +1,6 @@
 """The training data: images, split and tuples, checked to belong together."""
 
+import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -8,6 +9,8 @@ import numpy as np
 
 from retrieval.data import image_index, layout
 from retrieval.data.formats import Array, InputError
+
+log = logging.getLogger(__name__)
 
 CHECK_ROWS = 1_000_000
 ALWAYS_READ = (
@@ -122,6 +125,8 @@ class TrainingData:
                 f"--holdout_classes={amount:g} takes {n} of {len(classes)} classes; at least one "
                 "must be held out and two left"
             )
+        if n == 1:
+            log.warning("one class is held out: no other can be mistaken for it; hold out more")
         drawn = np.random.default_rng(seed).choice(several, n, replace=False)
         is_out = np.isin(self.labels, drawn)
         queries = self.queries[~is_out[self.queries[:, 0]]]

@@ -14,7 +14,9 @@ log = logging.getLogger(__name__)
 NAME = "model.untrained"
 
 
-def save_untrained(data_dir: Path, save_path: Path, config: TrainingConfig) -> Path:
+def save_untrained(
+    data_dir: Path, save_path: Path, config: TrainingConfig, given: TrainingConfig
+) -> Path:
     """Write the pretrained backbone with pooling and no projection; return the checkpoint.
 
     It takes no split and no labels: photos can be encoded and searched with it at once.
@@ -23,6 +25,7 @@ def save_untrained(data_dir: Path, save_path: Path, config: TrainingConfig) -> P
         data_dir: The data directory; ``imageset.npy`` says which side the images have.
         save_path: Folder of the checkpoints.
         config: The options, none left out.
+        given: The options of the command; the size and the neck of a recipe are ignored.
 
     Raises:
         InputError: Options ask for layers that only training makes useful.
@@ -35,7 +38,7 @@ def save_untrained(data_dir: Path, save_path: Path, config: TrainingConfig) -> P
 
     side = max(1, round(side * config.scale))
     width = backbones.width(config.arch, side)
-    if config.dim not in (None, width) or config.neck == "after":
+    if given.dim not in (None, width) or given.neck == "after":
         raise InputError(
             f"--epoch=0 keeps the {width} pooled features of {config.arch}: leave --dim and --neck "
             "out, or train"
@@ -50,7 +53,7 @@ def save_untrained(data_dir: Path, save_path: Path, config: TrainingConfig) -> P
         model,
         epoch=-1,  # none
         weights=weights,
-        options=config.values(),
+        options=config.values() | {"dim": None, "neck": "none"},
         metrics={},
         frozen_norms=False,
     )

@@ -14,7 +14,7 @@ import pytest
 
 from process_data import compare
 from retrieval import cli
-from retrieval.data import layout, options
+from retrieval.data import files, layout, options
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = [
@@ -176,3 +176,15 @@ def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
 
     with pytest.raises(KeyError):
         cli.execute(run, cli.stage_parser(run, ""), [f"--dpath={tmp_path}"])
+
+
+def test_an_output_below_a_file_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+
+    def run(data_dir: Path) -> None:
+        files.write_text(data_dir / "file" / "x.txt", "")
+
+    assert cli.execute(run, cli.stage_parser(run, ""), [f"--dpath={tmp_path}"]) == 1
+    assert "name a folder, not a file" in capsys.readouterr().err

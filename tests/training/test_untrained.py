@@ -35,7 +35,7 @@ def test_the_embedding_is_the_pooled_feature_map(pipeline: Path, tmp_path: Path)
 
 
 def test_a_resumed_run_passes_over_it(pipeline: Path, tmp_path: Path) -> None:
-    config = TrainingConfig(arch="resnet18", weights="none", epoch=0)
+    config = TrainingConfig(recipe="ce", arch="resnet18", weights="none", epoch=0)
     first = train.run(pipeline, tmp_path, config).read_bytes()
     assert train.run(pipeline, tmp_path, config).read_bytes() == first
     trained = TrainingConfig(
