@@ -93,7 +93,9 @@ def run(
 
     root = data_dir / Path(image_root_path).expanduser()
     if not root.is_dir():
-        raise InputError(f"{root} is not a folder; --image_root_path must name the images'")
+        raise InputError(
+            f"{root} is not a folder; --image_root_path must name the folder of the images"
+        )
     table = list_images(root)
     if table.empty:
         raise InputError(f"{root} has no images in sub-folders; make one sub-folder for each class")

@@ -67,7 +67,9 @@ def run(
     table = image_index.by_index(layout.IMAGE_INDEX.load(data_dir, image_info), image_info)
     root = data_dir / Path(image_root_path).expanduser()
     if not root.is_dir():
-        raise InputError(f"{root} is not a folder; --image_root_path must name the images'")
+        raise InputError(
+            f"{root} is not a folder; --image_root_path must name the folder of the images"
+        )
     boxes = _boxes(table, image_info) if crop == "box" else [None] * len(table)
     paths = [root / path for path in table["Path"]]
     target = layout.IMAGE_MATRIX.at(data_dir, mname)

@@ -167,7 +167,11 @@ ONNX_MODEL = File(
     "the trained model for programs without torch: images to embeddings",
 )
 TEST_MASKED = Array(
-    "test_masked.npy", _MASKS, "test.npy without minor classes", "int64", ("n_query", 2)
+    "test_masked.npy",
+    _MASKS + " (without test images, evaluate with --isValid=1)",
+    "test.npy without minor classes",
+    "int64",
+    ("n_query", 2),
 )
 GALLERY_MASK = Array(
     "mask2.npy",
