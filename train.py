@@ -29,7 +29,7 @@ from retrieval.training import config as training
 from retrieval.training import recipes
 from retrieval.training.config import TrainingConfig
 from retrieval.training.dataset import TrainingData, check_files
-from retrieval.training.untrained import save_untrained
+from retrieval.training.untrained import build_first_model, save_untrained
 
 if TYPE_CHECKING:
     import torch
@@ -88,10 +88,10 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
         side = data.images.shape[-1]
         model, weights = load_model(config, given, resumed, side, device)
         dtype = distributed.agreed_dtype(devices.compute_dtype(device, config.precision))
-        # Batches of classes have one size: worth a search for the fastest convolutions.
+        # Batches of one size, as all losses but tuple have: search the fastest convolutions once.
         torch.backends.cudnn.benchmark = device.type == "cuda" and config.loss != "tuple"
-        fits = config.micro_batch or gradient_cache.agreed_micro_batch(model, side, dtype)
-        trainer = Trainer(config, data, model, dtype, fits)
+        micro_batch = config.micro_batch or gradient_cache.agreed_micro_batch(model, side, dtype)
+        trainer = Trainer(config, data, model, dtype, micro_batch)
         if config.compile:
             compile_backbone(model)
         if resumed.content is not None:
@@ -159,22 +159,16 @@ def load_model(
         device: Where the model goes.
     """
     from retrieval.compute import distributed
-    from retrieval.model import backbones, checkpoint, pretrained
-    from retrieval.model.embedding import EmbeddingModel, put_on
-    from retrieval.model.model_config import ModelConfig
+    from retrieval.model import checkpoint, pretrained
+    from retrieval.model.embedding import put_on
 
     if resumed.path is not None and resumed.content is not None:
         model = checkpoint.build_model(resumed.content, resumed.path, config.arch)
         weights, is_frozen = resumed.content["weights"], resumed.content["frozen_norms"]
     else:
-        side = max(1, round(side * config.scale))
-        dim = config.dim or backbones.width(config.arch, side)
-        mean, std = backbones.normalization(config.arch)
-        model = EmbeddingModel(
-            ModelConfig(config.arch, dim, side, mean, std, config.pool, config.neck)
-        )
+        model, weights = build_first_model(config, side)
         # All processes get the weights of the first; another machine may not have the file.
-        weights = distributed.broadcast(pretrained.initialize(model, config.weights))
+        weights = distributed.broadcast(weights)
         is_random = weights.startswith(pretrained.RANDOM) and not given.frozen_bn
         if config.frozen_bn and is_random:
             log.info("the batch norms are trained, as the first weights are random")

@@ -1,17 +1,39 @@
 """The model before any training, as a checkpoint: what every trained model has to beat."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from retrieval.data import layout
 from retrieval.data.formats import InputError
 from retrieval.model import checkpoint
-from retrieval.model.model_config import ModelConfig
 from retrieval.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from retrieval.model.embedding import EmbeddingModel
 
 log = logging.getLogger(__name__)
 
 NAME = "model.untrained"
+
+
+def build_first_model(config: TrainingConfig, side: int) -> tuple["EmbeddingModel", str]:
+    """Return the model with its first weights, on the CPU, and where the weights came from.
+
+    Args:
+        config: The options, none left out but perhaps ``dim``: then the backbone's width.
+        side: Image side in pixels, before ``scale``.
+    """
+    from retrieval.model import backbones, pretrained
+    from retrieval.model.embedding import EmbeddingModel
+    from retrieval.model.model_config import ModelConfig
+
+    side = max(1, round(side * config.scale))
+    dim = config.dim or backbones.width(config.arch, side)
+    mean, std = backbones.normalization(config.arch)
+    model = EmbeddingModel(ModelConfig(config.arch, dim, side, mean, std, config.pool, config.neck))
+    return model, pretrained.initialize(model, config.weights)
 
 
 def save_untrained(
@@ -33,29 +55,24 @@ def save_untrained(
     side = layout.IMAGE_MATRIX.load(data_dir).shape[-1]
     import torch
 
-    from retrieval.model import backbones, pretrained
-    from retrieval.model.embedding import EmbeddingModel
-
-    side = max(1, round(side * config.scale))
-    width = backbones.width(config.arch, side)
+    plain = replace(config, dim=None, neck="none")
+    torch.manual_seed(plain.seed)
+    model, weights = build_first_model(plain, side)
+    width = model.config.dim
     if given.dim not in (None, width) or given.neck == "after":
         raise InputError(
-            f"--epoch=0 keeps the {width} pooled features of {config.arch}: leave --dim and --neck "
+            f"--epoch=0 keeps the {width} pooled features of {plain.arch}: leave --dim and --neck "
             "out, or train"
         )
-    torch.manual_seed(config.seed)
-    mean, std = backbones.normalization(config.arch)
-    model = EmbeddingModel(ModelConfig(config.arch, width, side, mean, std, config.pool))
     torch.nn.init.eye_(model.projection.weight)
-    weights = pretrained.initialize(model, config.weights)
     path = checkpoint.save(
         save_path / NAME,
         model,
         epoch=-1,  # none
         weights=weights,
-        options=config.values() | {"dim": None, "neck": "none"},
+        options=plain.values(),
         metrics={},
         frozen_norms=False,
     )
-    log.info("%s: %s, untrained", path, config.arch)
+    log.info("%s: %s, untrained", path, plain.arch)
     return path
