@@ -63,7 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = cli.stage_parser(run, __doc__)
     cli.add_search_arguments(parser)
     parser.add_argument("--batch_size", type=int, help="queries scored at once")
-    parser.add_argument("--device", help=cli.DEVICE_HELP)
+    parser.add_argument("--device", help=devices.DEVICE_HELP)
     options.add_arguments(parser, RankingOptions, "ranking")
     return parser
 

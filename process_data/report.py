@@ -75,7 +75,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--k", type=int, help="results to show of each query")
     parser.add_argument("--title", help="title of the page")
     parser.add_argument("--output", help="name of the file to write")
-    parser.add_argument("--device", help=cli.DEVICE_HELP)
+    parser.add_argument("--device", help=devices.DEVICE_HELP)
     return parser
 
 

@@ -15,11 +15,9 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import get_args
 
-from retrieval.compute.devices import Precision
+from retrieval.compute.devices import DEVICE_HELP, PRECISION_HELP, Precision
 from retrieval.data import options
 from retrieval.data.formats import InputError
-
-log = logging.getLogger(__name__)
 
 # Errors of the system, and what a person can do about them.
 REMEDIES = {
@@ -33,9 +31,6 @@ REMEDIES = {
     errno.ENOTDIR: "name a folder, not a file",
     errno.EIO: "the disk failed to read or write; check it",
 }
-
-
-DEVICE_HELP = "auto, cpu, cuda or cuda:n"
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -133,7 +128,7 @@ def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         choices=get_args(Precision),
-        help="dtype of convolutions; auto: bfloat16 if native, float16 on GPUs of capability 7.x",
+        help=PRECISION_HELP,
     )
 
 

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
+DEVICE_HELP = "auto, cpu, cuda or cuda:n"
+PRECISION_HELP = (
+    "dtype of the convolutions; auto: bfloat16 if native, float16 on GPUs of capability 7.x"
+)
+
 CUDA_DRIVERS = ("libcuda.so.1", "nvcuda.dll")  # on Linux, on Windows
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-from retrieval.compute.devices import Precision
+from retrieval.compute.devices import DEVICE_HELP, PRECISION_HELP, Precision
 from retrieval.data import options
 from retrieval.data.formats import InputError
 from retrieval.data.options import Option
@@ -128,11 +128,8 @@ class TrainingConfig:
     )
     show_batch: int = _run(5, "log the mean loss every N steps", "free", at_least=1)
     tensorboard: bool = _run(False, "write the metrics for TensorBoard too", "free")
-    device: str = _run("auto", "auto, cpu, cuda or cuda:n", "free")
-    precision: Precision = _run(
-        "auto",
-        "dtype of the convolutions; auto: bfloat16 if native, float16 on GPUs of capability 7.x",
-    )
+    device: str = _run("auto", DEVICE_HELP, "free")
+    precision: Precision = _run("auto", PRECISION_HELP)
     micro_batch: int = _run(
         0, "images that keep their activations at once; 0: by the memory", at_least=0
     )
