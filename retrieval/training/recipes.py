@@ -170,7 +170,7 @@ def resolve_config(
     >>> resolve_config(TrainingConfig(recipe="ce", lr=0.1)).lr
     0.1
 
-    Another loss than the recipe's does not take over its scale and margin, whose units differ:
+    A loss other than the recipe's does not inherit its scale and margin, whose units differ:
 
     >>> resolve_config(TrainingConfig(recipe="proxy_anchor", loss="arcface")).margin
     """
