@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-# Each worker of pytest-xdist has one core. The libraries below read this when they are imported.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ["OMP_NUM_THREADS"] = "1"
+# Trained weights depend on the number of threads. The libraries below read this when they are
+# imported; each worker of pytest-xdist has one core, and pytest alone should do the same.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
 

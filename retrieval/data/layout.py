@@ -112,6 +112,7 @@ VALID_QUERIES = Array(
     "int64",
     ("n_valid", 2),
 )
+SPLIT = Json("split.json", _SPLIT, "the protocol and the options of the split")
 CLASS_IMAGES = Json("model_num.json", _SPLIT, "class -> the Indexes of its images")
 MINOR_CLASSES = Json("cutted_class.json", _SPLIT, "the minor classes: fewer than --min_len images")
 DATABASE = Array(

@@ -15,7 +15,7 @@ from retrieval.data.provenance import sha256_of_array
 from retrieval.evaluation.measure import Measured, measure
 from retrieval.evaluation.query_gallery import QueryGallery
 from retrieval.evaluation.ranking import Find, Ranked, RankingOptions
-from retrieval.search.nearest import nearest_neighbors
+from retrieval.search.nearest import nearest_neighbors, without_own
 
 if TYPE_CHECKING:
     from lopq import LOPQSearcher
@@ -123,9 +123,15 @@ def recall_of_exact(query_gallery: QueryGallery, ids: np.ndarray) -> float:
     """
     n_query, k = ids.shape
     rows = np.unique(np.linspace(0, n_query - 1, min(n_query, RECALL_SAMPLE)).astype(int))
-    exact, _ = nearest_neighbors(
-        query_gallery.queries[rows], query_gallery.gallery, k, is_allowed=query_gallery.is_allowed
+    own, is_same_set = query_gallery.own_rows, query_gallery.is_same_set
+    exact, similarities = nearest_neighbors(
+        query_gallery.queries[rows],
+        query_gallery.gallery,
+        k + is_same_set,
+        is_allowed=query_gallery.is_allowed,
     )
+    if own is not None:
+        exact, _ = without_own(exact, similarities, own[rows])
     found = [len(np.intersect1d(a, b)) for a, b in zip(exact, ids[rows], strict=True)]
     return float(np.mean(found) / k)
 

@@ -48,6 +48,7 @@ class ExactSearch:
             query_gallery.gallery,
             query_gallery.gallery_labels,
             is_allowed=query_gallery.is_allowed,
+            own_rows=query_gallery.own_rows,
             batch_size=self.batch_size,
             device=self.device,
             is_shared=True,

@@ -1,8 +1,10 @@
 """Ground truth of an evaluation, the same for every search: queries, gallery, what is relevant.
 
 Validation: the queries are the validation images, which are rows of the database; the gallery is
-the database without validation images and minor classes. Test: the queries are the test images
-without minor classes; the gallery is the database without minor classes.
+the database without validation images and minor classes. With a class-disjoint split, the queries
+are all images of the classes that were not trained on; each is searched among the others. Test: the
+queries are the test images without minor classes; the gallery is the database without minor
+classes.
 Queries without a relevant image in the gallery are left out and counted.
 """
 
@@ -15,6 +17,7 @@ import numpy as np
 from retrieval.data import image_index, layout, provenance
 from retrieval.data.formats import InputError
 from retrieval.data.provenance import InputFiles
+from retrieval.data.split import is_class_disjoint
 from retrieval.evaluation import metrics
 
 
@@ -29,6 +32,7 @@ class GroundTruth:
         gallery_labels: (n_image,) int64, of the whole database.
         is_allowed: (n_image,) bool, the images that may be retrieved.
         n_left_out: Queries left out, as the gallery has no relevant image for them.
+        is_same_set: Whether the queries are images of the gallery, each searched among the others.
         query_file: Name of the file that lists the queries.
         inputs: The files that all this comes from.
     """
@@ -39,13 +43,25 @@ class GroundTruth:
     gallery_labels: np.ndarray
     is_allowed: np.ndarray
     n_left_out: int
+    is_same_set: bool = False
     query_file: str = ""
     inputs: InputFiles = field(default_factory=lambda: InputFiles(Path(), ()))
 
     @cached_property
     def n_relevant(self) -> np.ndarray:
-        """(n_query,) int64: allowed images of each query's class."""
-        return metrics.count_relevant(self.query_labels, self.gallery_labels[self.is_allowed])
+        """(n_query,) int64: allowed images of each query's class, without the query itself."""
+        labels = self.gallery_labels[self.is_allowed]
+        return metrics.count_relevant(self.query_labels, labels) - self.is_same_set
+
+    @cached_property
+    def n_gallery(self) -> int:
+        """Images that may be retrieved for a query."""
+        return int(self.is_allowed.sum()) - self.is_same_set
+
+    @property
+    def own_rows(self) -> np.ndarray | None:
+        """Each query's own row in the gallery, (n_query,) int64; None if it has none."""
+        return self.query_index if self.is_same_set else None
 
     def depth(self, k: int) -> int:
         """Return how many results all metrics but ``map`` and ``minp`` need."""
@@ -53,9 +69,10 @@ class GroundTruth:
 
     def check_k(self, k: int) -> None:
         """Refuse a ``k`` beyond the size of the gallery."""
-        n_gallery = int(self.is_allowed.sum())
-        if not 1 <= k <= n_gallery:
-            raise InputError(f"--k must be from 1 to {n_gallery}, the size of the gallery; got {k}")
+        if not 1 <= k <= self.n_gallery:
+            raise InputError(
+                f"--k must be from 1 to {self.n_gallery}, the size of the gallery; got {k}"
+            )
 
 
 def load_ground_truth(
@@ -84,13 +101,15 @@ def load_ground_truth(
             f"{len(is_allowed)}: run again: {layout.GALLERY_MASK.made_by}"
         )
     _check_listed_once(chosen[:, 0], query_file)
+    is_same_set = is_valid and is_class_disjoint(data_dir)
     if is_valid:
         is_usual = query_file == query_list.name
         split = chosen if is_usual else layout.VALID_QUERIES.load(data_dir)
         for name, pairs in ((query_file, chosen), (query_list.name, split)):
             image_index.check_rows(pairs[:, 0], len(labels), name, layout.CLASS_IMAGES.name)
-            is_allowed[pairs[:, 0]] = False
-    is_relevant = np.isin(chosen[:, 1], labels[is_allowed])
+            is_allowed[pairs[:, 0]] = is_same_set
+    counts = metrics.count_relevant(chosen[:, 1], labels[is_allowed])
+    is_relevant = counts > is_same_set
     if not is_relevant.any():
         raise InputError(f"no query of {query_file} has an image of its class in the gallery")
     index, query_labels = chosen[is_relevant].T
@@ -104,6 +123,7 @@ def load_ground_truth(
         gallery_labels=labels,
         is_allowed=is_allowed,
         n_left_out=int((~is_relevant).sum()),
+        is_same_set=is_same_set,
         query_file=provenance.input_name(data_dir, files[0]),
         inputs=InputFiles(data_dir, files),
     )

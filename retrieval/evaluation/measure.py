@@ -104,7 +104,7 @@ def measure(
     counts = {
         "n_query": len(truth.query_index),
         "n_query_left_out": truth.n_left_out,
-        "n_gallery": int(truth.is_allowed.sum()),
+        "n_gallery": truth.n_gallery,
         "k": k,
     }
     return Measured(counts, truth.query_index, truth.query_labels, values)

@@ -17,6 +17,7 @@ from retrieval.data.options import option
 from retrieval.evaluation.measure import Measured
 from retrieval.evaluation.query_gallery import QueryGallery
 from retrieval.search import k_reciprocal, query_expansion
+from retrieval.search.nearest import without_own
 
 # (queries, neighbors of each) -> ids, similarities, as nearest_neighbors returns them
 Find = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
@@ -112,16 +113,32 @@ def rank_gallery(
         ranking: Expansion and re-ranking.
         search: How to find neighbors.
     """
+    if query_gallery.is_same_set and (ranking.dba or ranking.rerank_kr):
+        raise InputError(
+            "--dba and --rerank_kr compare images of the gallery, and each query of a "
+            "class-disjoint split is one: it would help to find itself; leave them out"
+        )
     if ranking.dba:
         query_gallery = expand_gallery(query_gallery, ranking, search.device)
     depth = max(query_gallery.depth(k), ranking.rerank_kr)
     find = search.finder(query_gallery, depth)
+    if query_gallery.own_rows is not None:
+        find = _without_own(find, query_gallery.own_rows)
     if ranking.qe:
         query_gallery = expand_queries(query_gallery, ranking, find)
     found = ids, similarities = find(query_gallery.queries, depth)
     if ranking.rerank_kr:
         ids, similarities = rerank_reciprocal(query_gallery, ranking, ids, search.device)
     return Ranked(query_gallery, ids, similarities, found[0], ranking.rerank_kr)
+
+
+def _without_own(find: Find, own: np.ndarray) -> Find:
+    """Return a search in which no query finds its own row."""
+
+    def find_others(queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        return without_own(*find(queries, k + 1), own)
+
+    return find_others
 
 
 def expand_gallery(

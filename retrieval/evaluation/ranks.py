@@ -41,13 +41,16 @@ def relevant_ranks(
     gallery_labels: np.ndarray,
     *,
     is_allowed: np.ndarray | None = None,
+    own_rows: np.ndarray | None = None,
     batch_size: int = 1024,
     device: str = "cpu",
     is_shared: bool = False,
 ) -> list[np.ndarray]:
     """Return the ranks of all images of each query's class, without keeping a ranking.
 
-    The arguments are those of `nearest_neighbors`, with the class of each query and gallery row.
+    The arguments are those of `nearest_neighbors`, with the class of each query and gallery row,
+    and ``own_rows``: (n_query,) int64, the allowed row that each query is, which is left out of
+    its ranking; None if the queries are no rows of the gallery.
 
     Returns:
         For each query, the ranks of the allowed rows of its class, from 1, ascending.
@@ -59,7 +62,11 @@ def relevant_ranks(
     for block in score_blocks(queries, gallery, rows, batch_size, device, "ranks", is_exact=True):
         _count_above(block, pairs)
     above = np.sum(distributed.gather(pairs.above), axis=0) if is_shared else pairs.above
-    return [np.sort(of_query) + 1 for of_query in np.split(above, pairs.starts[1:-1])]
+    of_queries = np.split(above, pairs.starts[1:-1])
+    if own_rows is not None:
+        own = np.split(pairs.ids == np.repeat(own_rows, np.diff(pairs.starts)), pairs.starts[1:-1])
+        of_queries = [r[~i] - (r[~i] > r[i]) for r, i in zip(of_queries, own, strict=True)]
+    return [np.sort(of_query) + 1 for of_query in of_queries]
 
 
 def with_reordered(ranks: list[np.ndarray], hits: np.ndarray) -> list[np.ndarray]:

@@ -51,6 +51,7 @@ def evaluation_metadata(truth: GroundTruth) -> dict[str, Any]:
     record = getattr(truth, "query_record", {})  # ground truth alone has no embeddings
     metadata = {
         "transductive": is_transductive(truth.name, record),
+        "protocol": "classes" if truth.is_same_set else "images",
         "query_file": truth.query_file,
         "inputs": truth.inputs.sha256,
     }

@@ -58,6 +58,7 @@ def show_retrieved_query(data_dir: Path, index: int, is_valid: bool, k: int) -> 
         query_index=np.array([index]),
         query_labels=labels[[index]],
         is_allowed=is_allowed,
+        is_same_set=False,  # the query has left the gallery above
     )
     return with_images(data_dir, alone, ids, similarities).sheet([0], k)
 

@@ -72,6 +72,29 @@ def nearest_neighbors(
     return ids, similarities
 
 
+def without_own(
+    ids: np.ndarray, similarities: np.ndarray, own: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Remove each query's own row from its neighbors, or the last neighbor if it is not there.
+
+    Args:
+        ids: (n_query, k + 1) int64.
+        similarities: (n_query, k + 1) float32.
+        own: (n_query,) int64, the row of the gallery that each query is.
+
+    Returns:
+        ids, similarities: (n_query, k), in the same order.
+
+    >>> without_own(np.array([[4, 7, 2], [5, 4, 1]]), np.zeros((2, 3)), np.array([7, 9]))[0]
+    array([[4, 2],
+           [5, 4]])
+    """
+    is_own = ids == own[:, None]
+    is_own[~is_own.any(axis=1), -1] = True
+    shape = len(ids), ids.shape[1] - 1
+    return ids[~is_own].reshape(shape), similarities[~is_own].reshape(shape)
+
+
 def _scan(
     queries: np.ndarray,
     gallery: np.ndarray,

@@ -9,6 +9,7 @@ import numpy as np
 
 from retrieval.data import image_index, layout
 from retrieval.data.formats import Array, InputError
+from retrieval.data.split import is_class_disjoint
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +42,10 @@ class TrainingData:
         queries: (n_valid, 2) int64, Index and Class of the validation queries.
         labels: (n_image,) int64, the class of each image.
         gallery: (n_gallery,) int64, the images that queries are searched in: no validation query,
-            no minor class.
+            no minor class; with a class-disjoint split, the queries themselves.
         rows: (n_train,) int64, the images to train on: no validation query, not held out.
         holdout: (n,) int64, the images of held-out classes; no training step sees them.
+        is_class_disjoint: Whether the queries are of other classes than the training images.
     """
 
     images: np.ndarray
@@ -54,6 +56,7 @@ class TrainingData:
     gallery: np.ndarray
     rows: np.ndarray
     holdout: np.ndarray
+    is_class_disjoint: bool = False
 
     @property
     def classes(self) -> np.ndarray:
@@ -98,9 +101,11 @@ class TrainingData:
         is_query[queries[:, 0]] = True
         tuples = _load_tuples(data_dir, is_query) if has_tuples else None
         image_index.check_rows(pairs[:, :2], len(labels), layout.VALID_PAIRS.name, name)
-        gallery = np.flatnonzero(~is_query & ~np.isin(labels, minor))
-        rows, holdout = np.flatnonzero(~is_query), np.empty(0, np.int64)
-        return cls(images, tuples, pairs, queries, labels, gallery, rows, holdout)
+        is_disjoint = is_class_disjoint(data_dir)
+        is_found = is_query if is_disjoint else ~is_query & ~np.isin(labels, minor)
+        gallery, rows = np.flatnonzero(is_found), np.flatnonzero(~is_query)
+        holdout = np.empty(0, np.int64)
+        return cls(images, tuples, pairs, queries, labels, gallery, rows, holdout, is_disjoint)
 
     def hold_out(self, amount: float, seed: int) -> "TrainingData":
         """Return the data with some classes, drawn at random, moved to ``holdout``.
@@ -113,7 +118,8 @@ class TrainingData:
                 image are not drawn: there would be nothing to retrieve.
             seed: Seed of the draw.
         """
-        classes, counts = np.unique(self.labels, return_counts=True)
+        is_own = np.isin(self.labels, self.classes)  # not a class that only validates
+        classes, counts = np.unique(self.labels[is_own], return_counts=True)
         several = classes[counts > 1]
         n = round(amount * len(several)) if amount < 1 else int(amount)
         if n > len(several):

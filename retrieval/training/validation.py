@@ -6,7 +6,7 @@ import torch
 from retrieval.evaluation import metrics
 from retrieval.model.embedding import EmbeddingModel
 from retrieval.model.encode import embed
-from retrieval.search.nearest import nearest_neighbors
+from retrieval.search.nearest import nearest_neighbors, without_own
 from retrieval.training.dataset import TrainingData
 
 
@@ -17,7 +17,8 @@ def validate(
 
     Args:
         model: Switched to evaluation mode.
-        data: Its queries are searched in its gallery.
+        data: Its queries are searched in its gallery; with a class-disjoint split, both are the
+            same images.
         batch_size: Images per batch.
         dtype: Dtype of the convolutions.
     """
@@ -30,7 +31,8 @@ def validate(
     gallery = embeddings[np.searchsorted(rows, data.gallery)]
     queries = embeddings[np.searchsorted(rows, data.queries[:, 0])]
     gallery_labels, labels = data.labels[data.gallery], data.queries[:, 1]
-    found = retrieve(queries, labels, gallery, gallery_labels, device=str(model.mean.device))
+    device = str(model.mean.device)
+    found = retrieve(queries, labels, gallery, gallery_labels, data.is_class_disjoint, device)
     return {"auc": auc, "eer": eer, **found}
 
 
@@ -71,20 +73,13 @@ def retrieve(
     n_relevant = metrics.count_relevant(labels, gallery_labels) - is_same_set
     is_valued = n_relevant > 0
     depth = int(n_relevant.max())
-    ids, _ = nearest_neighbors(
+    ids, similarities = nearest_neighbors(
         queries[is_valued], gallery, depth + is_same_set, device=device, is_shared=True
     )
     if is_same_set:
-        ids = _without(ids, np.flatnonzero(is_valued))
+        ids, _ = without_own(ids, similarities, np.flatnonzero(is_valued))
     hits = metrics.find_hits(ids, labels[is_valued], gallery_labels)
     return {
         "cmc@1": float(metrics.cmc_at_k(hits, 1).mean()),
         "map@R": float(metrics.average_precision_at_r(hits, n_relevant[is_valued]).mean()),
     }
-
-
-def _without(ids: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Remove each row's own id, or its last id if the own one is not there."""
-    is_own = ids == own[:, None]
-    is_own[~is_own.any(axis=1), -1] = True
-    return ids[~is_own].reshape(len(ids), -1)

@@ -1,6 +1,7 @@
 """The split and the tuples: what may be drawn, what never."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from process_data import make_train_valid
-from retrieval.data import layout
+from retrieval.data import layout, split, tuples
 from retrieval.data.formats import InputError
 
 
@@ -19,7 +20,7 @@ def write_index(data_dir: Path, labels: list[int]) -> None:
     table.to_csv(data_dir / "car_front.csv", index=False)
 
 
-def run(data_dir: Path, labels: list[int], **options: int) -> dict[str, np.ndarray]:
+def run(data_dir: Path, labels: list[int], **options: Any) -> dict[str, np.ndarray]:
     write_index(data_dir, labels)
     make_train_valid.run(data_dir, **options)
     files = (layout.TRAIN, layout.TRAIN_REVERSED, layout.VALID_PAIRS, layout.VALID_QUERIES)
@@ -67,11 +68,11 @@ def test_the_rules_of_the_split(
     assert train.shape == reverse.shape == (n_pair, 2 + neg_count)
     assert len({frozenset(pair) for pair in train[:, :2].tolist()}) == n_pair
     np.testing.assert_array_equal(train[:, :2], reverse[:, 1::-1])
-    for tuples in (train, reverse):
-        np.testing.assert_array_equal(labels[tuples[:, 0]], labels[tuples[:, 1]])
-        assert (labels[tuples[:, 2:]] != labels[tuples[:, :1]]).all()
-        assert not np.isin(tuples, queries[:, 0]).any()
-        assert all(len(set(row)) == 2 + neg_count for row in tuples.tolist())
+    for drawn in (train, reverse):
+        np.testing.assert_array_equal(labels[drawn[:, 0]], labels[drawn[:, 1]])
+        assert (labels[drawn[:, 2:]] != labels[drawn[:, :1]]).all()
+        assert not np.isin(drawn, queries[:, 0]).any()
+        assert all(len(set(row)) == 2 + neg_count for row in drawn.tolist())
 
     # Pairs: each query once with its class, once with another; partners are training images.
     same, other = pairs[pairs[:, 2] == 1], pairs[pairs[:, 2] == 0]
@@ -101,7 +102,7 @@ def test_equal_seeds_give_equal_bytes(tmp_path: Path) -> None:
 def test_negatives_are_drawn_evenly() -> None:
     rng = np.random.default_rng(0)
     starts, sizes = np.full(20_000, 2), np.full(20_000, 3)
-    drawn = make_train_valid.draw_others(starts, sizes, 8, 3, rng)
+    drawn = tuples.draw_others(starts, sizes, 8, 3, rng)
     counts = np.bincount(drawn.ravel(), minlength=8)
     assert not counts[2:5].any()
     np.testing.assert_allclose(counts[[0, 1, 5, 6, 7]] / 20_000, 3 / 5, atol=0.02)
@@ -110,8 +111,8 @@ def test_negatives_are_drawn_evenly() -> None:
 def test_blocks_of_pairs_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = np.stack(np.triu_indices(9, 1))
     for block in (1, 10, 20, 1000):
-        monkeypatch.setattr(make_train_valid, "PAIR_BLOCK", block)
-        pairs = [np.stack(pair) for pair in make_train_valid._pair_blocks(9)]
+        monkeypatch.setattr(tuples, "PAIR_BLOCK", block)
+        pairs = [np.stack(pair) for pair in tuples._pair_blocks(9)]
         np.testing.assert_array_equal(np.concatenate(pairs, axis=1), expected)
 
 
@@ -131,3 +132,41 @@ def test_impossible_requests_are_said(
     with pytest.raises(InputError, match=message):
         run(tmp_path, labels, **options)
     assert [p.name for p in tmp_path.iterdir()] == ["car_front.csv"]
+
+
+def test_class_disjoint_split(tmp_path: Path) -> None:
+    labels = np.random.default_rng(0).permutation(np.repeat([2, 4, 6, 8, 9], [3, 4, 5, 1, 6]))
+    options = {"protocol": "classes", "neg_count": 2}
+    train, reverse, pairs, queries = run(tmp_path, labels.tolist(), **options).values()
+    # The first two of five classes train; every image of the others is a query.
+    assert {*labels[np.unique(train)]} == {*labels[np.unique(reverse)]} == {2, 4}
+    assert len(train) == 3 * 2 // 2 + 4 * 3 // 2
+    np.testing.assert_array_equal(
+        np.sort(queries[:, 0]), np.flatnonzero(np.isin(labels, [6, 8, 9]))
+    )
+    np.testing.assert_array_equal(labels[queries[:, 0]], queries[:, 1])
+    assert layout.MINOR_CLASSES.load(tmp_path) == [2, 4]
+    # Pairs are of new classes, and no image is its own partner; a single image has none.
+    assert {*labels[pairs[:, :2].ravel()]} <= {6, 8, 9}
+    assert (pairs[:, 0] != pairs[:, 1]).all()
+    np.testing.assert_array_equal(labels[pairs[:, 0]] == labels[pairs[:, 1]], pairs[:, 2] == 1)
+    assert len(pairs) == 2 * (5 + 6)
+    assert layout.SPLIT.load(tmp_path)["protocol"] == "classes"
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [([1] * 9, "has 1 classes; .* at least four"), ([1, 1, 2, 2, 3, 4], "no class .* two images")],
+)
+def test_impossible_class_disjoint_splits_are_said(
+    tmp_path: Path, labels: list[int], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        run(tmp_path, labels, protocol="classes", neg_count=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["car_front.csv"]
+
+
+def test_a_damaged_record_is_said(tmp_path: Path) -> None:
+    layout.SPLIT.at(tmp_path).write_text("[]")
+    with pytest.raises(InputError, match="names no protocol; run again"):
+        split.is_class_disjoint(tmp_path)

@@ -1,0 +1,105 @@
+"""The split of an index: which images train, which are queries, and where queries are searched.
+
+Two protocols. ``images``: some images of each class are validation queries, searched among the
+training images. ``classes``: the first half of the classes trains; each image of the other half is
+a query, searched among all others of that half, as on Cars196, CUB-200-2011 and SOP (Song et al.,
+Deep Metric Learning via Lifted Structured Feature Embedding, CVPR 2016, arXiv:1511.06452).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from retrieval.data import layout
+from retrieval.data.formats import InputError
+
+Protocol = Literal["images", "classes"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """The images of each class; lists are in the order of ``classes``.
+
+    Attributes:
+        classes: (n_class,) int64, ascending.
+        images: One int64 array per class: the Indexes of its images, ascending.
+        train: One int64 array per class: the Indexes for training.
+        valid: One int64 array per class: the Indexes for validation, disjoint from ``train``.
+        is_minor: (n_class,) bool, True if the class is not evaluated: it has too few images, or
+            it is one that a class-disjoint protocol trains on.
+    """
+
+    classes: np.ndarray
+    images: list[np.ndarray]
+    train: list[np.ndarray]
+    valid: list[np.ndarray]
+    is_minor: np.ndarray
+
+    def queries(self) -> np.ndarray:
+        """Return Index and Class of the validation queries, (n_valid, 2) int64."""
+        evaluated = zip(self.classes, self.valid, self.is_minor, strict=True)
+        return np.concatenate(
+            [
+                np.column_stack([images, np.full(len(images), label)])
+                for label, images, is_minor in evaluated
+                if not is_minor
+            ]
+        )
+
+
+def split_images(labels: np.ndarray, ratio: int, min_len: int, rng: np.random.Generator) -> Split:
+    """Set aside ``n // ratio`` of the n images of each class for validation.
+
+    Args:
+        labels: (n_image,) int64, class of each image.
+        ratio: One in ``ratio`` images of a class is for validation.
+        min_len: Classes with fewer images are minor.
+        rng: Random source of the split.
+    """
+    classes, images = _images_of_classes(labels)
+    train, valid = [], []
+    for of_class in images:
+        shuffled = rng.permutation(of_class)
+        n_valid = len(of_class) // ratio
+        valid.append(np.sort(shuffled[:n_valid]))
+        train.append(np.sort(shuffled[n_valid:]))
+    is_minor = np.array([len(of_class) < min_len for of_class in images])
+    return Split(classes, images, train, valid, is_minor)
+
+
+def split_classes(labels: np.ndarray) -> Split:
+    """Train on the first half of the classes, by id; the other half is for validation.
+
+    Args:
+        labels: (n_image,) int64, class of each image.
+    """
+    classes, images = _images_of_classes(labels)
+    is_known = np.arange(len(classes)) < len(classes) // 2
+    none = np.empty(0, np.int64)
+    train = [of_class if known else none for of_class, known in zip(images, is_known, strict=True)]
+    valid = [none if known else of_class for of_class, known in zip(images, is_known, strict=True)]
+    return Split(classes, images, train, valid, is_known)
+
+
+def _images_of_classes(labels: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    classes, counts = np.unique(labels, return_counts=True)
+    return classes, np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+
+
+def is_class_disjoint(data_dir: Path) -> bool:
+    """Return whether the split of a data directory is class-disjoint.
+
+    Each validation query is then searched among all others. A directory without ``split.json``,
+    which older versions did not write, is split by images.
+    """
+    if not layout.SPLIT.at(data_dir).exists():
+        return False
+    record = layout.SPLIT.load(data_dir)
+    protocol = record.get("protocol") if isinstance(record, dict) else None
+    if protocol not in ("images", "classes"):
+        raise InputError(
+            f"{layout.SPLIT.at(data_dir)} names no protocol; run again: {layout.SPLIT.made_by}"
+        )
+    return protocol == "classes"
