@@ -114,6 +114,7 @@ def run(
             "checkpoint_sha256": provenance.sha256(save_path),
             "epoch": content["epoch"],
             "weights": content["weights"],
+            "domains": content["domains"],
             "images": input,
             "images_sha256": provenance.RowsDigest.of_parts(parts).hexdigest(),
             "rows": len(matrix),

@@ -1,7 +1,7 @@
 """Train the embedding model.
 
 Reads   imageset.npy, train.npy, train2.npy, valid.npy, valid_for_test.npy, model_num.json,
-        cutted_class.json
+        cutted_class.json, split.json; with --cameras, camera_index.csv and camera_image.npy
 Writes  <save_path>/model.ep0, model.ep1, ..., log.csv; model.best with --holdout_classes;
         model.last within an epoch with --save_every; model.untrained with --epoch=0
 
@@ -27,6 +27,7 @@ from retrieval import cli
 from retrieval.data import options
 from retrieval.training import config as training
 from retrieval.training import recipes
+from retrieval.training.cameras import DOMAINS, add_cameras
 from retrieval.training.config import TrainingConfig
 from retrieval.training.dataset import TrainingData, check_files
 from retrieval.training.untrained import build_first_model, save_untrained
@@ -98,7 +99,8 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
             trainer.restore(resumed.content)
 
         # What is written.
-        about = {"weights": weights, "options": config.values()}
+        domains = list(DOMAINS if config.cameras else DOMAINS[:1])
+        about = {"weights": weights, "domains": domains, "options": config.values()}
         checkpointer = checkpointing.Checkpointer(save_path, trainer, config.save_every, about)
         is_main = distributed.is_main()
         run_log = RunLog(save_path, resumed.epoch, config.tensorboard) if is_main else None
@@ -135,10 +137,12 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
 
 
 def load_data(data_dir: Path, config: TrainingConfig) -> TrainingData:
-    """Return the training data, without the held-out classes."""
+    """Return the training data: no held-out classes, the images of other cameras if asked for."""
     data = TrainingData.load(data_dir, has_tuples=config.loss == "tuple")
     if config.holdout_classes:
-        return data.hold_out(config.holdout_classes, config.seed)
+        data = data.hold_out(config.holdout_classes, config.seed)
+    if config.cameras:
+        data = add_cameras(data, data_dir, config.cameras, config.camera_images)
     return data
 
 

@@ -1,9 +1,14 @@
 """List the surveillance images of CompCars, with the web-nature model id as class.
 
 Reads   Image_data/sv_data/image/, sv_make_model_name.mat, {train,test}_surveillance.txt
-Writes  tindexinfo.csv, test.npy
+Writes  tindexinfo.csv, test.npy; with --split=train, camera_index.csv instead
 
     python -m compcars.test_data_info --dpath=~/ir/
+
+CompCars divides these images. To train on one part and to test on the other:
+
+    python -m compcars.test_data_info --dpath=~/ir/ --split=test
+    python -m compcars.test_data_info --dpath=~/ir/ --split=train
 """
 
 import argparse
@@ -61,7 +66,13 @@ def images_of(root: Path, split: str) -> list[str]:
 
 
 def run(data_dir: Path, split: str = "all") -> Path:
-    """Write ``tindexinfo.csv`` and ``test.npy``; return the path of ``tindexinfo.csv``."""
+    """Write the index of a split and return its path.
+
+    Args:
+        data_dir: The data directory.
+        split: ``all`` or ``test`` write ``tindexinfo.csv`` and ``test.npy``, the queries;
+            ``train`` writes ``camera_index.csv``, images to train on (``train.py --cameras``).
+    """
     import pandas as pd
 
     root = tree.surveillance_root(data_dir)
@@ -77,9 +88,12 @@ def run(data_dir: Path, split: str = "all") -> Path:
         )
     classes = model_ids[folders - 1]
     index = np.arange(len(images), dtype=np.int64)
-    layout.TEST_QUERIES.save(data_dir, np.stack([index, classes], axis=1))
     table = pd.DataFrame({"Path": images, "Index": index, "Class": classes})
-    path = layout.TEST_INDEX.save(data_dir, table)
+    if split == "train":
+        path = layout.CAMERA_INDEX.save(data_dir, table)
+    else:
+        layout.TEST_QUERIES.save(data_dir, np.stack([index, classes], axis=1))
+        path = layout.TEST_INDEX.save(data_dir, table)
     log.info(
         "%s: %d surveillance images of %d models", path.name, len(images), len(np.unique(classes))
     )
@@ -91,7 +105,7 @@ def run(data_dir: Path, split: str = "all") -> Path:
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.stage_parser(run, __doc__)
     parser.add_argument(
-        "--split", choices=("all", "train", "test"), help="all images, or a list of the dataset"
+        "--split", choices=("all", "train", "test"), help="images: all, or those of one list"
     )
     return parser
 

@@ -19,6 +19,8 @@ from weakref import finalize
 import numpy as np
 import torch
 
+from retrieval.data.joined import Images, JoinedArrays
+
 AHEAD = 2  # batches to prefetch
 
 
@@ -38,8 +40,11 @@ class Loaded:
 class RowReader:
     """Reads rows of an array; rows of a memory map are read from its file instead."""
 
-    def __init__(self, array: np.ndarray) -> None:
+    def __init__(self, array: Images) -> None:
         self.array = array
+        self._parts: dict[int, RowReader] = {}
+        if isinstance(array, JoinedArrays):
+            self._parts = {id(part): RowReader(part) for part in array.parts}
         self._descriptor: int | None = None
         # A view of a map does not know its offset in the file.
         if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.size:
@@ -50,6 +55,12 @@ class RowReader:
 
     def read(self, rows: np.ndarray, out: np.ndarray) -> None:
         """Copy ``array[rows]`` to ``out``; consecutive rows are read at once."""
+        if isinstance(self.array, JoinedArrays):
+            for part, places, own in self.array.places(rows):
+                of_part = np.empty((len(own), *out.shape[1:]), out.dtype)
+                self._parts[id(part)].read(own, of_part)
+                out[places] = of_part
+            return
         if self._descriptor is None or not len(rows):
             out[:] = self.array[rows]
             return
@@ -58,19 +69,19 @@ class RowReader:
             self._fill(int(rows[first]), memoryview(out[first:last].data).cast("B"))
 
     def _fill(self, row: int, buffer: memoryview) -> None:
-        assert self._descriptor is not None
-        offset = self.array.offset + row * self.array.strides[0]  # type: ignore[attr-defined]
+        assert self._descriptor is not None and isinstance(self.array, np.memmap)
+        offset = self.array.offset + row * self.array.strides[0]
         while buffer:
             count = os.preadv(self._descriptor, [buffer], offset)
             if not count:
-                raise OSError(f"{self.array.filename} ends early")  # type: ignore[attr-defined]
+                raise OSError(f"{self.array.filename} ends early")
             buffer, offset = buffer[count:], offset + count
 
 
 class _Loader:
     """Reads images and starts their copy to the device; called in the prefetching thread."""
 
-    def __init__(self, matrix: np.ndarray, device: torch.device) -> None:
+    def __init__(self, matrix: Images, device: torch.device) -> None:
         self._reader = RowReader(matrix)
         self._shape = matrix.shape[1:]
         self._device = device
@@ -91,12 +102,12 @@ class _Loader:
 
 
 def read_ahead(
-    matrix: np.ndarray, blocks: Iterable[np.ndarray], device: torch.device, ahead: int = AHEAD
+    matrix: Images, blocks: Iterable[np.ndarray], device: torch.device, ahead: int = AHEAD
 ) -> Iterator[Loaded]:
     """Yield the images of each block of rows, in order, read ahead.
 
     Args:
-        matrix: (n_image, 3, side, side) uint8; may be a memory map.
+        matrix: (n_image, 3, side, side) uint8; may be a memory map, or several.
         blocks: (n,) int64 rows of the matrix each, none negative.
         device: Device to copy the images to.
         ahead: Blocks to prefetch.

@@ -63,6 +63,12 @@ TEST_INDEX = Table(
     "surveillance images; Class is the web-nature model id",
     _IMAGE_COLUMNS,
 )
+CAMERA_INDEX = Table(
+    "camera_index.csv",
+    _stage("compcars.test_data_info", " --split=train"),
+    "surveillance images to train on; Class is the web-nature model id",
+    _IMAGE_COLUMNS,
+)
 TEST_QUERIES = Array(
     "test.npy",
     _stage("compcars.test_data_info"),
@@ -83,6 +89,13 @@ TEST_MATRIX = Array(
     "the test images, in the same form",
     "uint8",
     ("n_test", 3, "side", "side"),
+)
+CAMERA_MATRIX = Array(
+    "camera_image.npy",
+    _stage("process_data.image_matrix", " --image_info=camera_index.csv --mname=camera_image.npy"),
+    "the camera images to train on, in the same form",
+    "uint8",
+    ("n_camera", 3, "side", "side"),
 )
 TRAIN = Array(
     "train.npy",

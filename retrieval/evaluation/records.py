@@ -55,8 +55,8 @@ def evaluation_metadata(truth: GroundTruth) -> dict[str, Any]:
         "query_file": truth.query_file,
         "inputs": truth.inputs.sha256,
     }
-    if "weights" in record:  # where training started from
-        metadata["weights"] = record["weights"]
+    # Where training started from, and which images it took.
+    metadata |= {name: record[name] for name in ("weights", "domains") if name in record}
     return metadata
 
 

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from retrieval.model.embedding import EmbeddingModel
 
 FORMAT = "car retrieval checkpoint"
-VERSION = 3
+VERSION = 4
 BEST = "model.best"
-KEYS = {"format", "version", "epoch", "model", "weights", "state_dict", "options", "metrics"}
+KEYS = {
+    *("format", "version", "epoch", "model", "weights", "domains", "state_dict"),
+    *("options", "metrics"),
+}
 
 
 def path_of(save_path: Path, epoch: int) -> Path:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from retrieval.compute import devices, distributed
 from retrieval.data.image_loader import AsyncCopy, read_ahead
+from retrieval.data.joined import Images
 from retrieval.model.embedding import EmbeddingModel
 from retrieval.model.runtime import RuntimeModel
 from retrieval.model.tta import Views
@@ -22,7 +23,7 @@ CPU_PIECE = 8  # images per forward pass on a CPU
 @torch.inference_mode()
 def embedding_blocks(
     model: EmbeddingModel | RuntimeModel,
-    matrix: np.ndarray,
+    matrix: Images,
     rows: np.ndarray,
     batch_size: int,
     dtype: torch.dtype,
@@ -67,7 +68,7 @@ def embedding_blocks(
 
 def embed(
     model: EmbeddingModel,
-    matrix: np.ndarray,
+    matrix: Images,
     rows: np.ndarray,
     batch_size: int,
     dtype: torch.dtype,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from retrieval.compute.devices import DEVICE_HELP, PRECISION_HELP, Precision
-from retrieval.data import options
+from retrieval.data import layout, options
 from retrieval.data.formats import InputError
 from retrieval.data.options import Option
 from retrieval.model.model_config import Neck, Pool
@@ -82,6 +82,10 @@ def _takes_images(config: "TrainingConfig") -> bool:
     return config.loss != "tuple"
 
 
+def _has_cameras(config: "TrainingConfig") -> object:
+    return config.cameras
+
+
 def _groups_classes(config: "TrainingConfig") -> bool:
     return _takes_images(config) and config.sampler == "pk"
 
@@ -113,6 +117,12 @@ class TrainingConfig:
         "classes kept out of training, to choose model.best: a share below 1, or a number; 0: none",
         "fixed",
         at_least=0,
+    )
+    cameras: str = _run(
+        "", "csv of labeled images of other cameras to train on too, as camera_index.csv", "fixed"
+    )
+    camera_images: str = _run(
+        layout.CAMERA_MATRIX.name, "image matrix of --cameras", "fixed", applies=_has_cameras
     )
     max_tuples: int = _run(0, "tuples or images per epoch, drawn at random; 0: all", at_least=0)
     scale: float = _run(1.0, "factor on the image side before the backbone", "fixed", above=0)
@@ -236,6 +246,8 @@ class TrainingConfig:
     def check(self) -> None:
         """Refuse values out of range, and values that do not go together."""
         options.check(self)
+        if self.cameras and self.loss == "tuple":
+            raise InputError("--cameras needs a loss over classes; add --recipe=ce")
         if self.neck == "before" and "ce" not in self.loss.split("+"):
             raise InputError("--neck=before is a part of the classifier; it needs --loss=ce")
         if self.neck != "none" and self.loss != "tuple" and self.batch_size < 2:

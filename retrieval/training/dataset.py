@@ -1,7 +1,7 @@
 """The training data: images, split and tuples, checked to belong together."""
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from retrieval.data import image_index, layout
 from retrieval.data.formats import Array, InputError
+from retrieval.data.joined import Images
 from retrieval.data.split import is_class_disjoint
 
 log = logging.getLogger(__name__)
@@ -35,20 +36,21 @@ class TrainingData:
     """The images and the split.
 
     Attributes:
-        images: (n_image, 3, side, side) uint8, memory-mapped.
+        images: (n_image, 3, side, side) uint8, memory-mapped; camera images follow the others.
         tuples: The tuples of even and of odd epochs, (n_pair, 2 + neg_count) int64 each,
             memory-mapped; None unless the loss takes tuples.
         pairs: (n, 3) int64 validation pairs: image, image, 1 same class / 0 different.
         queries: (n_valid, 2) int64, Index and Class of the validation queries.
-        labels: (n_image,) int64, the class of each image.
+        labels: (n_image,) int64, the class of each image, camera images included.
         gallery: (n_gallery,) int64, the images that queries are searched in: no validation query,
             no minor class; with a class-disjoint split, the queries themselves.
         rows: (n_train,) int64, the images to train on: no validation query, not held out.
         holdout: (n,) int64, the images of held-out classes; no training step sees them.
         is_class_disjoint: Whether the queries are of other classes than the training images.
+        cameras: (n,) int64, which of ``rows`` are images of other cameras (``--cameras``).
     """
 
-    images: np.ndarray
+    images: Images
     tuples: tuple[np.ndarray, np.ndarray] | None
     pairs: np.ndarray
     queries: np.ndarray
@@ -57,6 +59,7 @@ class TrainingData:
     rows: np.ndarray
     holdout: np.ndarray
     is_class_disjoint: bool = False
+    cameras: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
     @property
     def classes(self) -> np.ndarray:

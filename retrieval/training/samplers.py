@@ -138,6 +138,9 @@ class ClassSampler:
     ``batch_size``: its first and last group may continue in the neighboring batch. A batch without
     two images of one class teaches losses over pairs nothing; it occurs only if hardly any class
     has more than one image.
+
+    With images of other cameras, half of each batch are such images; the images of the smaller
+    domain are repeated.
     """
 
     unit = "image"
@@ -166,8 +169,7 @@ class ClassSampler:
 
     def epoch(self, number: int) -> Steps:
         rng = np.random.default_rng([self.seed, number, ORDER])
-        groups = class_groups(self.data.rows, self.data.labels[self.data.rows], self.group, rng)
-        order = np.concatenate(groups)[: self.most or None]
+        order = self._order(rng)[: self.most or None]
         count = -(-len(order) // self.batch_size)
         edges = np.linspace(0, len(order), count + 1).round().astype(int)
         n_filled = -(-len(order) // count)
@@ -177,6 +179,24 @@ class ClassSampler:
             return Batch(rows, self.data.numbers(rows), None, len(rows), n_filled)
 
         return Steps(count, make)
+
+    def _order(self, rng: np.random.Generator) -> np.ndarray:
+        """Return the images of an epoch in random order, those of two domains alternating."""
+
+        def ordered(rows: np.ndarray) -> np.ndarray:
+            return np.concatenate(class_groups(rows, self.data.labels[rows], self.group, rng))
+
+        if not len(self.data.cameras):
+            return ordered(self.data.rows)
+        domains = [np.setdiff1d(self.data.rows, self.data.cameras), self.data.cameras]
+        n = max(map(len, domains))
+        orders = []
+        for rows in domains:
+            repeats = [ordered(rows) for _ in range(-(-n // len(rows)))]
+            order = np.concatenate(repeats)[:n]
+            # Whole groups alternate, not single images.
+            orders.append(np.split(order, range(self.group, n, self.group)))
+        return np.concatenate([part for pair in zip(*orders, strict=True) for part in pair])
 
 
 def make_sampler(config: TrainingConfig, data: TrainingData) -> BatchSampler:

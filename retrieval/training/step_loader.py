@@ -15,6 +15,7 @@ import torch
 from retrieval.compute import distributed
 from retrieval.compute.devices import to_device
 from retrieval.data.image_loader import read_ahead
+from retrieval.data.joined import Images
 from retrieval.training import augment
 from retrieval.training.config import AugmentationName
 from retrieval.training.samplers import Batch
@@ -45,7 +46,7 @@ class StepInput:
 
 
 def step_inputs(
-    matrix: np.ndarray,
+    matrix: Images,
     batches: Iterable[Batch],
     augmentation: AugmentationName,
     device: torch.device,

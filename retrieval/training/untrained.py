@@ -70,6 +70,7 @@ def save_untrained(
         model,
         epoch=-1,  # none
         weights=weights,
+        domains=[],
         options=plain.values(),
         metrics={},
         frozen_norms=False,

@@ -155,7 +155,9 @@ def write_epochs(folder: Path, count: int) -> None:
     model = EmbeddingModel(ModelConfig("resnet18", 4, 32))
     for epoch in range(count):
         path = checkpoint.path_of(folder, epoch)
-        checkpoint.save(path, model, epoch=epoch, weights="none", options={}, metrics={})
+        checkpoint.save(
+            path, model, epoch=epoch, weights="none", domains=[], options={}, metrics={}
+        )
 
 
 def best_epoch(folder: Path) -> int:
