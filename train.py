@@ -19,7 +19,9 @@ A --recipe replaces the defaults of all options but those of the run; each flag 
 
 import argparse
 import logging
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     from retrieval.model.embedding import EmbeddingModel
     from retrieval.training.checkpointing import ResumePoint
+    from retrieval.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -54,21 +57,18 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
         save_path: Folder of the checkpoints.
         config: The options, such as ``TrainingConfig(recipe="ce", epoch=4)``.
     """
-    save_path, given = save_path.expanduser(), config
+    begin, save_path, given = time.monotonic(), save_path.expanduser(), config
     # What can be checked at once is checked before torch is imported, which takes seconds.
     options.check(given)
     if given.epoch == 0:
         return save_untrained(data_dir, save_path, recipes.resolve_config(given), given)
     check_files(data_dir)
-    import torch
-
     from retrieval.compute import devices, distributed
     from retrieval.model import checkpoint
     from retrieval.model.embedding import compile_backbone
-    from retrieval.training import checkpointing, gradient_cache
+    from retrieval.training import budget, checkpointing
     from retrieval.training.monitor import Monitor, Progress, StepFigures
     from retrieval.training.run_log import RunLog
-    from retrieval.training.trainer import Trainer
     from retrieval.training.validation import validate, validate_on_new_classes
 
     with distributed.process_group(devices.choose(given.device or "auto")) as device:
@@ -85,16 +85,13 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
 
         # Data and model.
         data = load_data(data_dir, config)
-        torch.manual_seed(config.seed)
-        side = data.images.shape[-1]
-        model, weights = load_model(config, given, resumed, side, device)
-        dtype = distributed.agreed_dtype(devices.compute_dtype(device, config.precision))
-        # Batches of one size, as all losses but tuple have: search the fastest convolutions once.
-        torch.backends.cudnn.benchmark = device.type == "cuda" and config.loss != "tuple"
-        micro_batch = config.micro_batch or gradient_cache.agreed_micro_batch(model, side, dtype)
-        trainer = Trainer(config, data, model, dtype, micro_batch)
+        if config.minutes and resumed.content is None:
+            trainer, _ = make_trainer(config, given, data, resumed, device)
+            config = budget.fit_budget(trainer, given, time.monotonic() - begin)
+        trainer, weights = make_trainer(config, given, data, resumed, device)
+        config, dtype = trainer.config, trainer.dtype
         if config.compile:
-            compile_backbone(model)
+            compile_backbone(trainer.model)
         if resumed.content is not None:
             trainer.restore(resumed.content)
 
@@ -144,6 +141,35 @@ def load_data(data_dir: Path, config: TrainingConfig) -> TrainingData:
     if config.cameras:
         data = add_cameras(data, data_dir, config.cameras, config.camera_images)
     return data
+
+
+def make_trainer(
+    config: TrainingConfig,
+    given: TrainingConfig,
+    data: TrainingData,
+    resumed: "ResumePoint",
+    device: "torch.device",
+) -> tuple["Trainer", str]:
+    """Return the trainer before its first step, and where the model's first weights came from.
+
+    The arguments are those of ``load_model``. The trainer's options have the size of the
+    ``micro_batch``, which decides the statistics of batch norms, so that a run continues with it
+    on any machine.
+    """
+    import torch
+
+    from retrieval.compute import devices, distributed
+    from retrieval.training import gradient_cache
+    from retrieval.training.trainer import Trainer
+
+    side = data.images.shape[-1]
+    dtype = distributed.agreed_dtype(devices.compute_dtype(device, config.precision))
+    torch.manual_seed(config.seed)
+    model, weights = load_model(config, given, resumed, side, device)
+    # Batches of one size, as all losses but tuple have: search the fastest convolutions once.
+    torch.backends.cudnn.benchmark = device.type == "cuda" and config.loss != "tuple"
+    fits = config.micro_batch or gradient_cache.agreed_micro_batch(model, side, dtype)
+    return Trainer(replace(config, micro_batch=fits), data, model, dtype), weights
 
 
 def load_model(

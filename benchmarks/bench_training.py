@@ -117,7 +117,7 @@ def train(
         model.freeze_norms()
     model.to(memory_format=torch.channels_last).train()
     dtype = devices.compute_dtype(torch.device("cpu"), "auto")
-    trainer = Trainer(replace(options, seed=seed), data, model, dtype, MICRO_BATCH)
+    trainer = Trainer(replace(options, seed=seed, micro_batch=MICRO_BATCH), data, model, dtype)
     steps, images = 0, 0
     if not budget_s:
         return model, steps, images

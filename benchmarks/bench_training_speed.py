@@ -15,6 +15,7 @@ import argparse
 import itertools
 import tempfile
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def make_trainer(
         holdout=none,
     )
     dtype = devices.compute_dtype(device, "auto")
-    trainer = Trainer(config, data, model, dtype, batch)
+    trainer = Trainer(replace(config, micro_batch=batch), data, model, dtype)
     trainer.sampler = RandomSampler(len(matrix), batch)
     return trainer
 

@@ -124,6 +124,12 @@ class TrainingConfig:
     camera_images: str = _run(
         layout.CAMERA_MATRIX.name, "image matrix of --cameras", "fixed", applies=_has_cameras
     )
+    minutes: float = _run(
+        0.0,
+        "choose --epoch and --batch_size so that the training takes about N minutes; 0: as given",
+        "free",
+        at_least=0,
+    )
     max_tuples: int = _run(0, "tuples or images per epoch, drawn at random; 0: all", at_least=0)
     scale: float = _run(1.0, "factor on the image side before the backbone", "fixed", above=0)
     seed: int = _run(7, "seed of everything random", "fixed", at_least=0)
@@ -246,6 +252,8 @@ class TrainingConfig:
     def check(self) -> None:
         """Refuse values out of range, and values that do not go together."""
         options.check(self)
+        if self.minutes and self.epoch == 0:
+            raise InputError("--epoch=0 does not train; leave --minutes out")
         if self.cameras and self.loss == "tuple":
             raise InputError("--cameras needs a loss over classes; add --recipe=ce")
         if self.neck == "before" and "ce" not in self.loss.split("+"):
@@ -258,6 +266,7 @@ class TrainingConfig:
 
 OPTIONS: dict[str, Option] = options.declared_options(TrainingConfig)
 RULES: dict[str, Rules] = {f.name: f.metadata["rules"] for f in fields(TrainingConfig)}
+FITTED = ("epoch", "batch_size", "lr", "frozen_epochs", "shrink_every")  # --minutes chooses these
 DEFAULTS: dict[str, Any] = {name: option.default for name, option in OPTIONS.items()}
 
 

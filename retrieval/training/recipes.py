@@ -5,6 +5,7 @@ by its flag. Where a source clips gradients by value, the recipe clips them by n
 dimension (biases, scales) never decay.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -13,6 +14,7 @@ from retrieval.data.formats import InputError
 from retrieval.model.model_config import check_arch
 from retrieval.training.config import (
     DEFAULTS,
+    FITTED,
     OPTIONS,
     RULES,
     RUN,
@@ -155,13 +157,29 @@ RECIPES: dict[RecipeName, Recipe] = {
 }
 
 
+def lr_for_batch(recipe: RecipeName, batch_size: int) -> float:
+    """Return a recipe's learning rate for another batch size than its own.
+
+    For SGD it grows with the batch size (Goyal et al., Accurate, Large Minibatch SGD,
+    arXiv:1706.02677), for Adam with its square root (Malladi et al., On the SDEs and Scaling Rules
+    for Adaptive Gradient Algorithms, arXiv:2205.10287). Three significant digits.
+
+    >>> lr_for_batch("proxy_anchor", 30)
+    5e-05
+    """
+    own = TrainingConfig().with_values(DEFAULTS).with_values(RECIPES[recipe].options.given())
+    ratio = batch_size / own.batch_size
+    return float(f"{own.lr * (ratio if own.optimizer == 'sgd' else math.sqrt(ratio)):.3g}")
+
+
 def resolve_config(
     given: TrainingConfig, before: Mapping[str, Any] | None = None
 ) -> TrainingConfig:
     """Fill in the options that are left out, and check all of them.
 
-    From weak to strong: the defaults, the recipe, the run that is resumed, what is given. A resumed
-    run keeps its options, unless a recipe is named again.
+    From weak to strong: the defaults, the recipe, the run that is resumed, what is given. The
+    learning rate of a recipe follows the batch size. A resumed run keeps its options, unless a
+    recipe is named again; what --minutes chose stays even then.
 
     Args:
         given: The options of the command.
@@ -181,11 +199,15 @@ def resolve_config(
         for name, value in (before or {}).items()
         if name in RULES
         and RULES[name].on_resume != "free"
-        and not (given.recipe and OPTIONS[name].group != RUN)
+        and (not given.recipe or OPTIONS[name].group == RUN or (given.minutes and name in FITTED))
     }
     name = given.recipe or resumed.get("recipe") or DEFAULTS["recipe"]
     config = given.with_values(DEFAULTS).with_values(RECIPES[name].options.given())
     config = config.with_values(resumed | {"recipe": name})
+    if "lr" not in resumed:
+        config = config.with_values(
+            {"lr": lr_for_batch(name, given.batch_size or config.batch_size)}
+        )
     if given.loss not in (None, config.loss):
         config = config.with_values({"logit_scale": None, "margin": None})
     config = config.with_values(given.given())

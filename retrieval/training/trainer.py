@@ -39,19 +39,17 @@ class Trainer:
         data: TrainingData,
         model: EmbeddingModel,
         dtype: torch.dtype,
-        micro_batch: int,
     ) -> None:
         """Make the loss, the optimizer and the batches.
 
         Args:
-            config: The options, none left out.
+            config: The options, none left out; ``micro_batch`` is above 0.
             data: The images and the split.
             model: On its device.
             dtype: Dtype of the convolutions.
-            micro_batch: Images that keep their activations at once.
         """
         self.config, self.data, self.model = config, data, model
-        self.dtype, self.micro_batch = dtype, micro_batch
+        self.dtype = dtype
         self.device = model.mean.device
         self.loss = losses.make_loss(config, model.config.dim, len(data.classes)).to(self.device)
         for module in (model, self.loss):
@@ -101,7 +99,7 @@ class Trainer:
             self.model,
             batch.images,
             loss_of,
-            self.micro_batch,
+            self.config.micro_batch,
             partial(devices.autocast, self.device, self.dtype),
             batch.part,
             batch.n_filled,

@@ -10,6 +10,16 @@ from retrieval.search.nearest import nearest_neighbors, without_own
 from retrieval.training.dataset import TrainingData
 
 
+def validated_rows(data: TrainingData) -> np.ndarray:
+    """Return the images that are embedded after each epoch, (n,) int64."""
+    return np.concatenate([_rows(data), data.holdout])
+
+
+def _rows(data: TrainingData) -> np.ndarray:
+    parts = (data.gallery, data.queries[:, 0], data.pairs[:, :2].ravel())
+    return np.unique(np.concatenate(parts))
+
+
 def validate(
     model: EmbeddingModel, data: TrainingData, batch_size: int, dtype: torch.dtype
 ) -> dict[str, float]:
@@ -22,7 +32,7 @@ def validate(
         batch_size: Images per batch.
         dtype: Dtype of the convolutions.
     """
-    rows = np.unique(np.concatenate([data.gallery, data.queries[:, 0], data.pairs[:, :2].ravel()]))
+    rows = _rows(data)
     embeddings = embed(model, data.images, rows, batch_size, dtype, "validate")
     first, second = (embeddings[np.searchsorted(rows, data.pairs[:, side])] for side in (0, 1))
     scores = (first * second).sum(axis=1)

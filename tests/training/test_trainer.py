@@ -34,7 +34,7 @@ def make(
     torch.manual_seed(0)
     neck = "none" if config.neck == "before" else config.neck
     model = EmbeddingModel(ModelConfig("resnet18", 8, SIDE, neck=neck)).to(device)
-    session = Trainer(config, drawn_data(), model, dtype, micro_batch)
+    session = Trainer(replace(config, micro_batch=micro_batch), drawn_data(), model, dtype)
     session.model.train()
     return session
 
@@ -72,11 +72,11 @@ def test_frozen_epochs_leave_the_backbone_as_it_is(optimizer: str) -> None:
 
 
 def test_norms_that_stay_frozen_are_not_released_with_the_backbone() -> None:
-    config = replace(CONFIG, frozen_epochs=1)
+    config = replace(CONFIG, frozen_epochs=1, micro_batch=100)
     torch.manual_seed(0)
     model = EmbeddingModel(ModelConfig("resnet18", 8, SIDE))
     model.freeze_norms()
-    session = Trainer(config, drawn_data(), model.train(), torch.float32, 100)
+    session = Trainer(config, drawn_data(), model.train(), torch.float32)
     before = backbone_of(session)
     for done in (0.5, 1.5):
         session.step(given(), done)
