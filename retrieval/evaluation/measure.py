@@ -27,6 +27,7 @@ DEFINITIONS = {
     "recall@k vs exact": "share of the exact first k that the approximate first k hold",
     "macro": "the mean over classes of the mean over each class's queries",
     "transductive": "whether a query's embedding depends on other queries, if on no label",
+    "trained_on": "domains of the labeled images that the model was trained on",
     "intervals": "95% of the bootstrap over classes, for the mean over queries",
 }
 

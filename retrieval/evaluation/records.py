@@ -55,8 +55,10 @@ def evaluation_metadata(truth: GroundTruth) -> dict[str, Any]:
         "query_file": truth.query_file,
         "inputs": truth.inputs.sha256,
     }
-    # Where training started from, and which images it took.
-    metadata |= {name: record[name] for name in ("weights", "domains") if name in record}
+    if "weights" in record:  # where training started from
+        metadata["weights"] = record["weights"]
+    if "domains" in record:
+        metadata["trained_on"] = " + ".join(record["domains"]) or "nothing"
     return metadata
 
 

@@ -23,6 +23,8 @@ def evaluation_table(records: list[dict[str, Any]]) -> str:
             row[f"macro {MACRO}"] = f"{record['macro'][MACRO]:.4f}"
         if "recall@k vs exact" in record:
             row["recall@k vs exact"] = f"{record['recall@k vs exact']:.4f}"
+        if "cameras" in record.get("trained_on", ""):
+            row["trained on"] = record["trained_on"]
         rows.append(row)
     return text_table(rows)
 

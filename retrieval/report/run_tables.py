@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAIN = ("cmc@1", "cmc@10", "map@k", "map@R", "map")
-COUNTS = ("n_query", "n_query_left_out", "n_gallery", "k", "transductive")
+COUNTS = ("n_query", "n_query_left_out", "n_gallery", "k", "transductive", "trained_on")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,13 @@ def metric_cells(runs: list[Run], name: str) -> list[MetricCell]:
 def _setting(run: Run, metric: str) -> tuple[object, ...]:
     """Return what two runs must share for a metric to be comparable."""
     names = ("queries", "n_query", "n_gallery", *(["k"] if "@k" in metric else []))
-    return (records.query_hash(run.record), *(run.record.get(name) for name in names))
+    values = (run.record.get(name) for name in names)
+    return (records.query_hash(run.record), sees_cameras(run), *values)
+
+
+def sees_cameras(run: Run) -> bool:
+    """Return whether the model was trained on labeled images of the queries' cameras."""
+    return "cameras" in run.record.get("trained_on", "")
 
 
 @dataclass(frozen=True)
@@ -96,11 +102,15 @@ class Gain:
 
 
 def gains(data_dir: Path, runs: list[Run], metrics: Sequence[str]) -> list[Gain]:
-    """Return the gains over the plain exact search, or else over the first run of the queries."""
+    """Return the gains over the plain exact search, or else over the first run of the queries.
+
+    Models that were trained on camera images are compared among themselves.
+    """
     load = cache(partial(paired.load_named_evaluation, data_dir))
     found = []
-    for queries in dict.fromkeys(run.record["queries"] for run in runs):
-        group = [run.name for run in runs if run.record["queries"] == queries]
+    settings = {run.name: (run.record["queries"], sees_cameras(run)) for run in runs}
+    for queries, has_cameras in dict.fromkeys(settings.values()):
+        group = [name for name, own in settings.items() if own == (queries, has_cameras)]
         plain = f"mips-{queries}"
         other = plain if plain in group else group[0]
         for name in group:

@@ -9,11 +9,13 @@ import torch
 
 import build_image_db
 from compcars import test_data_info
-from process_data import image_matrix, make_train_valid, mask_data, mips
+from process_data import image_matrix, make_train_valid, mask_data, mips, report
 from retrieval.data import layout
 from retrieval.data.formats import InputError
 from retrieval.data.image_loader import read_ahead
 from retrieval.data.joined import JoinedArrays
+from retrieval.report import run_tables
+from retrieval.report.runs import load_runs
 from retrieval.training.cameras import add_cameras
 from retrieval.training.dataset import TrainingData
 from retrieval.training.samplers import ClassSampler
@@ -131,7 +133,8 @@ def test_files_that_do_not_fit_are_refused(watched: Path) -> None:
 
 def test_evaluations_name_the_domains(watched: Path) -> None:
     options = {"loss": "ce", "neck": "after", "epoch": 1, "batch_size": 8}
-    for name, cameras, domains in (("plain", "", 1), ("both", INDEX, 2)):
+    settings = (("plain", "", "database"), ("both", INDEX, "database + cameras"))
+    for name, cameras, domains in settings:
         path = train_small(watched, watched / name, cameras=cameras, **options)
         for source, output in (
             ("imageset.npy", "database.npy"),
@@ -140,8 +143,14 @@ def test_evaluations_name_the_domains(watched: Path) -> None:
             build_image_db.run(watched, path, source, output)
         mask_data.run(watched)
         mips.run(watched, k=3, run_name=name)
-        expected = ["database", "cameras"][:domains]
-        assert layout.METRICS.load(watched)["domains"] == expected
+        assert layout.METRICS.load(watched)["trained_on"] == domains
+    # The report shows both settings, each with a best of its own, and no gain between them.
+    runs = load_runs(watched, None)
+    named = {run.name: run.record["trained_on"] for run in runs}
+    assert [named[f"{name}-test"] for name, *_ in settings] == [domains for *_, domains in settings]
+    found = run_tables.gains(watched, runs, ["cmc@1"])
+    assert not any({gain.run, gain.other} & {"both-test"} for gain in found)
+    assert "database + cameras" in report.run(watched).read_text()
 
 
 def test_joined_arrays_are_read_as_one(tmp_path: Path) -> None:
