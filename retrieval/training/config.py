@@ -104,8 +104,8 @@ class TrainingConfig:
 
     None means left out: the recipe's value applies, or the default.
 
-    The defaults are those of the original first command, with a temperature and with the batch
-    norms of pretrained weights frozen.
+    The defaults are those of the original first command, with what makes it learn: a temperature,
+    negatives from the whole batch, a BNNeck, and frozen batch norms of pretrained weights.
     """
 
     recipe: RecipeName = _run("original", "options set together; each flag overrides its part")
@@ -156,14 +156,14 @@ class TrainingConfig:
     dim: int | None = _model(
         None, "embedding size; left out: the backbone's width", "fixed", at_least=1
     )
-    neck: Neck = _model("none", "BNNeck: take the embedding before or after it", "fixed")
+    neck: Neck = _model("after", "BNNeck: take the embedding before or after it", "fixed")
     frozen_bn: bool = _model(
         True, "freeze the backbone's batch norms, unless its weights are random", "fixed"
     )
 
     loss: LossName = _loss("tuple", "training loss", "fixed")
     negatives: Negatives = _loss(
-        "tuple",
+        "batch",
         "negatives of the tuple loss: those of the tuple, or every other class in the batch",
         applies=_has("tuple"),
     )

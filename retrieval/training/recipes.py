@@ -41,7 +41,9 @@ class Recipe:
 
 
 _ORIGINAL = Recipe(
-    "the project's first command, with a temperature and frozen batch norms", TrainingConfig()
+    "the project's first command, with a temperature, negatives from the whole batch, a BNNeck and "
+    "frozen batch norms",
+    TrainingConfig(),
 )
 _CROSS_ENTROPY = Recipe(
     "fast-reid, projects/FastRetri, cars.yml; there with 2048 dimensions, no projection",
@@ -67,6 +69,7 @@ _PROXY_ANCHOR = Recipe(
     TrainingConfig(
         pool="avgmax",
         dim=512,
+        neck="none",
         loss="proxy_anchor",
         logit_scale=32.0,
         margin=0.1,
@@ -118,6 +121,7 @@ RECIPES: dict[RecipeName, Recipe] = {
         TrainingConfig(
             arch="timm/vit_small_patch16_224.dino",
             dim=384,
+            neck="none",
             loss="arcface",
             logit_scale=32.0,
             margin=14.3,

@@ -102,7 +102,7 @@ def test_options_that_are_left_out_are_those_of_the_checkpoint(
     [
         ("pool", "avg"),
         ("dim", 8),
-        ("neck", "after"),
+        ("neck", "none"),
         ("scale", 0.5),
         ("loss", "ms"),
         ("optimizer", "sgd"),
