@@ -1,223 +1,230 @@
-"""Compare objectives and recipes at equal data, backbone, image size and processor time.
+"""Compare trainings at equal data, backbone and processor time: recipes, or the rungs of a ladder.
 
-Reads   --dpath, a data directory with imageset.npy, the split, test_image.npy and test.npy
-Writes  training_<name>.csv (appended) and training_<name>.md in --output
+Reads   --dpath, prepared data directories: imageset.npy, the split; test_image.npy and test.npy
+Writes  training_<name>.csv, and its table in the README, in --output
 
-    python -m benchmarks.bench_training --dpath=~/cars/ --name=cars --budget_s=45
-    python -m benchmarks.bench_training --speed    # runs benchmarks.bench_training_speed
+    python -m benchmarks.bench_training --name=drawn --dpath ~/s41 ~/s42 ~/s43 --minutes=2
+    python -m benchmarks.bench_training --name=emoji --dpath ~/emoji --seeds 1 2 3 --minutes=2
+    python -m benchmarks.bench_training --name=drawn_ladder --dpath ~/s41 --methods=ladder
 
-Each seed holds out other classes and initializes new weights, at random or from --weights. The
-budget is the processor time of this process at a fixed number of threads: wall-clock time would be
-unfair on a shared machine. All objectives use about the same number of images per step, and every
-recipe runs through its whole learning rate schedule within the budget. --tune tries several
-learning rates per objective instead; use it on another sample than the reported one. --rates then
-takes the best rates from the newest run in the csv of --tune.
+Every method trains the same first weights for the same processor time, at a fixed number of
+threads: wall-clock time would be unfair on a shared machine. It runs through its whole schedule of
+learning rates within the time. Nothing is chosen on the evaluated queries.
 """
 
 import argparse
-import itertools
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
-from benchmarks import bench_training_speed, results
-from benchmarks.harness import versions
+from benchmarks import results
+from benchmarks.training_methods import METHODS, UNTRAINED, Method
 from retrieval import cli
 from retrieval.compute import devices
-from retrieval.data import layout, provenance
-from retrieval.model import backbones
-from retrieval.model import pretrained as first_weights
+from retrieval.data import layout
+from retrieval.evaluation import bootstrap, descriptors, metrics
 from retrieval.model.embedding import EmbeddingModel
-from retrieval.model.encode import embed
-from retrieval.model.model_config import ModelConfig
-from retrieval.training.config import RecipeName, TrainingConfig
+from retrieval.model.encode import embedding_blocks
+from retrieval.model.tta import Views
+from retrieval.search.nearest import nearest_neighbors, without_own
+from retrieval.training.config import TrainingConfig
 from retrieval.training.dataset import TrainingData
-from retrieval.training.recipes import RECIPES, resolve_config
 from retrieval.training.step_loader import StepInput
 from retrieval.training.trainer import Trainer
-from retrieval.training.validation import retrieve, validate_on_new_classes
+from retrieval.training.untrained import build_first_model
 
-MICRO_BATCH = 1_000  # no step is split
-DIM = 128
-IMAGES = 64  # images per step
-TUPLES = 10  # tuples per step: up to 60 distinct images, padded to 64
-
-
-def _recipe(name: RecipeName, **changes: Any) -> TrainingConfig:
-    return resolve_config(TrainingConfig(recipe=name, **changes))
-
-
-_TUPLE = _recipe("original", batch_size=TUPLES, frozen_bn=False)
-_ORIGINAL = replace(_TUPLE, temperature=1.0, augmentation="none")
-_CE = _recipe("ce", batch_size=IMAGES)
-ORIGINAL = "original's objective: tuples, T=1, inputs in [0, 1]"
-UNTRAINED = "no training, a random projection"
-OBJECTIVES = {
-    UNTRAINED: _TUPLE,
-    ORIGINAL: _ORIGINAL,
-    "recipe original: tuples, T=0.1": _TUPLE,
-    "recipe original, batch negatives": replace(_TUPLE, negatives="batch"),
-    # The recipe vit itself has another backbone, and a learning rate that fits it.
-    "recipe vit, this backbone": _recipe("vit", batch_size=IMAGES, lr=1e-4, frozen_bn=False),
-    **{
-        f"recipe {name}": _recipe(name, batch_size=IMAGES)
-        for name in RECIPES
-        if name not in ("original", "vit")
-    },
-    "recipe ce, surveillance augmentation": replace(_CE, augmentation="surveillance"),
-    # How much of the difference is due to the loss, and how much to the batch norms?
-    "recipe original, batch negatives, frozen batch norms": replace(
-        _TUPLE, negatives="batch", frozen_bn=True
-    ),
-    "recipe ce, trained batch norms": replace(_CE, frozen_bn=False),
-}
-# These use the learning rate of the objective they are compared with.
-RATE_OF = {
-    "recipe original, batch negatives, frozen batch norms": "recipe original, batch negatives",
-    "recipe ce, trained batch norms": "recipe ce",
-}
-FACTORS = (1.0, 3.0, 10.0)  # factors on the learning rate that --tune tries
+CPU = torch.device("cpu")
+MICRO_BATCH = 64
+VALUES = ("cmc@1", "map@R")
 
 
 @dataclass(frozen=True)
-class Result:
-    """One trained model."""
+class Trial:
+    """One training, evaluated.
 
-    objective: str
-    lr: float
-    seed: int
-    budget_s: float
+    Attributes:
+        where: The data directory and the seed.
+        method: Its name.
+        minutes: Processor time of the training, of one thread.
+        steps: Optimizer steps.
+        images: Images seen.
+        values: Kind of queries -> (2, n_query) float64, cmc@1 and AP@R of each.
+        labels: Kind of queries -> (n_query,) int64.
+    """
+
+    where: str
+    method: str
+    minutes: float
     steps: int
     images: int
-    new_cmc1: float
-    new_map_r: float
-    camera_cmc1: float
-    camera_map_r: float
+    values: dict[str, np.ndarray]
+    labels: dict[str, np.ndarray]
 
 
 def train(
-    name: str, options: TrainingConfig, data: TrainingData, args: argparse.Namespace, seed: int
+    config: TrainingConfig, data: TrainingData, minutes: float
 ) -> tuple[EmbeddingModel, int, int]:
-    """Train for the budget; return the model and the numbers of steps and images."""
-    budget_s = 0 if name == UNTRAINED else args.budget_s
-    torch.manual_seed(seed)
-    mean, std = backbones.normalization(args.arch) if name != ORIGINAL else ((0.0,) * 3, (1.0,) * 3)
-    side = data.images.shape[-1]
-    config = ModelConfig(args.arch, DIM, side, mean, std, options.pool, options.neck)
-    model = EmbeddingModel(config)
-    origin = first_weights.initialize(model, args.weights)
-    if options.frozen_bn and not origin.startswith(first_weights.RANDOM):
+    """Train for a time; return the model and the numbers of steps and images."""
+    torch.manual_seed(config.seed)
+    model, weights = build_first_model(config, data.images.shape[-1])
+    if config.frozen_bn and not weights.startswith("random"):
         model.freeze_norms()
-    model.to(memory_format=torch.channels_last).train()
-    dtype = devices.compute_dtype(torch.device("cpu"), "auto")
-    trainer = Trainer(replace(options, seed=seed, micro_batch=MICRO_BATCH), data, model, dtype)
+    model.to(memory_format=torch.channels_last)
+    trainer = Trainer(replace(config, micro_batch=MICRO_BATCH), data, model, _dtype())
     steps, images = 0, 0
-    if not budget_s:
-        return model, steps, images
     start = time.process_time()
     for given in _endless(trainer):
-        used = (time.process_time() - start) / budget_s
+        used = (time.process_time() - start) / (60 * minutes) if minutes else 1
         if used >= 1:
             break
-        trainer.step(given, used * options.epoch)
+        trainer.step(given, used * config.epoch)
         steps, images = steps + 1, images + given.n
-    return model, steps, images
+    return trainer.result, steps, images
+
+
+def _dtype() -> torch.dtype:
+    return devices.compute_dtype(CPU, "auto")
 
 
 def _endless(trainer: Trainer) -> Iterator[StepInput]:
-    """Yield the steps of one epoch after another, endlessly."""
-    for epoch in itertools.count():
+    epoch = 0
+    while True:
         yield from trainer.batches(epoch)
+        epoch += 1
 
 
-def judge(model: EmbeddingModel, data: TrainingData, data_dir: Path) -> tuple[float, ...]:
-    """Return cmc@1 and map@R on the held-out classes, then on the test queries."""
-    dtype = devices.compute_dtype(torch.device("cpu"), "auto")
-    new = validate_on_new_classes(model, data, 64, dtype)
-    queries = np.array(layout.TEST_QUERIES.load(data_dir))
-    test = layout.TEST_MATRIX.load(data_dir)
-    database = embed(model, data.images, np.arange(len(data.images)), 64, dtype)
-    watched = embed(model, test, queries[:, 0], 64, dtype)
-    camera = retrieve(watched, queries[:, 1], database, data.labels)
-    return (*new.values(), *camera.values())
+def encode(model: EmbeddingModel, images: np.ndarray, *, method: Method) -> np.ndarray:
+    """Return the embeddings of all images, (n, dim) float32."""
+    views = Views("flip" if method.flip else "none", (method.scale,))
+    rows = np.arange(len(images))
+    blocks = embedding_blocks(model, images, rows, MICRO_BATCH, _dtype(), "encode", views)
+    return np.concatenate([embeddings for _, embeddings in blocks])
 
 
-def measure(args: argparse.Namespace) -> Iterator[Result]:
-    """Train and evaluate each objective with each seed."""
-    data = TrainingData.load(args.dpath)
-    tuned = results.latest(args.rates.parent, args.rates.stem) if args.rates else None
-    rates = {} if tuned is None else best_rates(tuned)
-    for seed in args.seeds:
-        known = data.hold_out(args.holdout_classes, seed)
-        for name, options in OBJECTIVES.items():
-            if args.only and not any(part in name for part in args.only):
-                continue
-            for factor in FACTORS if args.tune else (1.0,):
-                chosen = replace(
-                    options, lr=factor * rates.get(RATE_OF.get(name, name), options.lr)
-                )
-                model, steps, images = train(name, chosen, known, args, seed)
-                found = judge(model, known, args.dpath)
-                yield Result(name, chosen.lr, seed, args.budget_s, steps, images, *found)
+def per_query(
+    queries: np.ndarray,
+    labels: np.ndarray,
+    gallery: np.ndarray,
+    gallery_labels: np.ndarray,
+    own: np.ndarray | None,
+) -> np.ndarray:
+    """Return cmc@1 and AP@R of each query, (2, n_query) float64.
+
+    Args:
+        queries: (n_query, dim) float32.
+        labels: (n_query,) int64.
+        gallery: (n_gallery, dim) float32.
+        gallery_labels: (n_gallery,) int64.
+        own: (n_query,) int64 rows of the gallery that the queries are; None if they are none.
+    """
+    n_relevant = metrics.count_relevant(labels, gallery_labels) - (own is not None)
+    ids, similarities = nearest_neighbors(queries, gallery, int(n_relevant.max()) + 1)
+    if own is not None:
+        ids, _ = without_own(ids, similarities, own)
+    hits = metrics.find_hits(ids, labels, gallery_labels)
+    ap = metrics.average_precision_at_r(hits, n_relevant)
+    return np.stack([metrics.cmc_at_k(hits, 1).astype(float), ap])
 
 
-def best_rates(tuned: pd.DataFrame) -> dict[str, float]:
-    """Return the learning rate of each objective with the best map@R on held-out classes."""
-    means = tuned.groupby(["objective", "lr"])["new_map_r"].mean()
-    return {str(name): means[name].idxmax() for name in means.index.get_level_values(0).unique()}
+def measure(
+    data_dir: Path, name: str, method: Method, args: argparse.Namespace, seed: int
+) -> Trial:
+    """Train and evaluate one method."""
+    images = layout.IMAGE_MATRIX.load(data_dir)
+    test = layout.TEST_MATRIX.load(data_dir) if layout.TEST_MATRIX.at(data_dir).exists() else None
+    steps = n_seen = 0
+    if method.flags is None:
+        data = TrainingData.load(data_dir, has_tuples=False)
+        describe = partial(descriptors.describe_images, descriptors.raw_pixels, title=name)
+    else:
+        config = method.config(f"--arch={args.arch} --weights={args.weights} --seed={seed}")
+        data = TrainingData.load(data_dir, has_tuples=config.loss == "tuple")
+        model, steps, n_seen = train(config, data, args.minutes if method.is_trained else 0)
+        describe = partial(encode, model, method=method)
+    database = describe(images)
+    index, labels = data.queries.T
+    own = np.searchsorted(data.gallery, index) if data.is_class_disjoint else None
+    gallery, gallery_labels = database[data.gallery], data.labels[data.gallery]
+    of_valid = per_query(database[index], labels, gallery, gallery_labels, own)
+    values, of_labels = {"validation": of_valid}, {"validation": labels}
+    if test is not None:
+        watched = describe(test)
+        index, labels = np.array(layout.TEST_QUERIES.load(data_dir)).T
+        has_answer = np.isin(labels, data.labels)
+        index, of_labels["camera"] = index[has_answer], labels[has_answer]
+        values["camera"] = per_query(
+            watched[index], labels[has_answer], database, data.labels, None
+        )
+    where = f"{data_dir.name}, seed {seed}"
+    return Trial(where, name, args.minutes * method.is_trained, steps, n_seen, values, of_labels)
 
 
-def table(found: list[Result]) -> str:
-    """Return a Markdown table: means over seeds ± half the range."""
-    lines = [
-        "| objective | lr | steps | images seen | new classes: cmc@1 | map@R "
-        "| other camera: cmc@1 | map@R |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    frame = pd.DataFrame([asdict(result) for result in found])
-    for (name, lr), rows in frame.groupby(["objective", "lr"], sort=False):
-        cells = [
-            f"{rows[c].mean():.3f} ± {(rows[c].max() - rows[c].min()) / 2:.3f}"
-            for c in ("new_cmc1", "new_map_r", "camera_cmc1", "camera_map_r")
-        ]
-        counts = f"{rows['steps'].mean():.0f} | {rows['images'].mean():.0f}"
-        lines.append(f"| {name} | {lr:g} | {counts} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def table(trials: list[Trial], reference: str) -> list[results.Row]:
+    """Return one row per method: means over the trials ± half their range, and the paired gain.
+
+    The gain in map@R over the reference has its 95% interval, from a bootstrap over classes of the
+    values of each query, averaged over the seeds of one data directory.
+    """
+    rows: list[results.Row] = []
+    for name in dict.fromkeys(trial.method for trial in trials):
+        own = [trial for trial in trials if trial.method == name]
+        row: dict[str, object] = {"method": name, "images": np.mean([t.images for t in own])}
+        for kind in own[0].values:
+            means = np.array([trial.values[kind].mean(axis=1) for trial in own])
+            half = (means.max(axis=0) - means.min(axis=0)) / 2
+            for column, value in enumerate(VALUES):
+                spread = f"{means[:, column].mean():.3f} ± {half[column]:.3f}"
+                row[f"{kind} {value}"] = spread
+            others = [trial for trial in trials if trial.method == reference]
+            if name != reference and others:
+                row[f"{kind} gain"] = _gain(others, own, kind)
+        rows.append(row)
+    return rows
+
+
+def _gain(first: list[Trial], second: list[Trial], kind: str) -> str:
+    """Return the difference of map@R and its interval as text."""
+    parts: dict[str, list[np.ndarray]] = {}
+    labels: dict[str, np.ndarray] = {}
+    for before, after in zip(first, second, strict=True):
+        assert before.where == after.where
+        folder = before.where.split(",")[0]
+        parts.setdefault(folder, []).append(
+            np.stack([before.values[kind][1], after.values[kind][1]])
+        )
+        labels[folder] = before.labels[kind]
+    pairs = np.concatenate([np.mean(of_folder, axis=0) for of_folder in parts.values()], axis=1)
+    # Classes of different samples are different classes.
+    apart = np.concatenate([labels[f] + 1_000_000 * i for i, f in enumerate(parts)])
+    found = bootstrap.paired_bootstrap(pairs[0], pairs[1], apart)
+    return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure; rewrite the table after each model, and append the results at the end."""
+    """Measure all methods on all data, and publish the table."""
     record = results.Run("training", args, args.output)
     torch.set_num_threads(args.threads)
-    args.output.mkdir(parents=True, exist_ok=True)
-    images = layout.IMAGE_MATRIX.load(args.dpath)
-    side, n_class = images.shape[-1], len(layout.CLASS_IMAGES.load(args.dpath))
-    header = (
-        f"{provenance.processor()}; {versions()}.\n\n{len(images)} images of {n_class} classes at "
-        f"{side} px, {args.holdout_classes:g} of the classes held out; {args.arch} from "
-        f"{_origin(args.weights)}, {DIM} dimensions, {args.budget_s:g} s of processor time on "
-        f"{args.threads} thread(s) per model. Mean over seeds {args.seeds} ± half the range."
-    )
-    found: list[Result] = []
-    path = args.output / f"training_{args.name}.md"
-    for result in measure(args):
-        print(result, flush=True)
-        found.append(result)
-        path.write_text(f"{header}\n\n{table(found)}\n", encoding="utf-8")
-    record.append(f"training_{args.name}", [asdict(result) for result in found])
-
-
-def _origin(weights: str) -> str:
-    if weights == "none":
-        return "random weights (no ImageNet weights)"
-    return f"the weights {Path(weights).name}"
+    chosen = {n: m for n, m in METHODS.items() if not args.only or any(t in n for t in args.only)}
+    trials: list[Trial] = []
+    for number, data_dir in enumerate(args.dpath):
+        seeds = args.seeds if len(args.dpath) == 1 else [args.seeds[number % len(args.seeds)]]
+        for seed in seeds:
+            for name, method in chosen.items():
+                trials.append(measure(data_dir, name, method, args, seed))
+                last = trials[-1]
+                means = {
+                    kind: of.mean(axis=1).round(4).tolist() for kind, of in last.values.items()
+                }
+                print(
+                    last.where, name, f"{last.steps} steps, {last.images} images", means, flush=True
+                )
+    reference = args.reference if args.reference in chosen else next(iter(chosen))
+    record.publish(f"training_{args.name}", table(trials, reference))
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -225,24 +232,18 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--dpath", type=cli.data_directory, required=True, help="data directory")
+    add("--dpath", type=cli.data_directory, nargs="+", required=True, help="data directories")
     add("--name", required=True, help="suffix of the result files")
-    add("--arch", default="resnet18", help="backbone")
-    add("--weights", default="none", help="initial weights, as in train.py")
-    add("--budget_s", type=float, default=45.0, help="processor time per model, in seconds")
-    add("--threads", type=int, default=1, help="torch threads")
-    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of holdout and weights")
-    add("--holdout_classes", type=float, default=0.2, help="share or number of held-out classes")
-    add("--only", nargs="+", help="objectives whose name contains one of these texts")
-    add("--tune", action="store_true", help=f"try each learning rate times {FACTORS}")
-    add("--rates", type=Path, help="csv of a run with --tune: take the best learning rates")
-    add("--output", type=Path, default=results.FOLDER, help="results folder")
+    add("--arch", default="timm/tf_efficientnet_lite0", help="backbone")
+    add("--weights", default="auto", help="first weights, as in train.py")
+    add("--minutes", type=float, default=2.0, help="processor time of each training")
+    add("--seeds", type=int, nargs="+", default=[1], help="seeds; one for each of several --dpath")
+    add("--only", nargs="+", help="methods whose name contains one of these texts")
+    add("--reference", default=UNTRAINED, help="method that gains are relative to")
+    results.add_arguments(parser)
+    parser.set_defaults(threads=1)
     return parser
 
 
 if __name__ == "__main__":
-    if "--speed" in sys.argv:
-        rest = [word for word in sys.argv[1:] if word != "--speed"]
-        bench_training_speed.run(bench_training_speed.make_parser().parse_args(rest))
-    else:
-        run(make_parser().parse_args())
+    run(make_parser().parse_args())

@@ -14,7 +14,6 @@ import pandas as pd
 import pytest
 
 from benchmarks import (
-    bench_accuracy,
     bench_encode,
     bench_gpu,
     bench_image_matrix,
@@ -31,7 +30,6 @@ from benchmarks import (
     results,
     stages,
 )
-from tests.conftest import ARCH
 
 
 @pytest.fixture
@@ -127,17 +125,6 @@ def test_commands_of_the_stages_parse(stage: stages.Stage) -> None:
     name = words.pop(0).removesuffix(".py")
     name = words.pop(0) if name == "-m" else name
     importlib.import_module(name).make_parser().parse_args(words)
-
-
-@pytest.mark.usefixtures("here")
-def test_accuracy(tmp_path: Path) -> None:
-    common = f"--arch={ARCH} --weights=none --dim=16 --batch_size=4 --epoch=1 --max_tuples=4"
-    parser = bench_accuracy.make_parser()
-    options = ["--models=3", "--photos=8", "--side=32", "--seeds=1"]
-    args = parser.parse_args([*options, f"--common={common}", "--tuples=", f"--output={tmp_path}"])
-    bench_accuracy.run(args)
-    table = results.latest(tmp_path, "accuracy_table")
-    assert {"default", "original's objective", "raw pixels"} <= set(table["method"])
 
 
 @pytest.fixture

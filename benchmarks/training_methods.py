@@ -1,0 +1,59 @@
+"""The trainings that bench_training compares: options of train.py by name.
+
+Losses over classes take batches of 32, as ``--minutes`` chooses for a few minutes of a CPU.
+"""
+
+import shlex
+from dataclasses import dataclass
+
+import train
+from retrieval.data import options
+from retrieval.training.config import TrainingConfig
+from retrieval.training.recipes import RECIPES, resolve_config
+
+
+@dataclass(frozen=True)
+class Method:
+    """A training, and how its images are encoded.
+
+    Attributes:
+        flags: Options of train.py; None: pixels without any network.
+        is_trained: Whether any step is taken.
+        flip: Average the embeddings of an image and of its mirror image.
+        scale: Multiple of the side at which images are encoded.
+    """
+
+    flags: str | None = ""
+    is_trained: bool = True
+    flip: bool = False
+    scale: float = 1.0
+
+    def config(self, common: str) -> TrainingConfig:
+        """Return the options, none left out; ``common`` has those of all methods."""
+        words = shlex.split(f"--dpath=. --save_path=. {common} {self.flags}")
+        given = vars(train.make_parser().parse_args(words))
+        known = options.declared_options(TrainingConfig)
+        return resolve_config(TrainingConfig(**{name: given[name] for name in known}))
+
+
+PIXELS, UNTRAINED, ORIGINAL, DEFAULT, BEST = (
+    "raw pixels",
+    "no training",
+    "the original's objective",
+    "the default, as typed",
+    "`--recipe=ce`",
+)
+_SMALL = "--batch_size=32"
+METHODS = {
+    PIXELS: Method(None, is_trained=False),
+    UNTRAINED: Method("--pool=avg --neck=none", is_trained=False),
+    ORIGINAL: Method(
+        "--temperature=1 --negatives=tuple --neck=none --augmentation=none --no-frozen_bn"
+    ),
+    DEFAULT: Method(),
+    **{
+        f"`--recipe={name}`": Method(f"--recipe={name} {_SMALL}")
+        for name in RECIPES
+        if name not in ("original", "vit")
+    },
+}
