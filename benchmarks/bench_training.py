@@ -6,6 +6,7 @@ Writes  training_<name>.csv, and its table in the README, in --output
     python -m benchmarks.bench_training --name=drawn --dpath ~/s41 ~/s42 ~/s43 --minutes=2
     python -m benchmarks.bench_training --name=emoji --dpath ~/emoji --seeds 1 2 3 --minutes=2
     python -m benchmarks.bench_training --name=drawn_ladder --dpath ~/s41 --methods=ladder
+    python -m benchmarks.bench_training --name=drawn_cameras --dpath ~/s41 --methods=cameras
 
 Every method trains the same first weights for the same processor time, at a fixed number of
 threads: wall-clock time would be unfair on a shared machine. It runs through its whole schedule of
@@ -22,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks import results
+from benchmarks import camera_subsets, results
 from benchmarks.training_methods import METHODS, UNTRAINED, Method
 from retrieval import cli
 from retrieval.compute import devices
@@ -37,6 +38,7 @@ from retrieval.training.dataset import TrainingData
 from retrieval.training.step_loader import StepInput
 from retrieval.training.trainer import Trainer
 from retrieval.training.untrained import build_first_model
+from train import load_data
 
 CPU = torch.device("cpu")
 MICRO_BATCH = 64
@@ -137,14 +139,15 @@ def measure(
     """Train and evaluate one method."""
     images = layout.IMAGE_MATRIX.load(data_dir)
     test = layout.TEST_MATRIX.load(data_dir) if layout.TEST_MATRIX.at(data_dir).exists() else None
+    minutes = (method.minutes or args.minutes) * method.is_trained
     steps = n_seen = 0
     if method.flags is None:
         data = TrainingData.load(data_dir, has_tuples=False)
         describe = partial(descriptors.describe_images, descriptors.raw_pixels, title=name)
     else:
         config = method.config(f"--arch={args.arch} --weights={args.weights} --seed={seed}")
-        data = TrainingData.load(data_dir, has_tuples=config.loss == "tuple")
-        model, steps, n_seen = train(config, data, args.minutes if method.is_trained else 0)
+        data = load_data(data_dir, config)
+        model, steps, n_seen = train(config, data, minutes)
         describe = partial(encode, model, method=method)
     database = describe(images)
     index, labels = data.queries.T
@@ -155,13 +158,14 @@ def measure(
     if test is not None:
         watched = describe(test)
         index, labels = np.array(layout.TEST_QUERIES.load(data_dir)).T
-        has_answer = np.isin(labels, data.labels)
+        gallery_labels = data.labels[: len(images)]
+        has_answer = np.isin(labels, gallery_labels)
         index, of_labels["camera"] = index[has_answer], labels[has_answer]
         values["camera"] = per_query(
-            watched[index], labels[has_answer], database, data.labels, None
+            watched[index], labels[has_answer], database, gallery_labels, None
         )
     where = f"{data_dir.name}, seed {seed}"
-    return Trial(where, name, args.minutes * method.is_trained, steps, n_seen, values, of_labels)
+    return Trial(where, name, minutes, steps, n_seen, values, of_labels)
 
 
 def table(trials: list[Trial], reference: str) -> list[results.Row]:
@@ -173,7 +177,8 @@ def table(trials: list[Trial], reference: str) -> list[results.Row]:
     rows: list[results.Row] = []
     for name in dict.fromkeys(trial.method for trial in trials):
         own = [trial for trial in trials if trial.method == name]
-        row: dict[str, object] = {"method": name, "images": np.mean([t.images for t in own])}
+        row: dict[str, object] = {"method": name}
+        row |= {key: np.mean([getattr(t, key) for t in own]) for key in ("minutes", "images")}
         for kind in own[0].values:
             means = np.array([trial.values[kind].mean(axis=1) for trial in own])
             half = (means.max(axis=0) - means.min(axis=0)) / 2
@@ -209,9 +214,12 @@ def run(args: argparse.Namespace) -> None:
     """Measure all methods on all data, and publish the table."""
     record = results.Run("training", args, args.output)
     torch.set_num_threads(args.threads)
-    chosen = {n: m for n, m in METHODS.items() if not args.only or any(t in n for t in args.only)}
+    methods = METHODS[args.methods]
+    chosen = {n: m for n, m in methods.items() if not args.only or any(t in n for t in args.only)}
     trials: list[Trial] = []
     for number, data_dir in enumerate(args.dpath):
+        if args.methods == "cameras":
+            camera_subsets.write(data_dir)
         seeds = args.seeds if len(args.dpath) == 1 else [args.seeds[number % len(args.seeds)]]
         for seed in seeds:
             for name, method in chosen.items():
@@ -236,7 +244,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--name", required=True, help="suffix of the result files")
     add("--arch", default="timm/tf_efficientnet_lite0", help="backbone")
     add("--weights", default="auto", help="first weights, as in train.py")
-    add("--minutes", type=float, default=2.0, help="processor time of each training")
+    add("--methods", choices=METHODS, default="recipes", help="which trainings to compare")
+    add("--minutes", type=float, default=2.0, help="processor time of a training")
     add("--seeds", type=int, nargs="+", default=[1], help="seeds; one for each of several --dpath")
     add("--only", nargs="+", help="methods whose name contains one of these texts")
     add("--reference", default=UNTRAINED, help="method that gains are relative to")

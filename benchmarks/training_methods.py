@@ -21,12 +21,14 @@ class Method:
         is_trained: Whether any step is taken.
         flip: Average the embeddings of an image and of its mirror image.
         scale: Multiple of the side at which images are encoded.
+        minutes: Processor time of the training; 0: the benchmark's.
     """
 
     flags: str | None = ""
     is_trained: bool = True
     flip: bool = False
     scale: float = 1.0
+    minutes: float = 0.0
 
     def config(self, common: str) -> TrainingConfig:
         """Return the options, none left out; ``common`` has those of all methods."""
@@ -44,7 +46,7 @@ PIXELS, UNTRAINED, ORIGINAL, DEFAULT, BEST = (
     "`--recipe=ce`",
 )
 _SMALL = "--batch_size=32"
-METHODS = {
+_RECIPES = {
     PIXELS: Method(None, is_trained=False),
     UNTRAINED: Method("--pool=avg --neck=none", is_trained=False),
     ORIGINAL: Method(
@@ -57,3 +59,5 @@ METHODS = {
         if name not in ("original", "vit")
     },
 }
+
+METHODS = {"recipes": _RECIPES, "ladder": _LADDER, "cameras": _CAMERAS}

@@ -65,8 +65,10 @@ def initialize(model: EmbeddingModel, weights: str) -> str:
 
 def _published(arch: str, side: int) -> tuple[str, State]:
     """Return the name and the state dict of the recommended weights."""
-    if not _is_cached(arch) and (packaged := packaged_weights.load_packaged(arch)) is not None:
-        return packaged
+    if not _is_cached(arch):
+        if (packaged := packaged_weights.load_packaged(arch)) is not None:
+            return packaged
+        log.info("downloading the weights of %s", arch)  # offline, this takes minutes of retries
     if arch.startswith("timm/"):
         return arch, backbones.TimmBackbone(arch, side, pretrained=True).net.state_dict()
     known = torchvision.models.get_model_weights(arch).DEFAULT
