@@ -4,9 +4,10 @@ Losses over classes take batches of 32, as ``--minutes`` chooses for a few minut
 """
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import train
+from benchmarks import camera_subsets
 from retrieval.data import options
 from retrieval.training.config import TrainingConfig
 from retrieval.training.recipes import RECIPES, resolve_config
@@ -57,6 +58,25 @@ _RECIPES = {
         f"`--recipe={name}`": Method(f"--recipe={name} {_SMALL}")
         for name in RECIPES
         if name not in ("original", "vit")
+    },
+}
+
+_CE = f"--recipe=ce {_SMALL}"
+_LADDER = {
+    UNTRAINED: _RECIPES[UNTRAINED],
+    "no training, flip and scale 1.25": replace(_RECIPES[UNTRAINED], flip=True, scale=1.25),
+    DEFAULT: Method(),
+    BEST: Method(_CE),
+    "+ flip": Method(_CE, flip=True),
+    "+ scale 1.25": Method(_CE, flip=True, scale=1.25),
+    "+ five times the minutes": Method(_CE, flip=True, scale=1.25, minutes=10),
+}
+_CAMERAS = {
+    "0": Method(_CE),
+    **{
+        str(count): Method(f"{_CE} --cameras={index} --camera_images={matrix}")
+        for count in camera_subsets.COUNTS
+        for index, matrix in [camera_subsets.names(count)]
     },
 }
 

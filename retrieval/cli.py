@@ -29,6 +29,8 @@ REMEDIES = {
     errno.EEXIST: "name a folder, not a file",
     errno.EISDIR: "name a file, not a folder",
     errno.ENOTDIR: "name a folder, not a file",
+    errno.ENOTSUP: "name a regular file, or one that does not exist yet",
+    errno.EBUSY: "another command is writing it; run this one again when that has ended",
     errno.EIO: "the disk failed to read or write; check it",
 }
 

@@ -1,26 +1,45 @@
 """Atomic file writes: a file is complete or absent.
 
 Files are written under a temporary name in the same folder, flushed to disk and renamed. A program
-killed at any moment leaves the old or the new file, never a partial one. The next process that
-writes the same file removes the temporary files of dead processes; those of running processes stay.
+killed at any moment leaves the old or the new file, never a partial one.
+
+The temporary file is locked while it is written. The lock ends with the process, on whatever host
+or in whatever container it ran, so the next command that writes the same file can tell what a
+killed one left, and removes it. While another command writes the file, it waits a little and then
+gives up: two commands never write one file at a time.
 """
 
+import errno
+import fcntl
 import io
 import os
 import re
+import secrets
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+WAIT_S = 10.0  # for another command that writes the same file
+
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Yield a temporary path that is renamed to ``path`` if the block succeeds."""
-    part = _temporary(path)
+    """Yield a temporary path that is renamed to ``path`` if the block succeeds.
+
+    If ``path`` is a symbolic link, its target is replaced and the link stays.
+
+    Raises:
+        OSError: EBUSY: another command is writing the file; ENOTSUP: it is not a regular file.
+    """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise OSError(errno.ENOTSUP, "not a regular file", str(path))
+    part, lock = _locked_part(path, is_folder=False)
     try:
         yield part
         with part.open("rb+") as file:
@@ -32,18 +51,19 @@ def whole(path: Path) -> Iterator[Path]:
         raise
     finally:
         part.unlink(missing_ok=True)
+        os.close(lock)
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder that is renamed to ``path``, which must not exist yet."""
-    part = _temporary(path)
-    part.mkdir()
+    part, lock = _locked_part(path, is_folder=True)
     try:
         yield part
         part.rename(path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+        os.close(lock)
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -113,22 +133,53 @@ def row_writer(path: Path, shape: tuple[int, ...], dtype: str) -> Iterator[RowWr
         yield RowWriter(file, shape, dtype)
 
 
-def _temporary(path: Path) -> Path:
-    """Return this process's temporary name for ``path``; remove those of dead processes."""
+def _locked_part(path: Path, is_folder: bool) -> tuple[Path, int]:
+    """Return a new temporary file or folder for ``path``, and the descriptor that locks it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.part")
-    for other in path.parent.iterdir():
-        match = pattern.fullmatch(other.name)
-        if match and not _is_alive(int(match[1])):
-            shutil.rmtree(other) if other.is_dir() else other.unlink(missing_ok=True)
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
+    _remove_leftovers(path)
+    while True:
+        part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+        if is_folder:
+            part.mkdir()
+            lock = os.open(part, os.O_RDONLY)
+        else:
+            lock = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if part.exists():
+            return part, lock
+        os.close(lock)  # another command took it for a leftover before it was locked
 
 
-def _is_alive(pid: int) -> bool:
+def _remove_leftovers(path: Path) -> None:
+    """Remove what killed commands left of ``path``; wait for those that still write it."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]+\.part")
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        found = [other for other in path.parent.iterdir() if name.fullmatch(other.name)]
+        written = [other for other in found if _is_being_written(other)]
+        if not written:
+            return
+        if time.monotonic() > deadline:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
+        time.sleep(0.05)
+
+
+def _is_being_written(part: Path) -> bool:
+    """Return whether a running command holds a temporary file; remove the file if none does."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        lock = os.open(part, os.O_RDONLY)
+    except OSError:  # finished in the meantime
         return False
-    except PermissionError:
-        pass
-    return True
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks: nobody can tell, so it stays
+        return False
+    else:
+        for rest in (*part.parent.glob(f".{part.name}.*"), part):  # lopq writes beside the part
+            shutil.rmtree(rest) if rest.is_dir() else rest.unlink(missing_ok=True)
+        return False
+    finally:
+        os.close(lock)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from retrieval.data import layout
+from retrieval.data import files, layout
 from retrieval.data.formats import InputError
 from retrieval.data.provenance import sha256_of_array
 from retrieval.evaluation.measure import Measured, measure
@@ -163,7 +163,8 @@ def fitted_index(
     searcher = fit_index(query_gallery.gallery, valid, fitting)
     # In this order, a kill in between leaves an index without a record, which is fitted again.
     layout.LOPQ_RECORD.at(data_dir).unlink(missing_ok=True)
-    searcher.save(path)
+    with files.whole(path) as part:
+        searcher.save(part)
     layout.LOPQ_RECORD.save(data_dir, wanted)
     return searcher
 

@@ -1,5 +1,6 @@
 """The stage compcars.sample: what it writes, when it refuses, and that it repeats itself."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ from PIL import Image
 from scipy.io import loadmat
 
 from compcars import sample
+from retrieval.data import files
 from retrieval.data.formats import InputError
 
 SMALL = {
@@ -246,16 +248,21 @@ def test_a_failed_run_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert list(tmp_path.iterdir()) == []
 
 
-def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    leftover = tmp_path / f".Image_data.{ended.pid}.part"
-    alive = tmp_path / f".Image_data.{os.getppid()}.part"
+def test_leftovers_of_a_killed_run_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "WAIT_S", 0.1)
+    leftover = tmp_path / ".Image_data.0123456789abcdef.part"
     leftover.mkdir()
-    alive.mkdir()
-    sample.run(tmp_path, **{**SMALL, "models": 2, "images": 1})
+    options = {**SMALL, "models": 2, "images": 1}
+    writer = os.open(leftover, os.O_RDONLY)
+    fcntl.flock(writer, fcntl.LOCK_EX)
+    with pytest.raises(OSError, match="busy"):
+        sample.run(tmp_path, **options)
+    assert leftover.exists()
+    os.close(writer)  # as the kernel does when a process is killed
+    sample.run(tmp_path, **options)
     assert not leftover.exists()
-    assert alive.exists()
 
 
 @pytest.mark.parametrize(

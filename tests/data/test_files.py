@@ -4,13 +4,17 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from retrieval.cli import REMEDIES
 from retrieval.data import files
+
+ROOT = Path(__file__).resolve().parents[2]
+NEW_PID_NAMESPACE = ("unshare", "--pid", "--fork")  # where pids begin at 1, as in a container
 
 
 def test_a_failing_block_leaves_the_old_file(tmp_path: Path) -> None:
@@ -58,7 +62,7 @@ def test_kill_leaves_the_old_file_and_the_next_run_cleans_up(tmp_path: Path) -> 
     process = subprocess.Popen(
         [sys.executable, "-c", program],
         stdout=subprocess.PIPE,
-        cwd=Path(__file__).resolve().parents[2],
+        cwd=ROOT,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
@@ -71,14 +75,64 @@ def test_kill_leaves_the_old_file_and_the_next_run_cleans_up(tmp_path: Path) -> 
     assert os.listdir(tmp_path) == ["a.npy"]
 
 
-def test_the_part_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    other = tmp_path / f".a.txt.{process.pid}.part"
-    other.touch()
-    files.write_text(tmp_path / "a.txt", "mine")
-    assert other.exists()
-    process.kill()
+def writer_of(path: Path, prefix: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    """Return a process that is writing ``path``, and will be for a minute."""
+    program = (
+        "import time; from pathlib import Path; from retrieval.data import files\n"
+        f"with files.whole(Path({str(path)!r})) as part:\n"
+        "    part.write_text('theirs'); print('ready', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen(
+        [*prefix, sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=ROOT
+    )
+    assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+    return process
+
+
+@pytest.mark.parametrize("prefix", [(), NEW_PID_NAMESPACE], ids=["here", "pid namespace"])
+def test_two_commands_never_write_one_file_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefix: Sequence[str]
+) -> None:
+    if prefix and subprocess.run([*prefix, "true"], capture_output=True).returncode:
+        pytest.skip("this user may not make pid namespaces")
+    monkeypatch.setattr(files, "WAIT_S", 0.2)
+    path = tmp_path / "a.txt"
+    process = writer_of(path, prefix)
+    assert process.stdout is not None
+    with pytest.raises(OSError, match="busy") as caught:
+        files.write_text(path, "mine")
+    assert caught.value.errno in REMEDIES
+    (part,) = tmp_path.iterdir()
+    assert part.read_text() == "theirs"  # it was left alone
+    files.write_text(tmp_path / "b.txt", "another file")
+    # Kill the writer itself, not unshare before it.
+    subprocess.run(["pkill", "-KILL", "-f", str(path)], check=True)
     process.wait()
-    time.sleep(0.01)
-    files.write_text(tmp_path / "a.txt", "mine again")
-    assert not other.exists()
+    process.stdout.close()
+    files.write_text(path, "mine again")
+    assert sorted(os.listdir(tmp_path)) == ["a.txt", "b.txt"]
+
+
+def test_a_link_is_written_through(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "a.txt"
+    link.symlink_to(tmp_path / "disk" / "real.txt")
+    files.write_text(link, "text")
+    assert link.is_symlink() and (tmp_path / "disk" / "real.txt").read_text() == "text"
+
+
+def test_only_regular_files_are_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, Path(os.devnull)):
+        with pytest.raises(OSError, match="not a regular file"):
+            files.write_text(path, "text")
+    assert Path(os.devnull).is_char_device()
+
+
+def test_what_lopq_left_beside_a_part_is_removed(tmp_path: Path) -> None:
+    part = tmp_path / ".lopq.index.0123456789abcdef.part"
+    beside = tmp_path / f".{part.name}.fedcba9876543210"
+    for path in (part, beside):
+        path.write_text("left")
+    files.write_text(tmp_path / "lopq.index", "new")
+    assert os.listdir(tmp_path) == ["lopq.index"]
