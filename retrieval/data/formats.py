@@ -81,6 +81,10 @@ class Array(File):
         return array
 
 
+TEXT_COLUMNS = frozenset({"Path", "FileName", "Year", "ClassName"})  # text in every csv
+MISSING = ["", "NA", "nan", "NaN"]
+
+
 @dataclass(frozen=True)
 class Table(File):
     """A ``.csv`` file and the columns it must have, with their dtypes; more columns may follow."""
@@ -95,8 +99,17 @@ class Table(File):
         import pandas as pd
 
         path = self.found(data_dir, name)
+        texts = TEXT_COLUMNS | {column for column, kind in self.columns.items() if kind == "str"}
         try:
-            table = pd.read_csv(path, encoding="utf-8")
+            columns = pd.read_csv(path, encoding="utf-8", nrows=0).columns
+            # Only cells of numbers can be missing: NA, null and 007 are names of classes.
+            table = pd.read_csv(
+                path,
+                encoding="utf-8",
+                dtype={column: "str" for column in columns if column in texts},
+                keep_default_na=False,
+                na_values={column: MISSING for column in columns if column not in texts},
+            )
         except (ValueError, pd.errors.EmptyDataError) as error:
             raise InputError(f"{path} is not a csv file: {error}") from error
         return self._checked(table, path)

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 RecipeName = Literal["original", "ce", "dml_ce", "proxy_anchor", "supcon", "ms", "vit", "reid"]
 LossName = Literal[
-    "tuple", "ce", "proxy_anchor", "arcface", "supcon", "ms", "triplet", "ce+triplet"
+    "tuple", "ce", "proxy_anchor", "arcface", "supcon", "ms", "triplet", "ce+triplet", "ce+supcon"
 ]
 Negatives = Literal["tuple", "batch"]
 SamplerName = Literal["random", "pk"]

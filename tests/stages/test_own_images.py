@@ -79,3 +79,31 @@ def test_mistakes_are_said(photos: Path) -> None:
     (photos / "other.csv").write_text("Path,Class,Index\na.png,0,0\n")
     with pytest.raises(InputError, match="no column ClassName"):
         data_info.run(photos, classes_of="other.csv")
+
+
+@pytest.mark.parametrize("names", [["001", "NA", "null", "1e5", "nan"], ["1", "01", "True", "-0"]])
+def test_names_of_classes_are_text(tmp_path: Path, names: list[str]) -> None:
+    draw(tmp_path / "photos", names, 3)
+    draw(tmp_path / "queries", names, 1)
+    data_info.run(tmp_path)
+    data_info.run(tmp_path, "queries/", "tindexinfo.csv", "indexinfo.csv", queries=True)
+    table = layout.IMAGE_INDEX.load(tmp_path)
+    assert sorted(set(table["ClassName"])) == sorted(names)
+    ids = dict(zip(table["ClassName"], table["Class"], strict=True))
+    queries = layout.IMAGE_INDEX.load(tmp_path, "tindexinfo.csv")
+    assert dict(zip(queries["ClassName"], queries["Class"], strict=True)) == ids
+    assert {r["ClassName"]: r["Class"] for r in layout.CLASS_NAMES.load_rows(tmp_path)} == ids
+
+
+def test_the_folders_of_known_datasets_are_read(tmp_path: Path) -> None:
+    """CUB-200-2011 numbers its folders, Cars196 names them; classes are in the order of names."""
+    names = [
+        "001.Black_footed_Albatross",
+        "002.Laysan_Albatross",
+        "Acura RL Sedan 2012",
+        "AM (1/2)",
+    ]
+    draw(tmp_path / "photos", [name.replace("/", "-") for name in names], 2)
+    data_info.run(tmp_path)
+    table = layout.IMAGE_INDEX.load(tmp_path)
+    assert table.groupby("Class")["ClassName"].first().tolist() == sorted(set(table["ClassName"]))
