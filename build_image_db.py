@@ -74,6 +74,7 @@ def run(
     if runtime != "torch" and (compile or tuple(scales) != (1.0,)):
         raise InputError(f"--runtime={runtime} takes neither --scales nor --compile")
     matrix = layout.IMAGE_MATRIX.load(data_dir, input)
+    matrix_record = provenance.load_record(data_dir, input, layout.IMAGE_MATRIX)
     save_path = save_path.expanduser()
     checkpoint.check_exists(save_path)
     # What can be checked at once is checked before torch is imported, which takes seconds.
@@ -115,7 +116,10 @@ def run(
             "epoch": content["epoch"],
             "weights": content["weights"],
             "domains": content["domains"],
+            "split": content["split"],
+            "held_out": content["held_out"],
             "images": input,
+            "index_sha256": (matrix_record or {}).get("index_sha256"),
             "images_sha256": provenance.RowsDigest.of_parts(parts).hexdigest(),
             "rows": len(matrix),
             "dim": model.config.dim,

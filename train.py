@@ -25,13 +25,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from retrieval import cli
 from retrieval.data import options
 from retrieval.training import config as training
 from retrieval.training import recipes
 from retrieval.training.cameras import DOMAINS, add_cameras
 from retrieval.training.config import TrainingConfig
-from retrieval.training.dataset import TrainingData, check_files
+from retrieval.training.dataset import TrainingData, check_files, check_same_split
 from retrieval.training.untrained import build_first_model, save_untrained
 
 if TYPE_CHECKING:
@@ -88,6 +90,8 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
 
         # Data and model.
         data = load_data(data_dir, config)
+        if resumed.content is not None:
+            check_same_split(data.split, resumed.content["split"], str(resumed.path))
         if config.minutes and resumed.content is None:
             trainer, _ = make_trainer(config, given, data, resumed, device)
             config = budget.fit_budget(trainer, given, time.monotonic() - begin)
@@ -101,6 +105,7 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
         # What is written.
         domains = list(DOMAINS if config.cameras else DOMAINS[:1])
         about = {"weights": weights, "domains": domains, "options": config.values()}
+        about |= {"split": data.split, "held_out": np.unique(data.labels[data.holdout]).tolist()}
         checkpointer = checkpointing.Checkpointer(save_path, trainer, config.save_every, about)
         is_main = distributed.is_main()
         run_log = RunLog(save_path, resumed.epoch, config.tensorboard) if is_main else None

@@ -1,7 +1,7 @@
 """Write all images of an index into one array of squares.
 
 Reads   the index csv (--image_info) and the images below --image_root_path
-Writes  imageset.npy, or the name given as --mname
+Writes  imageset.npy, or the name given as --mname, and its record (imageset.json)
 
     python -m process_data.image_matrix --dpath=~/ir/ --image_info=car_front.csv \\
         --image_root_path=Image_data/data/image/ --mname=imageset.npy
@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from retrieval import cli
-from retrieval.data import decode, files, image_index, layout
+from retrieval.data import decode, files, image_index, layout, provenance
 from retrieval.data.formats import InputError
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def run(
     boxes = _boxes(table, image_info) if crop == "box" else [None] * len(table)
     paths = [root / path for path in table["Path"]]
     target = layout.IMAGE_MATRIX.at(data_dir, mname)
+    layout.DATABASE_RECORD.at(data_dir, provenance.record_name(mname)).unlink(missing_ok=True)
     rows = np.arange(len(paths))
     try:
         write_matrix(target, paths, boxes, image_resolution, filter_type, workers)
@@ -89,7 +90,16 @@ def run(
             raise InputError(f"no image of {image_info} below {root} can be read") from None
         paths, boxes = [paths[row] for row in rows], [boxes[row] for row in rows]
         write_matrix(target, paths, boxes, image_resolution, filter_type, workers)
-        _save_kept(data_dir, image_info, table.iloc[rows])
+        table = table.iloc[rows]
+        image_info = _save_kept(data_dir, image_info, table)
+    record = {
+        "index": image_info,
+        "index_sha256": provenance.index_hash(table),
+        "image_resolution": image_resolution,
+        "filter_type": filter_type,
+        "crop": crop,
+    }
+    provenance.save_record(data_dir, mname, record, layout.IMAGE_MATRIX)
     log.info("%s: %d images of %d px", target, len(rows), image_resolution)
     return target
 
@@ -153,7 +163,8 @@ def _boxes(table: "pd.DataFrame", name: str) -> list[decode.Box | None]:
     ]
 
 
-def _save_kept(data_dir: Path, image_info: str, kept: "pd.DataFrame") -> None:
+def _save_kept(data_dir: Path, image_info: str, kept: "pd.DataFrame") -> str:
+    """Write the csv of the images that were kept, and return its name."""
     name = f"{Path(image_info).stem}.kept.csv"
     path = layout.IMAGE_INDEX.save(data_dir, kept.assign(Index=np.arange(len(kept))), name)
     log.warning(
@@ -164,6 +175,7 @@ def _save_kept(data_dir: Path, image_info: str, kept: "pd.DataFrame") -> None:
         name,
         name,
     )
+    return name
 
 
 def make_parser() -> argparse.ArgumentParser:

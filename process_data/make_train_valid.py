@@ -26,7 +26,7 @@ import numpy as np
 from tqdm import tqdm
 
 from retrieval import cli
-from retrieval.data import files, image_index, layout
+from retrieval.data import files, image_index, layout, provenance
 from retrieval.data.formats import InputError
 from retrieval.data.split import Protocol, Split, split_classes, split_images
 from retrieval.data.tuples import draw_others, tuple_blocks
@@ -110,6 +110,7 @@ def run(
     layout.CLASS_IMAGES.save(data_dir, {str(label): images.tolist() for label, images in of_class})
     layout.MINOR_CLASSES.save(data_dir, split.classes[split.is_minor].tolist())
     record = {"protocol": protocol, "index": iname, "seed": seed, "neg_count": neg_count}
+    record |= {"index_sha256": provenance.index_hash(table), "sha256": split.digest()}
     if protocol == "images":
         record |= {"ratio": ratio, "min_len": min_len}
     layout.SPLIT.save(data_dir, record)

@@ -11,12 +11,14 @@ import pytest
 # imported; each worker of pytest-xdist has one core, and pytest alone should do the same.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import numpy as np
 import torch
 
 import build_image_db
 import train
 from compcars import data_info, sample, test_data_info
 from process_data import image_matrix, make_train_valid, mask_data, mips
+from retrieval.data import layout, provenance
 from retrieval.training.config import TrainingConfig
 
 # The smallest network of timm: its checkpoint takes 5 MB, where that of resnet18 takes 130.
@@ -100,3 +102,10 @@ def train_small(data_dir: Path, save_path: Path | None = None, **options: object
     small = {"arch": ARCH, "dim": 16, "weights": "none", "device": "cpu", "lr": 1e-3}
     config = TrainingConfig(**{**small, **options})  # type: ignore[arg-type]
     return train.run(data_dir, save_path or data_dir / "para", config)
+
+
+def replace_embeddings(data_dir: Path, rows: np.ndarray, name: str = "database.npy") -> None:
+    """Write other embeddings, and a record that says they are what it describes."""
+    layout.DATABASE.save(data_dir, rows, name)
+    record = layout.DATABASE_RECORD.load(data_dir, provenance.record_name(name))
+    provenance.save_record(data_dir, name, record)

@@ -1,7 +1,9 @@
-"""The origin of an embeddings file, in a small json beside it.
+"""The origin of a file, in a small json beside it.
 
 Embeddings of two models look alike and cannot be compared, so every ``.npy`` of embeddings has a
-``.json`` of the same stem with the hashes of its checkpoint and of its images.
+``.json`` of the same stem with the hashes of its checkpoint and of its images. An image matrix has
+one with the hash of its list of images. Each names the content that it describes: a record beside
+another file, as a killed command leaves it, is refused.
 """
 
 import hashlib
@@ -12,13 +14,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrieval.data.formats import InputError
-from retrieval.data.layout import DATABASE_RECORD
+from retrieval.data.formats import Array, InputError
+from retrieval.data.layout import DATABASE, DATABASE_RECORD
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+FINGERPRINT_ROWS = 64
 PACKAGES = ("numpy", "torch", "faiss-cpu", "faiss-gpu")
 
 
@@ -31,16 +37,55 @@ def record_name(name: str) -> str:
     return Path(name).with_suffix(".json").as_posix()
 
 
-def save_record(data_dir: Path, name: str, record: dict[str, Any]) -> Path:
-    """Write the record of the embeddings file ``name``."""
-    return DATABASE_RECORD.save(data_dir, record, record_name(name))
+def save_record(data_dir: Path, name: str, record: dict[str, Any], file: Array = DATABASE) -> Path:
+    """Write the record of an array that was just written.
+
+    Args:
+        data_dir: The data directory.
+        name: Name of the array's file.
+        record: Its origin.
+        file: What the array is.
+    """
+    content = {"content": fingerprint(file.load(data_dir, name))}
+    return DATABASE_RECORD.save(data_dir, record | content, record_name(name))
 
 
-def load_record(data_dir: Path, name: str) -> dict[str, Any] | None:
-    """Return the record of an embeddings file, None if it has none."""
-    if not DATABASE_RECORD.at(data_dir, record_name(name)).exists():
+def load_record(data_dir: Path, name: str, file: Array = DATABASE) -> dict[str, Any] | None:
+    """Return the record of an array, None if it has none.
+
+    Raises:
+        InputError: It describes another content.
+    """
+    path = DATABASE_RECORD.at(data_dir, record_name(name))
+    if not path.exists():
         return None
-    return DATABASE_RECORD.load(data_dir, record_name(name))
+    record = DATABASE_RECORD.load(data_dir, record_name(name))
+    if not isinstance(record, dict) or record.get("content") != fingerprint(
+        file.load(data_dir, name)
+    ):
+        raise InputError(
+            f"{path.name} does not describe this {name}: a command was stopped in between, or one "
+            f"of the two was replaced; make both again with: {file.made_by}"
+        )
+    return record
+
+
+def fingerprint(array: np.ndarray) -> str:
+    """Return a hash of the form of an array and of some of its rows, evenly spaced, in hexadecimal.
+
+    Cheap for any size; it tells arrays apart that were made from other images or by other models,
+    not a damage in a few rows.
+    """
+    rows = np.unique(np.linspace(0, max(len(array) - 1, 0), FINGERPRINT_ROWS).astype(int))
+    digest = hashlib.sha256(f"{array.shape} {array.dtype}".encode())
+    digest.update(np.ascontiguousarray(array[rows[: len(array)]]).data)
+    return digest.hexdigest()
+
+
+def index_hash(table: "pd.DataFrame") -> str:
+    """Return the hash of a list of images: its paths, in the order of Index, in hexadecimal."""
+    paths = table.sort_values("Index", kind="stable")["Path"].astype(str)
+    return hashlib.sha256("\n".join(paths).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def check_same_model(records: dict[str, dict[str, Any]]) -> None:

@@ -6,9 +6,10 @@ a query, searched among all others of that half, as on Cars196, CUB-200-2011 and
 Deep Metric Learning via Lifted Structured Feature Embedding, CVPR 2016, arXiv:1511.06452).
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -36,6 +37,13 @@ class Split:
     train: list[np.ndarray]
     valid: list[np.ndarray]
     is_minor: np.ndarray
+
+    def digest(self) -> str:
+        """Return the hash of which images train and which validate, in hexadecimal."""
+        parts = [array for pair in zip(self.train, self.valid, strict=True) for array in pair]
+        sizes = np.array([len(array) for array in parts])
+        digest = hashlib.sha256(np.concatenate([self.classes, sizes, *parts]).tobytes())
+        return digest.hexdigest()
 
     def queries(self) -> np.ndarray:
         """Return Index and Class of the validation queries, (n_valid, 2) int64."""
@@ -94,12 +102,17 @@ def is_class_disjoint(data_dir: Path) -> bool:
     Each validation query is then searched among all others. A directory without ``split.json``,
     which older versions did not write, is split by images.
     """
+    return load_split_record(data_dir).get("protocol") == "classes"
+
+
+def load_split_record(data_dir: Path) -> dict[str, Any]:
+    """Return ``split.json``, empty if there is none."""
     if not layout.SPLIT.at(data_dir).exists():
-        return False
+        return {}
     record = layout.SPLIT.load(data_dir)
     protocol = record.get("protocol") if isinstance(record, dict) else None
     if protocol not in ("images", "classes"):
         raise InputError(
             f"{layout.SPLIT.at(data_dir)} names no protocol; run again: {layout.SPLIT.made_by}"
         )
-    return protocol == "classes"
+    return record

@@ -1,5 +1,6 @@
 """Queries and gallery with their embeddings, checked to belong together."""
 
+import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,11 @@ import numpy as np
 from retrieval.data import image_index, layout, provenance
 from retrieval.data.formats import InputError
 from retrieval.data.provenance import InputFiles
+from retrieval.data.split import load_split_record
 from retrieval.evaluation.ground_truth import GroundTruth, check_n_image, load_ground_truth
 from retrieval.search.embeddings import check_unit_rows
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +66,7 @@ def load_query_gallery(
     records = {name: provenance.load_record(data_dir, name) or {} for name in (database, matrix)}
     paths = [layout.DATABASE.at(data_dir, name) for name in (database, matrix)]
     check_n_image(truth, database, len(gallery))
+    _check_split(data_dir, records[database], database, is_valid)
     if gallery.shape[1] != rows.shape[1]:
         raise InputError(
             f"the queries have {rows.shape[1]} dimensions and {database} "
@@ -106,6 +111,29 @@ def attach_embeddings(
         query_record=query_record or {},
         gallery_record=gallery_record or {},
     )
+
+
+def _check_split(data_dir: Path, record: dict[str, Any], database: str, is_valid: bool) -> None:
+    """Refuse a database of other images than the split's, and queries that were trained on."""
+    split, trained = load_split_record(data_dir), record.get("split") or {}
+    images = split.get("index_sha256")
+    if images is None:
+        return
+    if record.get("index_sha256") not in (None, images):
+        raise InputError(
+            f"{database} was made from another list of images than {split['index']}, or from the "
+            "same in another order; make image matrix, split and embeddings from the same csv"
+        )
+    if not is_valid or not trained:
+        return
+    if trained.get("index_sha256") != images:
+        log.info("%s: the model was trained on other images than these", database)
+    elif trained.get("sha256") != split.get("sha256"):
+        raise InputError(
+            f"the model of {database} was trained on another split of the same images, so "
+            "validation queries may have been trained on; make that split again "
+            "(make_train_valid --seed=...), or train again"
+        )
 
 
 def _check_other_images(

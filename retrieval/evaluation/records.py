@@ -59,6 +59,8 @@ def evaluation_metadata(truth: GroundTruth) -> dict[str, Any]:
         metadata["weights"] = record["weights"]
     if "domains" in record:
         metadata["trained_on"] = " + ".join(record["domains"]) or "nothing"
+        # With held-out classes, model.best is the best epoch on them.
+        metadata |= {name: record[name] for name in ("checkpoint", "held_out")}
     return metadata
 
 

@@ -18,8 +18,8 @@ FORMAT = "car retrieval checkpoint"
 VERSION = 4
 BEST = "model.best"
 KEYS = {
-    *("format", "version", "epoch", "model", "weights", "domains", "state_dict"),
-    *("options", "metrics"),
+    *("format", "version", "epoch", "model", "weights", "state_dict", "options", "metrics"),
+    *("domains", "split", "held_out"),  # what it was trained on
 }
 
 
@@ -50,8 +50,9 @@ def save(path: Path, model: "EmbeddingModel", *, epoch: int, weights: str, **mor
         "state_dict": model.state_dict(),
         **more,
     }
-    with files.whole(path) as part:
-        torch.save(content, part)
+    # Through an open file: torch would write the name of the temporary file into the archive.
+    with files.whole(path) as part, part.open("wb") as file:
+        torch.save(content, file)
     return path
 
 

@@ -4,13 +4,13 @@ import logging
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from retrieval.data import image_index, layout
+from retrieval.data import image_index, layout, provenance, split
 from retrieval.data.formats import Array, InputError
 from retrieval.data.joined import Images
-from retrieval.data.split import is_class_disjoint
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +22,7 @@ ALWAYS_READ = (
     layout.VALID_QUERIES,
     layout.MINOR_CLASSES,
 )
+SPLIT_HASHES = ("sha256", "index_sha256")
 TUPLES = (layout.TRAIN, layout.TRAIN_REVERSED)  # of even and of odd epochs
 
 
@@ -47,6 +48,7 @@ class TrainingData:
         rows: (n_train,) int64, the images to train on: no validation query, not held out.
         holdout: (n,) int64, the images of held-out classes; no training step sees them.
         is_class_disjoint: Whether the queries are of other classes than the training images.
+        split: Hashes of the split and of the list of images (``split.json``); empty if not known.
         cameras: (n,) int64, which of ``rows`` are images of other cameras (``--cameras``).
     """
 
@@ -59,6 +61,7 @@ class TrainingData:
     rows: np.ndarray
     holdout: np.ndarray
     is_class_disjoint: bool = False
+    split: dict[str, str] = field(default_factory=dict)
     cameras: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
     @property
@@ -95,6 +98,8 @@ class TrainingData:
                 f"{len(labels)}: make both from the same csv (image_matrix --image_info=..., "
                 "make_train_valid --iname=...)"
             )
+        record = split.load_split_record(data_dir)
+        check_same_list(data_dir, record)
         pairs = np.array(layout.VALID_PAIRS.load(data_dir))
         queries = np.array(layout.VALID_QUERIES.load(data_dir))
         minor = layout.MINOR_CLASSES.load(data_dir)
@@ -104,11 +109,13 @@ class TrainingData:
         is_query[queries[:, 0]] = True
         tuples = _load_tuples(data_dir, is_query) if has_tuples else None
         image_index.check_rows(pairs[:, :2], len(labels), layout.VALID_PAIRS.name, name)
-        is_disjoint = is_class_disjoint(data_dir)
+        is_disjoint = record.get("protocol") == "classes"
         is_found = is_query if is_disjoint else ~is_query & ~np.isin(labels, minor)
         gallery, rows = np.flatnonzero(is_found), np.flatnonzero(~is_query)
         holdout = np.empty(0, np.int64)
-        return cls(images, tuples, pairs, queries, labels, gallery, rows, holdout, is_disjoint)
+        known = {name: record[name] for name in SPLIT_HASHES if name in record}
+        parts = (images, tuples, pairs, queries, labels, gallery, rows, holdout)
+        return cls(*parts, is_disjoint, known)
 
     def hold_out(self, amount: float, seed: int) -> "TrainingData":
         """Return the data with some classes, drawn at random, moved to ``holdout``.
@@ -150,6 +157,28 @@ class TrainingData:
             gallery=self.gallery[~is_out[self.gallery]],
             rows=self.rows[~is_out[self.rows]],
             holdout=np.flatnonzero(is_out),
+        )
+
+
+def check_same_list(data_dir: Path, split_record: dict[str, Any]) -> None:
+    """Refuse an image matrix that was made from another list of images than the split."""
+    name = layout.IMAGE_MATRIX.name
+    record = provenance.load_record(data_dir, name, layout.IMAGE_MATRIX) or {}
+    hashes = {r["index_sha256"] for r in (record, split_record) if "index_sha256" in r}
+    if len(hashes) > 1:
+        raise InputError(
+            f"{name} was made from {record['index']} and the split from {split_record['index']}, "
+            "which list other images now, or in another order; make both from the same csv "
+            "(image_matrix --image_info=..., make_train_valid --iname=...)"
+        )
+
+
+def check_same_split(now: dict[str, str], before: dict[str, str], name: str) -> None:
+    """Refuse to continue a training on another split: it would train on validation images."""
+    if now != before:
+        raise InputError(
+            f"{name} was trained on another split of the images; make that split again "
+            "(make_train_valid --seed=...), or start a new run in another folder"
         )
 
 

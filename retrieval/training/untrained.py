@@ -71,6 +71,8 @@ def save_untrained(
         epoch=-1,  # none
         weights=weights,
         domains=[],
+        split={},
+        held_out=[],
         options=plain.values(),
         metrics={},
         frozen_norms=False,

@@ -7,6 +7,7 @@ import pytest
 import torch
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
+import build_image_db
 from process_data import baselines, contact_sheet, make_train_valid, mask_data, mips, nns, report
 from retrieval.data import layout
 from retrieval.data.formats import InputError
@@ -18,8 +19,11 @@ from tests.conftest import train_small
 
 @pytest.fixture
 def disjoint(pipeline: Path) -> Path:
-    """The data directory of the tests, split by classes."""
+    """The data directory of the tests, split by classes, with a model that was trained on it."""
     make_train_valid.run(pipeline, protocol="classes")
+    path = train_small(pipeline, pipeline / "disjoint", epoch=1)
+    for source, output in (("imageset.npy", "database.npy"), ("test_image.npy", "tdatabase.npy")):
+        build_image_db.run(pipeline, path, source, output)
     mask_data.run(pipeline)
     return pipeline
 

@@ -10,6 +10,7 @@ from retrieval.data import image_index, layout
 from retrieval.data.formats import InputError
 from retrieval.evaluation.query_gallery import load_query_gallery
 from retrieval.search import embeddings
+from tests.conftest import replace_embeddings
 
 MINOR = 5  # position of the class that is made minor below
 
@@ -84,7 +85,7 @@ def test_k_beyond_the_gallery_names_the_range(pipeline: Path) -> None:
 
 def test_a_database_of_another_split_is_refused(pipeline: Path) -> None:
     database = np.array(layout.DATABASE.load(pipeline))
-    layout.DATABASE.save(pipeline, database[:-1])
+    replace_embeddings(pipeline, database[:-1])
     for stage in (mask_data.run, load_query_gallery):
         with pytest.raises(InputError, match=r"database\.npy has \d+ rows"):
             stage(pipeline)
@@ -92,7 +93,7 @@ def test_a_database_of_another_split_is_refused(pipeline: Path) -> None:
 
 def test_dropped_test_images_need_their_csv(pipeline: Path) -> None:
     embeddings = np.array(layout.TEST_DATABASE.load(pipeline))
-    layout.TEST_DATABASE.save(pipeline, embeddings[1:])
+    replace_embeddings(pipeline, embeddings[1:], "tdatabase.npy")
     with pytest.raises(InputError, match=r"--tindex=tindexinfo\.kept\.csv"):
         mask_data.run(pipeline)
     kept = layout.TEST_INDEX.load(pipeline)[1:]
@@ -131,7 +132,7 @@ def test_embeddings_that_are_not_finite_are_refused(
     monkeypatch.setattr(embeddings, "BLOCK_ROWS", 4)
     rows = np.array(layout.DATABASE.load(pipeline, name))
     rows[[6, 9], 2] = value
-    layout.DATABASE.save(pipeline, rows, name)
+    replace_embeddings(pipeline, rows, name)
     for stage in (mips.run, nns.run, transform.run):
         with pytest.raises(InputError, match=f"{name}: row 6 holds values that are not finite"):
             stage(pipeline)
@@ -140,10 +141,10 @@ def test_embeddings_that_are_not_finite_are_refused(
 def test_embeddings_of_another_length_are_refused(pipeline: Path) -> None:
     rows = np.array(layout.DATABASE.load(pipeline))
     rows[5] = 0  # as of an image without any feature
-    layout.DATABASE.save(pipeline, rows)
+    replace_embeddings(pipeline, rows)
     mips.run(pipeline, k=3)
     rows[7] *= 1.05
-    layout.DATABASE.save(pipeline, rows)
+    replace_embeddings(pipeline, rows)
     with pytest.raises(InputError, match=r"database\.npy: row 7 has not unit length"):
         mips.run(pipeline, k=3)
 

@@ -48,7 +48,9 @@ def test_a_timm_backbone_takes_weights_and_keeps_them(tmp_path: Path) -> None:
     pixels = torch.rand(2, 3, SIDE, SIDE)
     torch.testing.assert_close(model.backbone(pixels), whole.eval().forward_features(pixels))
     path = tmp_path / "model.ep0"
-    checkpoint.save(path, model, epoch=0, weights="x", options={}, metrics={})
+    checkpoint.save(
+        path, model, epoch=0, weights="x", domains=[], split={}, held_out=[], options={}, metrics={}
+    )
     again = checkpoint.build_model(checkpoint.load(path), path).eval()
     torch.testing.assert_close(again(IMAGES), model(IMAGES))
     torch.save({"conv.weight": torch.ones(1)}, tmp_path / "w.pth")

@@ -156,7 +156,15 @@ def write_epochs(folder: Path, count: int) -> None:
     for epoch in range(count):
         path = checkpoint.path_of(folder, epoch)
         checkpoint.save(
-            path, model, epoch=epoch, weights="none", domains=[], options={}, metrics={}
+            path,
+            model,
+            epoch=epoch,
+            weights="none",
+            domains=[],
+            split={},
+            held_out=[],
+            options={},
+            metrics={},
         )
 
 
