@@ -1,7 +1,4 @@
-"""The trainings that bench_training compares: options of train.py by name.
-
-Losses over classes take batches of 32, as ``--minutes`` chooses for a few minutes of a CPU.
-"""
+"""The trainings that bench_training compares: options of train.py by name."""
 
 import shlex
 from dataclasses import dataclass, replace
@@ -46,7 +43,6 @@ PIXELS, UNTRAINED, ORIGINAL, DEFAULT, BEST = (
     "the default, as typed",
     "`--recipe=ce`",
 )
-_SMALL = "--batch_size=32"
 _RECIPES = {
     PIXELS: Method(None, is_trained=False),
     UNTRAINED: Method("--pool=avg --neck=none", is_trained=False),
@@ -54,14 +50,10 @@ _RECIPES = {
         "--temperature=1 --negatives=tuple --neck=none --augmentation=none --no-frozen_bn"
     ),
     DEFAULT: Method(),
-    **{
-        f"`--recipe={name}`": Method(f"--recipe={name} {_SMALL}")
-        for name in RECIPES
-        if name not in ("original", "vit")
-    },
+    **{f"`--recipe={name}`": Method(f"--recipe={name}") for name in RECIPES if name != "original"},
 }
 
-_CE = f"--recipe=ce {_SMALL}"
+_CE = "--recipe=ce"
 _LADDER = {
     UNTRAINED: _RECIPES[UNTRAINED],
     "no training, flip and scale 1.25": replace(_RECIPES[UNTRAINED], flip=True, scale=1.25),

@@ -17,7 +17,7 @@ from retrieval.model.model_config import Neck, Pool
 
 log = logging.getLogger(__name__)
 
-RecipeName = Literal["original", "ce", "dml_ce", "proxy_anchor", "supcon", "ms", "vit", "reid"]
+RecipeName = Literal["original", "ce", "supcon"]
 LossName = Literal[
     "tuple", "ce", "proxy_anchor", "arcface", "supcon", "ms", "triplet", "ce+triplet", "ce+supcon"
 ]

@@ -29,7 +29,7 @@ def test_as_many_epochs_as_fit() -> None:
 
 def test_few_steps_take_small_batches_and_small_rates() -> None:
     recipe = resolve_config(TrainingConfig(recipe="ce"))
-    long, short = fit(600, recipe="ce"), fit(60, recipe="ce")
+    long, short = fit(600, recipe="ce"), fit(100, recipe="ce")
     assert long.batch_size == recipe.batch_size and long.lr == recipe.lr
     assert short.batch_size < recipe.batch_size
     assert short.lr == lr_for_batch("ce", short.batch_size)
@@ -40,11 +40,13 @@ def test_few_steps_take_small_batches_and_small_rates() -> None:
 
 
 def test_frozen_epochs_keep_their_share() -> None:
-    whole = resolve_config(TrainingConfig(recipe="proxy_anchor"))
-    chosen = fit(600, recipe="proxy_anchor")
-    assert chosen.frozen_epochs == round(whole.frozen_epochs * chosen.epoch / whole.epoch) > 0
-    assert fit(60, recipe="proxy_anchor").frozen_epochs == 0
-    assert fit(11, recipe="proxy_anchor").shrink_every == 1
+    options = {"frozen_epochs": 3, "shrink_every": 10, "schedule": "shrink"}
+    whole = resolve_config(TrainingConfig(recipe="ce", **options))  # type: ignore[arg-type]
+    chosen = fit(600, recipe="ce", **options)
+    assert chosen.frozen_epochs == round(3 * chosen.epoch / whole.epoch) > 3
+    assert chosen.shrink_every > 10
+    short = fit(11, recipe="ce", **options)
+    assert (short.frozen_epochs, short.shrink_every) == (0, 1)
 
 
 def test_a_budget_below_one_epoch_is_refused() -> None:

@@ -21,7 +21,7 @@ def test_a_run_with_proxies_average_and_cosine_continues_exactly(
     pipeline: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("timm")
-    options = {**SMALL, "recipe": "proxy_anchor", "ema": 0.9, "schedule": "cosine", "epoch": 3}
+    options = {**SMALL, "loss": "proxy_anchor", "ema": 0.9, "schedule": "cosine", "epoch": 3}
     options |= {"frozen_epochs": 1}
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train_small(pipeline, whole, holdout_classes=2, **options)
@@ -48,11 +48,10 @@ def test_a_run_with_proxies_average_and_cosine_continues_exactly(
 @pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "original"])
 def test_each_recipe_trains(recipe: str, pipeline: Path, tmp_path: Path) -> None:
     pytest.importorskip("timm")
-    arch = "timm/test_vit" if recipe == "vit" else "timm/test_resnet"
-    given = {"arch": arch, "max_tuples": 40, "dim": None, "lr": None, "schedule": "shrink"}
+    given = {"max_tuples": 40, "dim": None, "lr": None, "schedule": "shrink"}
     content = checkpoint.load(train_small(pipeline, tmp_path, recipe=recipe, epoch=1, **given))
     assert content["options"]["lr"] == RECIPES[recipe].options.lr
-    assert content["model"]["dim"] == RECIPES[recipe].options.dim
+    assert content["model"]["dim"] == content["state_dict"]["projection.weight"].shape[1]
     assert content["metrics"]["loss"] > 0
 
 
