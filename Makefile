@@ -43,7 +43,7 @@ demo: .venv
 	$(call step,-m process_data.image_matrix --dpath=$(DEMO) --image_info=car_front.csv --image_root_path=Image_data/data/image/ --mname=imageset.npy --image_resolution=128 --crop=box)
 	$(call step,-m process_data.image_matrix --dpath=$(DEMO) --image_info=tindexinfo.csv --image_root_path=Image_data/sv_data/image/ --mname=test_image.npy --image_resolution=128)
 	$(call step,-m process_data.make_train_valid --dpath=$(DEMO) --seed=$(SEED))
-	$(call step,train.py --dpath=$(DEMO) --save_path=$(DEMO)/para/ --recipe=ce --arch=timm/tf_efficientnet_lite0 --dim=128 --label_smoothing=0.1 --batch_size=32 --lr=0.05 --epoch=5 --seed=$(SEED))
+	$(call step,train.py --dpath=$(DEMO) --save_path=$(DEMO)/para/ --recipe=ce --arch=timm/tf_efficientnet_lite0 --epoch=5 --seed=$(SEED))
 	$(call step,build_image_db.py --dpath=$(DEMO) --save_path=$(DEMO)/para/model.ep4 --batch_size=64 --input=imageset.npy --output=database.npy --scales=1.25)
 	$(call step,build_image_db.py --dpath=$(DEMO) --save_path=$(DEMO)/para/model.ep4 --batch_size=64 --input=test_image.npy --output=tdatabase.npy --scales=1.25)
 	$(call step,-m process_data.mask_data --dpath=$(DEMO))
@@ -74,9 +74,8 @@ bench: .venv
 	$(PY) -m benchmarks.extrapolate
 	$(PY) -m benchmarks.bench_encode --quick --networks resnet18 --side=64 --batches 16 --images=64 --seconds=1 --repeats=1
 	$(PY) -m benchmarks.bench_training_speed --sides 64 --images=256 --seconds=3 --repeats=1
-	$(PY) -m benchmarks.bench_training --dpath=$(BENCH)/sample200 --name=small --only original ce supcon --budget_s=1 --seeds 0 --holdout_classes=2 --output=$(BENCH)/results
+	$(PY) -m benchmarks.bench_training --dpath $(BENCH)/sample200 --name=small --minutes=0.02 --output=$(BENCH)/results
 	$(PY) -m benchmarks.profile_stages --size=200 --photos=28 --steps=5 --stages image_matrix train build_image_db nns --samples=$(BENCH)
-	$(PY) -m benchmarks.bench_accuracy --models=6 --photos=28 --seeds=1 --samples=$(BENCH)/accuracy --tuples="--batch_size=16 --epoch=1 --lr=0.0003 --max_tuples=160"
 	$(PY) -m benchmarks.bench_ranking --models=4 --photos=28 --seeds=7 --only=qe --training="--arch=resnet18 --weights=none --dim=128 --batch_size=16 --epoch=1 --max_tuples=160" --samples=$(BENCH)/ranking --output=$(BENCH)/results
 	$(PY) -m benchmarks.bench_lopq --parts accuracy --n_query=200 --seeds=1 --bytes 8 --cells 16 --settings disjoint --opq_rounds=5 --output=$(BENCH)/results
 
