@@ -61,7 +61,7 @@ _LADDER = {
     BEST: Method(_CE),
     "+ flip": Method(_CE, flip=True),
     "+ scale 1.25": Method(_CE, flip=True, scale=1.25),
-    "+ five times the minutes": Method(_CE, flip=True, scale=1.25, minutes=10),
+    "+ five times the minutes": Method(_CE, flip=True, scale=1.25, minutes=7.5),
 }
 _CAMERAS = {
     "0": Method(_CE),
