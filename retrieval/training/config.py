@@ -252,8 +252,6 @@ class TrainingConfig:
     def check(self) -> None:
         """Refuse values out of range, and values that do not go together."""
         options.check(self)
-        if self.minutes and self.epoch == 0:
-            raise InputError("--epoch=0 does not train; leave --minutes out")
         if self.cameras and self.loss == "tuple":
             raise InputError("--cameras needs a loss over classes; add --recipe=ce")
         if self.neck == "before" and "ce" not in self.loss.split("+"):

@@ -106,13 +106,11 @@ def resolve_config(
 
     >>> resolve_config(TrainingConfig(recipe="ce", lr=0.1)).lr
     0.1
-
-    A loss other than the recipe's does not inherit its scale and margin, whose units differ:
-
-    >>> resolve_config(TrainingConfig(recipe="ce", loss="arcface")).margin
     """
     if given.recipe not in (None, *get_args(RecipeName)):
         raise InputError(f"--recipe must be one of {', '.join(RECIPES)}; got {given.recipe}")
+    if given.minutes and given.epoch is not None:
+        raise InputError("--minutes chooses the epochs; leave --epoch or --minutes out")
     resumed = {
         name: value
         for name, value in (before or {}).items()
@@ -127,8 +125,6 @@ def resolve_config(
         config = config.with_values(
             {"lr": lr_for_batch(name, given.batch_size or config.batch_size)}
         )
-    if given.loss not in (None, config.loss):
-        config = config.with_values({"logit_scale": None, "margin": None})
     config = config.with_values(given.given())
     config.check()
     check_arch(config.arch)

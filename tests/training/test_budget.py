@@ -52,8 +52,9 @@ def test_frozen_epochs_keep_their_share() -> None:
 def test_a_budget_below_one_epoch_is_refused() -> None:
     with pytest.raises(InputError, match=r"too short for one epoch, .*; use --minutes=0\.2,"):
         fit(5)
-    with pytest.raises(InputError, match="--epoch=0 does not train"):
-        resolve_config(TrainingConfig(minutes=1, epoch=0))
+    for epoch in (0, 3):
+        with pytest.raises(InputError, match="leave --epoch or --minutes out"):
+            resolve_config(TrainingConfig(minutes=1, epoch=epoch))
 
 
 def test_rates_follow_the_batch_size() -> None:

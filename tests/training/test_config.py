@@ -45,15 +45,6 @@ def test_nothing_is_left_out_after_resolving() -> None:
     } == optional
 
 
-def test_another_loss_does_not_inherit_scale_and_margin() -> None:
-    found = resolve_config(TrainingConfig(recipe="vit", loss="proxy_anchor"))
-    assert (found.logit_scale, found.margin) == (None, None)
-    found = resolve_config(TrainingConfig(recipe="vit", loss="proxy_anchor", margin=0.3))
-    assert (found.logit_scale, found.margin) == (None, 0.3)
-    found = resolve_config(TrainingConfig(recipe="vit", loss="arcface"))
-    assert found == resolve_config(TrainingConfig(recipe="vit"))
-
-
 def test_a_resumed_run_keeps_its_options() -> None:
     before = resolve_config(TrainingConfig(recipe="ce", lr=0.2, seed=3, device="cpu")).values()
     free = {name for name, rules in config.RULES.items() if rules.on_resume == "free"}
