@@ -73,6 +73,10 @@ def run(
         raise InputError(f"--batch_size must be at least 1; got {batch_size}")
     if runtime != "torch" and (compile or tuple(scales) != (1.0,)):
         raise InputError(f"--runtime={runtime} takes neither --scales nor --compile")
+    path = layout.DATABASE.target(data_dir, output)
+    provenance.record_target(data_dir, output)
+    if path.resolve() == layout.IMAGE_MATRIX.at(data_dir, input).resolve():
+        raise InputError(f"--input and --output are both {output}; choose another --output")
     matrix = layout.IMAGE_MATRIX.load(data_dir, input)
     matrix_record = provenance.load_record(data_dir, input, layout.IMAGE_MATRIX)
     save_path = save_path.expanduser()
@@ -86,7 +90,6 @@ def run(
 
     views = Views(tta, tuple(scales))
     content = checkpoint.load(save_path)
-    path = layout.DATABASE.at(data_dir, output)
     place = devices.choose("cpu" if runtime != "torch" and device == "auto" else device)
     if runtime != "torch":
         _check_runtime(runtime, place, matrix.shape[-1], content["model"]["side"])

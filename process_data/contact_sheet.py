@@ -44,6 +44,7 @@ def run(
     """
     if rows < 1 or k < 1:
         raise InputError(f"--rows and --k must be at least 1; got {rows} and {k}")
+    path = layout.CONTACT_SHEET.target(data_dir, output)
     record = layout.METRICS.load(data_dir)
     results = load_last_results(data_dir, record)
     n_query = len(results.ids)
@@ -53,7 +54,6 @@ def run(
         f"{record['search']}, {record['queries']} queries: cmc@1 {record['cmc@1']:.3f}, "
         f"map@{record['k']} {record['map@k']:.3f}   green: right class, red: wrong"
     )
-    path = layout.CONTACT_SHEET.at(data_dir, output)
     with files.whole(path) as part:
         results.sheet(positions.tolist(), k, title).save(part, format="PNG")
     log.info("%s: %d queries and their first %d results", path, len(positions), k)

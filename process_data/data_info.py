@@ -91,6 +91,10 @@ def run(
     """
     import pandas as pd
 
+    # Queries, and images of other cameras, have names that other commands use for CompCars.
+    others = {file.name: file for file in (layout.TEST_INDEX, layout.CAMERA_INDEX)}
+    index = others.get(output, layout.IMAGE_INDEX)
+    index.target(data_dir, output)
     root = data_dir / Path(image_root_path).expanduser()
     if not root.is_dir():
         raise InputError(
@@ -112,7 +116,7 @@ def run(
         names = pd.concat([names, pd.DataFrame(known.items(), columns=["ClassName", "Class"])])
     names = names.drop_duplicates("Class").sort_values("Class")
     layout.CLASS_NAMES.save(data_dir, names[["Class", "ClassName"]])
-    path = layout.IMAGE_INDEX.save(data_dir, table, output)
+    path = index.save(data_dir, table, output)
     log.info("%s: %d images of %d classes", path, len(table), table["Class"].nunique())
     if queries:
         test = table[["Index", "Class"]].to_numpy(np.int64)

@@ -47,7 +47,7 @@ def run(
     Raises:
         InputError: The difference exceeds ``tolerance``, or an input or package is missing.
     """
-    path = layout.ONNX_MODEL.at(data_dir, output)
+    path = layout.ONNX_MODEL.target(data_dir, output)
     if not data_dir.is_dir():
         raise InputError(f"{data_dir} is not a folder; name one with --dpath")
     save_path = save_path.expanduser()

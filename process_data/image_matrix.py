@@ -72,8 +72,8 @@ def run(
         )
     boxes = _boxes(table, image_info) if crop == "box" else [None] * len(table)
     paths = [root / path for path in table["Path"]]
-    target = layout.IMAGE_MATRIX.at(data_dir, mname)
-    layout.DATABASE_RECORD.at(data_dir, provenance.record_name(mname)).unlink(missing_ok=True)
+    target = layout.IMAGE_MATRIX.target(data_dir, mname)
+    provenance.record_target(data_dir, mname).unlink(missing_ok=True)
     rows = np.arange(len(paths))
     try:
         write_matrix(target, paths, boxes, image_resolution, filter_type, workers)

@@ -57,7 +57,7 @@ def run(
     found = load_runs(data_dir, runs, devices.resolve(device))
     content = report_content(data_dir, found, load_class_names(data_dir), rows, k)
     path = write_page(
-        layout.REPORT.at(data_dir, output), layout.REPORT.name, title=title, **content
+        layout.REPORT.target(data_dir, output), layout.REPORT.name, title=title, **content
     )
     log.info("%s: %d evaluations, %.1f MB", path, len(found), path.stat().st_size / 1e6)
     return path

@@ -64,6 +64,9 @@ def run(
         raise InputError(f"--power must be from 0 to 1 and --dim at least 0; got {power} and {dim}")
     if len({database, queries, output_database, output_queries}) < 4:
         raise InputError("the files read and written must have four different names")
+    for output in (output_database, output_queries):
+        layout.DATABASE_TRANSFORMED.target(data_dir, output)
+        provenance.record_target(data_dir, output)
     names = [database]
     takes_queries = center == "per_domain"
     if takes_queries or layout.TEST_DATABASE.at(data_dir, queries).exists():
@@ -103,7 +106,7 @@ def run(
 def _write(
     data_dir: Path, transform: whitening.Transform, domain: int, rows: np.ndarray, output: str
 ) -> None:
-    path = layout.DATABASE_TRANSFORMED.at(data_dir, output)
+    path = layout.DATABASE_TRANSFORMED.target(data_dir, output)
     shape = (len(rows), transform.matrix.shape[1])
     with files.row_writer(path, shape, layout.DATABASE_TRANSFORMED.dtype) as writer:
         for start, block in transform.blocks(rows, domain):

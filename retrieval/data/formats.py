@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,9 @@ class InputError(ValueError):
     """An error that the user can fix: a file, a column, a value."""
 
 
+_DECLARED: dict[str, "File"] = {}  # by name
+
+
 @dataclass(frozen=True)
 class File:
     """One file of the data directory."""
@@ -26,6 +30,14 @@ class File:
     made_by: str  # the command, as it is typed
     holds: str  # one line of the table in docs/files.md
 
+    def __post_init__(self) -> None:
+        _DECLARED[self.name] = self
+
+    @property
+    def stage(self) -> str:
+        """The stage that makes the file: the command without its options."""
+        return self.made_by.partition(" --")[0]
+
     @property
     def form(self) -> str:
         """What kind of file it is, for the table in docs/files.md."""
@@ -33,6 +45,23 @@ class File:
 
     def at(self, data_dir: Path, name: str | None = None) -> Path:
         return Path(data_dir) / (name or self.name)
+
+    def target(self, data_dir: Path, name: str | None = None) -> Path:
+        """Return the path to write the file to.
+
+        Raises:
+            InputError: The name is that of a file that another stage makes, or has another suffix.
+        """
+        path = self.at(data_dir, name)
+        own = os.path.relpath(os.path.realpath(path), os.path.realpath(data_dir))
+        other = _DECLARED.get(own)
+        if other is not None and other.stage != self.stage and own != self.name:
+            raise InputError(
+                f"{own} is the name of another file, made by: {other.made_by}; choose another name"
+            )
+        if path.suffix != Path(self.name).suffix:
+            raise InputError(f"{path} must be named *{Path(self.name).suffix}")
+        return path
 
     def found(self, data_dir: Path, name: str | None = None) -> Path:
         """Return the path of the file, which must exist."""
@@ -67,7 +96,7 @@ class Array(File):
         return self._checked(array, path)
 
     def save(self, data_dir: Path, array: np.ndarray, name: str | None = None) -> Path:
-        path = self.at(data_dir, name)
+        path = self.target(data_dir, name)
         return files.write_array(path, self._checked(array, path))
 
     def _checked(self, array: np.ndarray, path: Path) -> np.ndarray:
@@ -130,7 +159,7 @@ class Table(File):
         return rows
 
     def save(self, data_dir: Path, table: "pd.DataFrame", name: str | None = None) -> Path:
-        path = self.at(data_dir, name)
+        path = self.target(data_dir, name)
         text = self._checked(table, path).to_csv(index=False, lineterminator="\n")
         return files.write_text(path, text)
 
@@ -184,4 +213,4 @@ class Json(File):
 
     def save(self, data_dir: Path, value: object, name: str | None = None) -> Path:
         text = json.dumps(value, indent=1, allow_nan=False) + "\n"
-        return files.write_text(self.at(data_dir, name), text)
+        return files.write_text(self.target(data_dir, name), text)

@@ -37,6 +37,15 @@ def record_name(name: str) -> str:
     return Path(name).with_suffix(".json").as_posix()
 
 
+def record_target(data_dir: Path, name: str) -> Path:
+    """Return where the record of the array ``name`` goes.
+
+    Raises:
+        InputError: Another stage's file has that name.
+    """
+    return DATABASE_RECORD.target(data_dir, record_name(name))
+
+
 def save_record(data_dir: Path, name: str, record: dict[str, Any], file: Array = DATABASE) -> Path:
     """Write the record of an array that was just written.
 
