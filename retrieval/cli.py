@@ -8,6 +8,7 @@ import argparse
 import errno
 import inspect
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -141,6 +142,16 @@ def _option_groups(run: Callable[..., object]) -> dict[str, type]:
     return {name: kind for name, kind in types.items() if is_dataclass(kind)}
 
 
+def _check_numbers(arguments: dict[str, object]) -> None:
+    """Refuse numbers that no stage can take: not finite, a negative seed or number of threads."""
+    for name, value in arguments.items():
+        values = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(number, float) and not math.isfinite(number) for number in values):
+            raise InputError(f"--{name} must be finite; got {value}")
+        if name in ("seed", "workers") and isinstance(value, int) and value < 0:
+            raise InputError(f"--{name} must be at least 0; got {value}")
+
+
 def execute(
     run: Callable[..., object], parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
 ) -> int:
@@ -159,6 +170,7 @@ def execute(
             **{option: arguments.pop(option) for option in options.declared_options(kind)}
         )
     try:
+        _check_numbers(arguments)
         run(**arguments)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

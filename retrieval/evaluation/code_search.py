@@ -66,6 +66,11 @@ class CodeSearch:
     def finder(self, query_gallery: QueryGallery, depth: int) -> Find:
         """Return the search in a gallery, whose index is fitted now or was at an earlier run."""
         gallery = query_gallery.gallery
+        if self.fitting["M"] > gallery.shape[1]:
+            raise InputError(
+                f"--dimension must be at most {gallery.shape[1]}, the dimensions of the "
+                f"embeddings; got {self.fitting['M']}"
+            )
         n_cells = self.cells or min(max(1, len(gallery) // IMAGES_PER_CELL), MOST_CELLS)
         fitting = {"V": n_cells, **self.fitting}
         with lopq_errors():

@@ -113,6 +113,12 @@ def rank_gallery(
         ranking: Expansion and re-ranking.
         search: How to find neighbors.
     """
+    for name in ("qe", "dba"):
+        if getattr(ranking, name) > query_gallery.n_gallery:
+            raise InputError(
+                f"--{name} must be at most {query_gallery.n_gallery}, the size of the gallery; "
+                f"got {getattr(ranking, name)}"
+            )
     if query_gallery.is_same_set and (ranking.dba or ranking.rerank_kr):
         raise InputError(
             "--dba and --rerank_kr compare images of the gallery, and each query of a "
