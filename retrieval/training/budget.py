@@ -62,7 +62,7 @@ def fit_budget(trainer: "Trainer", given: TrainingConfig, spent_s: float) -> Tra
     """
     config, begin = trainer.config, time.monotonic()
     pace = measure(trainer)
-    spent_s += time.monotonic() - begin
+    spent_s = _agreed(spent_s + time.monotonic() - begin)
     chosen = fit(config, given, pace, 60 * config.minutes - spent_s)
     names = [
         name for name in FITTED if name == "epoch" or getattr(chosen, name) != getattr(config, name)

@@ -28,6 +28,7 @@ CASES: dict[str, dict[str, Any]] = {
     "tuple": SMALL,
     "proxy_anchor": SMALL | CLASSES | {"loss": "proxy_anchor"},
     "ce": SMALL | CLASSES | {"loss": "ce", "neck": "after"},
+    "minutes": {"recipe": "ce", "minutes": 0.05, "max_tuples": 16},
     "stopped": SMALL | {"epoch": 1},
     "killed": {"epoch": 1000},
 }
@@ -164,3 +165,10 @@ def test_parts_are_put_together_only_where_there_are_several() -> None:
 def test_the_step_of_these_tests_is_divided_evenly(pipeline: Path) -> None:
     images = np.unique(np.array(layout.TRAIN.load(pipeline)))
     assert 32 < len(images) <= 64
+
+
+def test_processes_agree_on_what_fits_into_the_minutes(together: Together) -> None:
+    folder = together.folder / "minutes"
+    epochs = len(list(folder.glob("model.ep*")))
+    assert together.said.count("in the place of --minutes=0.05") == 1
+    assert checkpoint.load(folder / f"model.ep{epochs - 1}")["options"]["epoch"] == epochs > 1
