@@ -71,7 +71,8 @@ class Run:
 
 
 def _says(value: object) -> bool:
-    return value is not None and not isinstance(value, Path)
+    first = value[0] if isinstance(value, list) and value else value
+    return first is not None and not isinstance(first, Path)
 
 
 def _plain(value: object) -> str:

@@ -7,7 +7,7 @@ import train
 from benchmarks import camera_subsets
 from retrieval.data import options
 from retrieval.training.config import TrainingConfig
-from retrieval.training.recipes import RECIPES, resolve_config
+from retrieval.training.recipes import resolve_config
 
 
 @dataclass(frozen=True)
@@ -50,23 +50,24 @@ _RECIPES = {
         "--temperature=1 --negatives=tuple --neck=none --augmentation=none --no-frozen_bn"
     ),
     DEFAULT: Method(),
-    **{f"`--recipe={name}`": Method(f"--recipe={name}") for name in RECIPES if name != "original"},
+    BEST: Method("--recipe=ce"),
+    "`--recipe=ce --loss=supcon`": Method("--recipe=ce --loss=supcon"),
 }
 
-_CE = "--recipe=ce"
+_CE = _RECIPES[BEST]
 _LADDER = {
     UNTRAINED: _RECIPES[UNTRAINED],
     "no training, flip and scale 1.25": replace(_RECIPES[UNTRAINED], flip=True, scale=1.25),
     DEFAULT: Method(),
-    BEST: Method(_CE),
-    "+ flip": Method(_CE, flip=True),
-    "+ scale 1.25": Method(_CE, flip=True, scale=1.25),
-    "+ five times the minutes": Method(_CE, flip=True, scale=1.25, minutes=7.5),
+    BEST: _CE,
+    "+ flip": replace(_CE, flip=True),
+    "+ scale 1.25": replace(_CE, flip=True, scale=1.25),
+    "+ five times the minutes": replace(_CE, flip=True, scale=1.25, minutes=7.5),
 }
 _CAMERAS = {
-    "0": Method(_CE),
+    "0": _CE,
     **{
-        str(count): Method(f"{_CE} --cameras={index} --camera_images={matrix}")
+        str(count): Method(f"{_CE.flags} --cameras={index} --camera_images={matrix}")
         for count in camera_subsets.COUNTS
         for index, matrix in [camera_subsets.names(count)]
     },

@@ -17,7 +17,7 @@ from retrieval.model.model_config import Neck, Pool
 
 log = logging.getLogger(__name__)
 
-RecipeName = Literal["original", "ce", "supcon"]
+RecipeName = Literal["original", "ce"]
 LossName = Literal[
     "tuple", "ce", "proxy_anchor", "arcface", "supcon", "ms", "triplet", "ce+triplet", "ce+supcon"
 ]

@@ -34,44 +34,34 @@ class Recipe:
     source: str
     options: TrainingConfig
 
-    def but(self, source: str, **changes: Any) -> "Recipe":
-        """Return another recipe that differs in some options."""
-        return Recipe(source, self.options.with_values(changes))
 
-
-_ORIGINAL = Recipe(
-    "the project's first command, with a temperature, negatives from the whole batch, a BNNeck and "
-    "frozen batch norms",
-    TrainingConfig(),
-)
-_CROSS_ENTROPY = Recipe(
-    "cross-entropy with label smoothing and a BNNeck as in fast-reid's FastRetri (He et al., "
-    "arXiv:2006.02631), and supervised contrast beside it; the optimizer, its rates, the pooling "
-    "and the augmentation were chosen by measurement (docs/training.md)",
-    TrainingConfig(
-        pool="avg",
-        dim=512,
-        loss="ce+supcon",
-        sampler="pk",
-        batch_size=32,
-        epoch=30,
-        optimizer="adamw",
-        lr=3e-4,
-        head_lr=5.0,
-        proxy_lr=10.0,
-        weight_decay=1e-4,
-        schedule="cosine",
-        warmup=0.05,
-        clip=10.0,
-    ),
-)
 RECIPES: dict[RecipeName, Recipe] = {
-    "original": _ORIGINAL,
-    "ce": _CROSS_ENTROPY,
-    "supcon": _CROSS_ENTROPY.but(
-        "supervised contrast alone (Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, "
-        "arXiv:2004.11362), temperature 0.1; the rest as ce",
-        loss="supcon",
+    "original": Recipe(
+        "the project's first command, with a temperature, negatives from the whole batch, a BNNeck "
+        "and frozen batch norms",
+        TrainingConfig(),
+    ),
+    "ce": Recipe(
+        "cross-entropy with label smoothing and a BNNeck as in fast-reid's FastRetri (He et al., "
+        "arXiv:2006.02631), and supervised contrast beside it (Khosla et al., NeurIPS 2020, "
+        "arXiv:2004.11362); the optimizer, its rates, the pooling and the augmentation were chosen "
+        "by measurement (docs/training.md)",
+        TrainingConfig(
+            pool="avg",
+            dim=512,
+            loss="ce+supcon",
+            sampler="pk",
+            batch_size=32,
+            epoch=30,
+            optimizer="adamw",
+            lr=3e-4,
+            head_lr=5.0,
+            proxy_lr=10.0,
+            weight_decay=1e-4,
+            schedule="cosine",
+            warmup=0.05,
+            clip=10.0,
+        ),
     ),
 }
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import bench_training, cifar, emoji, results
-from benchmarks.training_methods import DEFAULT, METHODS, PIXELS, UNTRAINED
+from benchmarks.training_methods import BEST, DEFAULT, METHODS, PIXELS, UNTRAINED
 from process_data import baselines, make_train_valid, mask_data
 from retrieval.data import layout
 
@@ -26,7 +26,7 @@ def test_methods_are_compared_at_equal_time(pipeline: Path, tmp_path: Path) -> N
         "pixels",
         "no training",
     ]
-    bench_training.run(bench_training.make_parser().parse_args([*argv, "default", "=ce"]))
+    bench_training.run(bench_training.make_parser().parse_args([*argv, "default", BEST]))
     table = results.latest(tmp_path, "training_tiny").set_index("method")
     assert len(table) == 4
     assert table.loc[DEFAULT, "images"] > 0 == table.loc[UNTRAINED, "images"]
