@@ -19,7 +19,7 @@ class InputError(ValueError):
     """An error that the user can fix: a file, a column, a value."""
 
 
-_DECLARED: dict[str, "File"] = {}  # by name
+RESERVED: dict[str, "File"] = {}  # name -> file of the data directory; layout.py fills it
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,6 @@ class File:
     name: str
     made_by: str  # the command, as it is typed
     holds: str  # one line of the table in docs/files.md
-
-    def __post_init__(self) -> None:
-        _DECLARED[self.name] = self
 
     @property
     def stage(self) -> str:
@@ -54,7 +51,7 @@ class File:
         """
         path = self.at(data_dir, name)
         own = os.path.relpath(os.path.realpath(path), os.path.realpath(data_dir))
-        other = _DECLARED.get(own)
+        other = RESERVED.get(own)
         if other is not None and other.stage != self.stage and own != self.name:
             raise InputError(
                 f"{own} is the name of another file, made by: {other.made_by}; choose another name"

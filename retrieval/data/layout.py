@@ -5,7 +5,7 @@ Stages contain no file names. They read with ``layout.X.load(data_dir)`` and wri
 (``--mname``, ``--input``, ...), it is the optional last argument.
 """
 
-from retrieval.data.formats import Array, File, Json, Table
+from retrieval.data.formats import RESERVED, Array, File, Json, Table
 
 
 def _stage(name: str, options: str = "") -> str:
@@ -288,3 +288,6 @@ AUDIT_PAGE = File(
 def declared() -> list[File]:
     """Return every file declared here, in the order of the pipeline."""
     return [value for value in globals().values() if isinstance(value, File)]
+
+
+RESERVED.update({file.name: file for file in declared()})

@@ -61,7 +61,7 @@ def fit_budget(trainer: "Trainer", given: TrainingConfig, spent_s: float) -> Tra
         spent_s: Seconds that the command has taken so far.
     """
     config, begin = trainer.config, time.monotonic()
-    pace = measure(trainer)
+    pace = measure_pace(trainer)
     spent_s = _agreed(spent_s + time.monotonic() - begin)
     chosen = fit(config, given, pace, 60 * config.minutes - spent_s)
     names = [
@@ -121,7 +121,7 @@ def fit(
     )
 
 
-def measure(trainer: "Trainer") -> Pace:
+def measure_pace(trainer: "Trainer") -> Pace:
     """Take a few steps and embed a few images, which changes the model."""
     from retrieval.model.encode import embed
     from retrieval.training.validation import validated_rows

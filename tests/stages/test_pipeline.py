@@ -15,7 +15,7 @@ from tests.test_docs import ORIGINAL, commands
 # epoch.
 SMALLER = {
     "process_data.image_matrix": ["--image_resolution=32"],
-    "train": [f"--arch={ARCH}", "--weights=none", "--epoch=1", "--dim=16", "--max_tuples=256"],
+    "train": [f"--arch={ARCH}", "--weights=none", "--epoch=1", "--dim=32", "--max_tuples=256"],
     "build_image_db": [f"--arch={ARCH}"],
 }
 
