@@ -6,7 +6,7 @@ import shutil
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from retrieval.data import files
 from retrieval.data.formats import InputError
@@ -81,8 +81,10 @@ def load(path: Path) -> dict[str, Any]:
     import torch
 
     try:
-        _check_archive(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # once: what was checked is what is read
+            _check_archive(file)
+            file.seek(0)
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except DAMAGES as error:
         raise InputError(
             f"{path} is damaged, or holds more than tensors and plain values; train it again"
@@ -97,13 +99,13 @@ def load(path: Path) -> dict[str, Any]:
     return content
 
 
-def _check_archive(path: Path) -> None:
+def _check_archive(file: BinaryIO) -> None:
     """Refuse an archive with a flipped bit, which torch reads without a word, or with a bomb.
 
     Raises:
         zipfile.BadZipFile: A checksum is wrong, or a part is compressed, which torch never does.
     """
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(file) as archive:
         bad = [part.filename for part in archive.infolist() if part.compress_type]
         bad += [archive.testzip() or ""]
     if any(bad):

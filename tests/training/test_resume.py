@@ -84,7 +84,7 @@ def steps_done(save_path: Path) -> tuple[int, int]:
     """Return the epoch and the number of its steps in ``model.last``; (-1, 0) without one."""
     try:
         point = checkpointing.ResumePoint.at(save_path / checkpointing.LAST)
-    except InputError:
+    except (InputError, FileNotFoundError):  # removed just now, as an epoch ended
         return -1, 0
     return point.epoch, len(point.done)
 
