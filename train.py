@@ -80,7 +80,8 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
         training.warn_without_effect(config, given)
         if resumed.path is not None and resumed.content is not None:
             dim = resumed.content["model"]["dim"]
-            training.check_resumable(config, resumed.content["options"], dim, str(resumed.path))
+            before = resumed.content["options"]
+            checkpointing.check_resumable(config, before, dim, str(resumed.path))
         if resumed.is_finished(config):
             assert resumed.path is not None
             return resumed.path

@@ -15,7 +15,6 @@ learning rates within the time. Nothing is chosen on the evaluated queries.
 
 import argparse
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -33,12 +32,11 @@ from retrieval.model.embedding import EmbeddingModel
 from retrieval.model.encode import embedding_blocks
 from retrieval.model.tta import Views
 from retrieval.search.nearest import nearest_neighbors, without_own
+from retrieval.training.checkpointing import ResumePoint
 from retrieval.training.config import TrainingConfig
 from retrieval.training.dataset import TrainingData
-from retrieval.training.step_loader import StepInput
-from retrieval.training.trainer import Trainer
-from retrieval.training.untrained import build_first_model
-from train import load_data
+from retrieval.training.recipes import resolve_config
+from train import load_data, make_trainer
 
 CPU = torch.device("cpu")
 MICRO_BATCH = 64
@@ -69,42 +67,36 @@ class Trial:
 
 
 def train(
-    config: TrainingConfig, data: TrainingData, minutes: float
+    given: TrainingConfig, config: TrainingConfig, data: TrainingData, minutes: float
 ) -> tuple[EmbeddingModel, int, int]:
-    """Train for a time; return the model and the numbers of steps and images."""
-    torch.manual_seed(config.seed)
-    model, weights = build_first_model(config, data.images.shape[-1])
-    if config.frozen_bn and not weights.startswith("random"):
-        model.freeze_norms()
-    model.to(memory_format=torch.channels_last)
-    trainer = Trainer(replace(config, micro_batch=MICRO_BATCH), data, model, _dtype())
+    """Train for a time; return the model and the numbers of steps and images.
+
+    Args:
+        given: The options of the method.
+        config: The same, none left out.
+        data: The images and the split.
+        minutes: Processor time; 0 takes no step.
+    """
+    small = replace(config, micro_batch=MICRO_BATCH)
+    trainer, _ = make_trainer(small, given, data, ResumePoint(), CPU)
     steps, images = 0, 0
     start = time.process_time()
-    for given in _endless(trainer):
+    for batch in trainer.endless_batches():
         used = (time.process_time() - start) / (60 * minutes) if minutes else 1
         if used >= 1:
             break
-        trainer.step(given, used * config.epoch)
-        steps, images = steps + 1, images + given.n
+        trainer.step(batch, used * config.epoch)
+        steps, images = steps + 1, images + batch.n
     return trainer.result, steps, images
-
-
-def _dtype() -> torch.dtype:
-    return devices.compute_dtype(CPU, "auto")
-
-
-def _endless(trainer: Trainer) -> Iterator[StepInput]:
-    epoch = 0
-    while True:
-        yield from trainer.batches(epoch)
-        epoch += 1
 
 
 def encode(model: EmbeddingModel, images: np.ndarray, *, method: Method) -> np.ndarray:
     """Return the embeddings of all images, (n, dim) float32."""
     views = Views("flip" if method.flip else "none", (method.scale,))
     rows = np.arange(len(images))
-    blocks = embedding_blocks(model, images, rows, MICRO_BATCH, _dtype(), "encode", views)
+    blocks = embedding_blocks(
+        model, images, rows, MICRO_BATCH, devices.compute_dtype(CPU, "auto"), "encode", views
+    )
     return np.concatenate([embeddings for _, embeddings in blocks])
 
 
@@ -145,9 +137,11 @@ def measure(
         data = TrainingData.load(data_dir, has_tuples=False)
         describe = partial(descriptors.describe_images, descriptors.raw_pixels, title=name)
     else:
-        config = method.config(f"--arch={args.arch} --weights={args.weights} --seed={seed}")
+        common = f"--arch={args.arch} --weights={args.weights} --seed={seed}"
+        given = method.given(common)
+        config = resolve_config(given)
         data = load_data(data_dir, config)
-        model, steps, n_seen = train(config, data, minutes)
+        model, steps, n_seen = train(given, config, data, minutes)
         describe = partial(encode, model, method=method)
     database = describe(images)
     index, labels = data.queries.T

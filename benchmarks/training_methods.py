@@ -7,7 +7,6 @@ import train
 from benchmarks import camera_subsets
 from retrieval.data import options
 from retrieval.training.config import TrainingConfig
-from retrieval.training.recipes import resolve_config
 
 
 @dataclass(frozen=True)
@@ -28,12 +27,12 @@ class Method:
     scale: float = 1.0
     minutes: float = 0.0
 
-    def config(self, common: str) -> TrainingConfig:
-        """Return the options, none left out; ``common`` has those of all methods."""
+    def given(self, common: str = "") -> TrainingConfig:
+        """Return the options of the method, and ``common`` ones that all methods have."""
         words = shlex.split(f"--dpath=. --save_path=. {common} {self.flags}")
-        given = vars(train.make_parser().parse_args(words))
+        options_of = vars(train.make_parser().parse_args(words))
         known = options.declared_options(TrainingConfig)
-        return resolve_config(TrainingConfig(**{name: given[name] for name in known}))
+        return TrainingConfig(**{name: options_of[name] for name in known})
 
 
 PIXELS, UNTRAINED, ORIGINAL, DEFAULT, BEST = (

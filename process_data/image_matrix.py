@@ -73,7 +73,7 @@ def run(
     boxes = _boxes(table, image_info) if crop == "box" else [None] * len(table)
     paths = [root / path for path in table["Path"]]
     target = layout.IMAGE_MATRIX.target(data_dir, mname)
-    provenance.record_target(data_dir, mname).unlink(missing_ok=True)
+    provenance.record_target(data_dir, mname)
     rows = np.arange(len(paths))
     try:
         write_matrix(target, paths, boxes, image_resolution, filter_type, workers)

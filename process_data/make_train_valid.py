@@ -100,7 +100,7 @@ def run(
     if protocol == "images":
         _check_queries(split, iname, ratio, min_len)
     pairs = valid_pairs(split, protocol, rng)
-    # Without its record, a split that is half written is nobody's.
+    # A split without its record is not finished, and refused.
     layout.SPLIT.at(data_dir).unlink(missing_ok=True)
     path = _write_tuples(data_dir, split, neg_count, rng)
     layout.VALID_PAIRS.save(data_dir, pairs)

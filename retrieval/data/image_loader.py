@@ -42,9 +42,8 @@ class RowReader:
 
     def __init__(self, array: Images) -> None:
         self.array = array
-        self._parts: dict[int, RowReader] = {}
-        if isinstance(array, JoinedArrays):
-            self._parts = {id(part): RowReader(part) for part in array.parts}
+        parts = array.parts if isinstance(array, JoinedArrays) else []
+        self._readers = [RowReader(part) for part in parts]
         self._descriptor: int | None = None
         # A view of a map does not know its offset in the file.
         if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.size:
@@ -56,9 +55,9 @@ class RowReader:
     def read(self, rows: np.ndarray, out: np.ndarray) -> None:
         """Copy ``array[rows]`` to ``out``; consecutive rows are read at once."""
         if isinstance(self.array, JoinedArrays):
-            for part, places, own in self.array.places(rows):
+            for number, places, own in self.array.places(rows):
                 of_part = np.empty((len(own), *out.shape[1:]), out.dtype)
-                self._parts[id(part)].read(own, of_part)
+                self._readers[number].read(own, of_part)
                 out[places] = of_part
             return
         if self._descriptor is None or not len(rows):

@@ -29,18 +29,18 @@ class JoinedArrays:
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """Return rows by their numbers, (n,) int64, none negative."""
         out = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        for part, places, own in self.places(rows):
-            out[places] = part[own]
+        for number, places, own in self.places(rows):
+            out[places] = self.parts[number][own]
         return out
 
-    def places(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Return where rows are: part, positions in ``rows``, row numbers in the part."""
+    def places(self, rows: np.ndarray) -> list[tuple[int, np.ndarray, np.ndarray]]:
+        """Return where rows are: number of a part, positions in ``rows``, rows of the part."""
         of_row = np.searchsorted(self.starts, rows, side="right") - 1
         found = []
-        for number, part in enumerate(self.parts):
+        for number in range(len(self.parts)):
             places = np.flatnonzero(of_row == number)
             if len(places):
-                found.append((part, places, rows[places] - self.starts[number]))
+                found.append((number, places, rows[places] - self.starts[number]))
         return found
 
 

@@ -9,7 +9,7 @@ Deep Metric Learning via Lifted Structured Feature Embedding, CVPR 2016, arXiv:1
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from retrieval.data import layout
 from retrieval.data.formats import InputError
 
 Protocol = Literal["images", "classes"]
+HASHES = ("sha256", "index_sha256")  # of the split, and of the list of images
 
 
 @dataclass(frozen=True)
@@ -96,23 +97,16 @@ def _images_of_classes(labels: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]
     return classes, np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
 
 
-def is_class_disjoint(data_dir: Path) -> bool:
-    """Return whether the split of a data directory is class-disjoint.
-
-    Each validation query is then searched among all others. A directory without ``split.json``,
-    which older versions did not write, is split by images.
-    """
-    return load_split_record(data_dir).get("protocol") == "classes"
-
-
 def load_split_record(data_dir: Path) -> dict[str, Any]:
-    """Return ``split.json``, empty if there is none."""
-    if not layout.SPLIT.at(data_dir).exists():
-        return {}
+    """Return ``split.json``: the protocol, the options, and the hashes of split and image list.
+
+    It is written last, so a split without it was not finished.
+    """
     record = layout.SPLIT.load(data_dir)
-    protocol = record.get("protocol") if isinstance(record, dict) else None
-    if protocol not in ("images", "classes"):
+    is_whole = isinstance(record, dict) and {"index", *HASHES} <= set(record)
+    if not is_whole or record.get("protocol") not in get_args(Protocol):
         raise InputError(
-            f"{layout.SPLIT.at(data_dir)} names no protocol; run again: {layout.SPLIT.made_by}"
+            f"{layout.SPLIT.at(data_dir)} is not a record of a split; run again: "
+            f"{layout.SPLIT.made_by}"
         )
     return record

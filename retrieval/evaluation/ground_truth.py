@@ -17,7 +17,7 @@ import numpy as np
 from retrieval.data import image_index, layout, provenance
 from retrieval.data.formats import InputError
 from retrieval.data.provenance import InputFiles
-from retrieval.data.split import is_class_disjoint
+from retrieval.data.split import load_split_record
 from retrieval.evaluation import metrics
 
 
@@ -101,7 +101,7 @@ def load_ground_truth(
             f"{len(is_allowed)}: run again: {layout.GALLERY_MASK.made_by}"
         )
     _check_listed_once(chosen[:, 0], query_file)
-    is_same_set = is_valid and is_class_disjoint(data_dir)
+    is_same_set = is_valid and load_split_record(data_dir)["protocol"] == "classes"
     if is_valid:
         is_usual = query_file == query_list.name
         split = chosen if is_usual else layout.VALID_QUERIES.load(data_dir)

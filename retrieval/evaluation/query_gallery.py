@@ -116,19 +116,16 @@ def attach_embeddings(
 def _check_split(data_dir: Path, record: dict[str, Any], database: str, is_valid: bool) -> None:
     """Refuse a database of other images than the split's, and queries that were trained on."""
     split, trained = load_split_record(data_dir), record.get("split") or {}
-    images = split.get("index_sha256")
-    if images is None:
-        return
-    if record.get("index_sha256") not in (None, images):
+    if record.get("index_sha256") not in (None, split["index_sha256"]):
         raise InputError(
             f"{database} was made from another list of images than {split['index']}, or from the "
             "same in another order; make image matrix, split and embeddings from the same csv"
         )
     if not is_valid or not trained:
         return
-    if trained.get("index_sha256") != images:
+    if trained["index_sha256"] != split["index_sha256"]:
         log.info("%s: the model was trained on other images than these", database)
-    elif trained.get("sha256") != split.get("sha256"):
+    elif trained["sha256"] != split["sha256"]:
         raise InputError(
             f"the model of {database} was trained on another split of the same images, so "
             "validation queries may have been trained on; make that split again "

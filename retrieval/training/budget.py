@@ -4,7 +4,6 @@ The choice is printed and kept in the checkpoint. The same command with the chos
 place of ``--minutes`` trains the same weights to the byte.
 """
 
-import itertools
 import logging
 import math
 import time
@@ -127,7 +126,7 @@ def measure_pace(trainer: "Trainer") -> Pace:
     from retrieval.training.validation import validated_rows
 
     data, config, dtype = trainer.data, trainer.config, trainer.dtype
-    batches = _endless(trainer)
+    batches = trainer.endless_batches()
     for _ in range(WARMUP_STEPS):
         _take(trainer, batches)
     slowest = _agreed(_take(trainer, batches))
@@ -141,11 +140,6 @@ def measure_pace(trainer: "Trainer") -> Pace:
     embed_s = _agreed(time.monotonic() - begin) / len(some)
     steps = len(trainer.sampler.epoch(0))
     return Pace(steps, steps * step_s, len(rows) * embed_s)
-
-
-def _endless(trainer: "Trainer") -> Iterator["StepInput"]:
-    for epoch in itertools.count():
-        yield from trainer.batches(epoch)
 
 
 def _take(trainer: "Trainer", batches: Iterator["StepInput"]) -> float:

@@ -8,7 +8,7 @@ once resumed ends with the weights of a run that was never stopped.
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from retrieval.compute import distributed
 from retrieval.data.formats import InputError
 from retrieval.model import checkpoint
-from retrieval.training.config import TrainingConfig
+from retrieval.training.config import RULES, TrainingConfig
 from retrieval.training.monitor import StepFigures
 from retrieval.training.trainer import Trainer
 
@@ -91,6 +91,30 @@ def find_resume_point(save_path: Path, given: TrainingConfig) -> ResumePoint:
     if name:
         log.info("resumed from %s", save_path / name)
     return ResumePoint.at(save_path / name if name else None)
+
+
+def check_resumable(config: TrainingConfig, before: Mapping[str, Any], dim: int, name: str) -> None:
+    """Refuse options that cannot differ from those of the checkpoint; log those that do.
+
+    Args:
+        config: The options of the run, none left out.
+        before: The options in the checkpoint.
+        dim: The embedding size in the checkpoint.
+        name: The checkpoint, for messages.
+    """
+    for option, value in config.values().items():
+        known, rule = before.get(option), RULES[option].on_resume
+        is_equal = value == known or (option == "dim" and value == dim)
+        if is_equal or rule == "free" or option == "arch":  # arch is checked with the weights
+            continue
+        if rule == "fixed":
+            raise InputError(
+                f"{name} was trained with --{option}={known}, not {value}; leave --{option} (or "
+                "the --recipe that sets it) out, or start a new run in another folder"
+            )
+        # Learning rates that do not depend on the number of epochs stay as they were.
+        if option != "epoch" or config.schedule != "shrink" or config.warmup:
+            log.warning("--%s was %s and is %s now", option, known, value)
 
 
 def newest(save_path: Path) -> Path | None:

@@ -280,27 +280,3 @@ def warn_without_effect(config: TrainingConfig, given: TrainingConfig) -> None:
     if idle:
         text = "%s: no effect with --loss=%s and the other options"
         log.warning(text, ", ".join(idle), config.loss)
-
-
-def check_resumable(config: TrainingConfig, before: Mapping[str, Any], dim: int, name: str) -> None:
-    """Refuse options that cannot differ from those of the checkpoint; log those that do.
-
-    Args:
-        config: The options of the run, none left out.
-        before: The options in the checkpoint.
-        dim: The embedding size in the checkpoint.
-        name: The checkpoint, for messages.
-    """
-    for option, value in config.values().items():
-        known, rule = before.get(option), RULES[option].on_resume
-        is_equal = value == known or (option == "dim" and value == dim)
-        if is_equal or rule == "free" or option == "arch":  # arch is checked with the weights
-            continue
-        if rule == "fixed":
-            raise InputError(
-                f"{name} was trained with --{option}={known}, not {value}; leave --{option} (or "
-                "the --recipe that sets it) out, or start a new run in another folder"
-            )
-        # Learning rates that do not depend on the number of epochs stay as they were.
-        if option != "epoch" or config.schedule != "shrink" or config.warmup:
-            log.warning("--%s was %s and is %s now", option, known, value)

@@ -22,7 +22,6 @@ ALWAYS_READ = (
     layout.VALID_QUERIES,
     layout.MINOR_CLASSES,
 )
-SPLIT_HASHES = ("sha256", "index_sha256")
 TUPLES = (layout.TRAIN, layout.TRAIN_REVERSED)  # of even and of odd epochs
 
 
@@ -48,7 +47,7 @@ class TrainingData:
         rows: (n_train,) int64, the images to train on: no validation query, not held out.
         holdout: (n,) int64, the images of held-out classes; no training step sees them.
         is_class_disjoint: Whether the queries are of other classes than the training images.
-        split: Hashes of the split and of the list of images (``split.json``); empty if not known.
+        split: Hashes of the split and of the list of images (``split.json``).
         cameras: (n,) int64, which of ``rows`` are images of other cameras (``--cameras``).
     """
 
@@ -109,13 +108,13 @@ class TrainingData:
         is_query[queries[:, 0]] = True
         tuples = _load_tuples(data_dir, is_query) if has_tuples else None
         image_index.check_rows(pairs[:, :2], len(labels), layout.VALID_PAIRS.name, name)
-        is_disjoint = record.get("protocol") == "classes"
+        is_disjoint = record["protocol"] == "classes"
         is_found = is_query if is_disjoint else ~is_query & ~np.isin(labels, minor)
         gallery, rows = np.flatnonzero(is_found), np.flatnonzero(~is_query)
         holdout = np.empty(0, np.int64)
-        known = {name: record[name] for name in SPLIT_HASHES if name in record}
+        hashes = {name: record[name] for name in split.HASHES}
         parts = (images, tuples, pairs, queries, labels, gallery, rows, holdout)
-        return cls(*parts, is_disjoint, known)
+        return cls(*parts, is_disjoint, hashes)
 
     def hold_out(self, amount: float, seed: int) -> "TrainingData":
         """Return the data with some classes, drawn at random, moved to ``holdout``.
@@ -163,9 +162,8 @@ class TrainingData:
 def check_same_list(data_dir: Path, split_record: dict[str, Any]) -> None:
     """Refuse an image matrix that was made from another list of images than the split."""
     name = layout.IMAGE_MATRIX.name
-    record = provenance.load_record(data_dir, name, layout.IMAGE_MATRIX) or {}
-    hashes = {r["index_sha256"] for r in (record, split_record) if "index_sha256" in r}
-    if len(hashes) > 1:
+    record = provenance.load_record(data_dir, name, layout.IMAGE_MATRIX)
+    if record is not None and record["index_sha256"] != split_record["index_sha256"]:
         raise InputError(
             f"{name} was made from {record['index']} and the split from {split_record['index']}, "
             "which list other images now, or in another order; make both from the same csv "

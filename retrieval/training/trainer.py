@@ -1,5 +1,6 @@
 """One training step, and everything that changes with it."""
 
+import itertools
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -73,6 +74,11 @@ class Trainer:
         for step, batch in enumerate(inputs, first_step):
             step_loader.seed_torch([*seed, step, MODEL, distributed.rank()])
             yield batch
+
+    def endless_batches(self) -> Iterator[step_loader.StepInput]:
+        """Yield the input of one step after another, epoch after epoch."""
+        for epoch in itertools.count():
+            yield from self.batches(epoch)
 
     def step(self, batch: step_loader.StepInput, progress: float) -> AsyncCopy:
         """Take one optimizer step.

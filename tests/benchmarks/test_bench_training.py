@@ -11,6 +11,7 @@ from benchmarks import bench_training, cifar, emoji, results
 from benchmarks.training_methods import BEST, DEFAULT, METHODS, PIXELS, UNTRAINED
 from process_data import baselines, make_train_valid, mask_data
 from retrieval.data import layout
+from retrieval.training.recipes import resolve_config
 
 
 @pytest.mark.usefixtures("one_thread")  # which gives back what the benchmark sets
@@ -48,7 +49,7 @@ def test_new_classes_are_searched_among_themselves(pipeline: Path, tmp_path: Pat
 def test_every_method_parses() -> None:
     for name, method in [item for group in METHODS.values() for item in group.items()]:
         if method.flags is not None:
-            assert method.config("--seed=3").seed == 3, name
+            assert resolve_config(method.given("--seed=3")).seed == 3, name
 
 
 def test_photos_of_cifar_become_folders(tmp_path: Path) -> None:

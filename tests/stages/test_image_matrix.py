@@ -91,3 +91,13 @@ def test_mistakes_are_said(photos: Path) -> None:
     table[:0].to_csv(photos / "list.csv", index=False)
     with pytest.raises(InputError):
         run(photos)
+
+
+def test_a_run_that_writes_nothing_leaves_matrix_and_record(pipeline: Path) -> None:
+    (record, matrix) = (pipeline / name for name in ("imageset.json", "imageset.npy"))
+    before = record.read_bytes(), matrix.read_bytes()
+    for path in (pipeline / "Image_data" / "data" / "image").rglob("*.jpg"):
+        path.write_bytes(b"no photo")
+    with pytest.raises(InputError, match="cannot be read"):
+        image_matrix.run(pipeline)
+    assert (record.read_bytes(), matrix.read_bytes()) == before

@@ -166,7 +166,10 @@ def test_impossible_class_disjoint_splits_are_said(
     assert [p.name for p in tmp_path.iterdir()] == ["car_front.csv"]
 
 
-def test_a_damaged_record_is_said(tmp_path: Path) -> None:
-    layout.SPLIT.at(tmp_path).write_text("[]")
-    with pytest.raises(InputError, match="names no protocol; run again"):
-        split.is_class_disjoint(tmp_path)
+@pytest.mark.parametrize("text", ["[]", "{}", '{"protocol": "images"}'])
+def test_a_split_without_its_record_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InputError, match="split.json is missing"):
+        split.load_split_record(tmp_path)
+    layout.SPLIT.at(tmp_path).write_text(text)
+    with pytest.raises(InputError, match="is not a record of a split; run again"):
+        split.load_split_record(tmp_path)

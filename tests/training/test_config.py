@@ -7,7 +7,7 @@ import pytest
 
 import train
 from retrieval.data.formats import InputError
-from retrieval.training import config
+from retrieval.training import checkpointing, config
 from retrieval.training.config import RecipeName, TrainingConfig
 from retrieval.training.recipes import RECIPES, resolve_config
 
@@ -112,7 +112,7 @@ def test_more_epochs_are_named_if_they_change_learning_rates(
 ) -> None:
     before = resolve_config(TrainingConfig(epoch=2, **options)).values()
     longer = resolve_config(TrainingConfig(epoch=4), before)
-    config.check_resumable(longer, before, 128, "model.ep1")
+    checkpointing.check_resumable(longer, before, 128, "model.ep1")
     assert ("--epoch was 2 and is 4 now" in caplog.text) == is_named
     assert len(caplog.records) == is_named
 
