@@ -63,6 +63,9 @@ def methods(device: torch.device, batches: list[int], is_quick: bool) -> list[di
     is_native = devices.compute_dtype(device, "auto") == torch.bfloat16
     precisions = ("float32", "bfloat16") if is_native else ("float32",)
     found = [{"method": NAIVE, "batch": largest}, {"method": OURS, "batch": largest}]
+    if device.type == "cuda":
+        found.append({"method": f"torch channels_last {precisions[-1]}", "batch": largest})
+        batches = []
     for batch in batches:
         for layout in ("contiguous", "channels_last"):
             for precision in precisions:

@@ -1,4 +1,4 @@
-"""Tests and benchmarks that need a GPU, in one command of less than eight minutes.
+"""Benchmarks and tests that need a GPU, in one command.
 
 Writes  gpu_encode.csv, gpu_training_speed.csv, gpu_search.csv and gpu.md in --output
 
@@ -26,14 +26,12 @@ TABLES = ("gpu_encode", "gpu_training_speed", "gpu_search")
 NONE = "Not measured: there was no GPU."
 
 
-def run_tests() -> str:
-    """Run the tests marked gpu; return pytest's last line."""
+def run_tests() -> subprocess.CompletedProcess[str]:
+    """Run the tests marked gpu; return what pytest printed and its status."""
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "--durations=0"]
     done = subprocess.run(command, cwd=processes.ROOT, capture_output=True, text=True)
     print(done.stdout, flush=True)
-    if done.returncode:
-        raise RuntimeError("the tests marked gpu fail; see above")
-    return done.stdout.strip().splitlines()[-1]
+    return done
 
 
 def search(args: argparse.Namespace, record: results.Run) -> None:
@@ -74,19 +72,23 @@ def run(args: argparse.Namespace) -> None:
             page.write_text(f"# On a GPU\n\n{NONE}\n", encoding="utf-8")
         return
     start = time.perf_counter()
-    parts = [f"# On {torch.cuda.get_device_name()}", f"Tests marked gpu: {run_tests()}"]
+    search(args, results.Run("gpu_search", args, args.output))
     common = ["--device=cuda", f"--output={args.output}", f"--seconds={args.seconds}"]
-    common += [f"--repeats={args.repeats}"]
-    encode = ["--networks", args.network, "--batches", "256", "--images=4096", "--name=gpu_encode"]
-    bench_encode.run(bench_encode.make_parser().parse_args([*common, *encode]))
+    common += [f"--repeats={args.repeats}", f"--threads={args.threads}"]
     steps = ["--networks", args.network, "--sides", "224", "--batch=256", "--images=4096"]
     steps += ["--compile", "--name=gpu_training_speed"]
     bench_training_speed.run(bench_training_speed.make_parser().parse_args([*common, *steps]))
-    search(args, results.Run("gpu_search", args, args.output))
+    encode = ["--networks", args.network, "--batches", "256", "--images=4096", "--name=gpu_encode"]
+    bench_encode.run(bench_encode.make_parser().parse_args([*common, *encode]))
+    tests = run_tests()
+    parts = [f"# On {torch.cuda.get_device_name()}"]
     parts += [results.latest_table(args.output, name) for name in TABLES]
+    parts.append(f"Tests marked gpu: {tests.stdout.strip().splitlines()[-1]}")
     parts.append(f"Took {(time.perf_counter() - start) / 60:.1f} minutes.")
     page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     print(f"wrote {page}")
+    if tests.returncode:
+        sys.exit("the tests marked gpu fail; see above")
 
 
 def make_parser() -> argparse.ArgumentParser:
