@@ -211,3 +211,12 @@ class Json(File):
     def save(self, data_dir: Path, value: object, name: str | None = None) -> Path:
         text = json.dumps(value, indent=1, allow_nan=False) + "\n"
         return files.write_text(self.target(data_dir, name), text)
+
+
+@dataclass(frozen=True)
+class Folder(File):
+    """A folder whose files belong to one library."""
+
+    @property
+    def form(self) -> str:
+        return "folder"

@@ -1,0 +1,109 @@
+"""Rows and collections as Milvus takes them, its client and its errors."""
+
+import base64
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from retrieval.data.formats import InputError
+from retrieval.store.rows import Collection, ImageRow
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+NAME = "images"  # of the collection
+RECORD, RECALL = "retrieval.collection", "retrieval.recall"  # its properties
+TEXTS = {"sha256": 64, "make": 256, "model": 256, "year": 64, "path": 4096, "box": 256}
+TEXTS |= {"thumbnail": 65_535}  # the longest text of each column, in bytes
+NUMBERS = ("label", "viewpoint", "added_ns")
+TIMEOUT_S = 10.0  # of one call
+
+
+@contextmanager
+def milvus_errors(address: str) -> Iterator[None]:
+    """Turn errors of Milvus into one line that names it."""
+    from pymilvus.exceptions import MilvusException
+
+    try:
+        yield
+    except MilvusException as error:
+        text = " ".join(str(error.message).split())[:300]
+        raise InputError(
+            f"Milvus at {address} failed: {text}; see that it runs, and run the command again"
+        ) from error
+
+
+def connect(address: str) -> "MilvusClient":
+    """Return a client of a server or of a file of Milvus Lite."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from pymilvus import MilvusClient
+    except ImportError:
+        raise InputError(
+            "pymilvus is not installed; install it with: pip install -r requirements-milvus.txt"
+        ) from None
+    if "://" not in address:
+        Path(address).parent.mkdir(parents=True, exist_ok=True)
+    with milvus_errors(address):
+        return MilvusClient(uri=address, timeout=TIMEOUT_S)
+
+
+def create_collection(client: "MilvusClient", collection: Collection) -> None:
+    from pymilvus import DataType
+
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=collection.dim)
+    for name, length in TEXTS.items():
+        schema.add_field(name, DataType.VARCHAR, max_length=length)
+    for name in NUMBERS:
+        schema.add_field(name, DataType.INT64)
+    client.create_collection(
+        NAME,
+        schema=schema,
+        index_params=index_params(client, "FLAT"),
+        consistency_level="Strong",  # a search sees what was added before
+        num_shards=1,  # so that a call is one transaction
+        properties={RECORD: collection.to_json()},
+        timeout=6 * TIMEOUT_S,
+    )
+
+
+def index_params(client: "MilvusClient", kind: str, **params: int) -> Any:
+    index = client.prepare_index_params()
+    index.add_index("embedding", index_type=kind, metric_type="IP", params=params)
+    return index
+
+
+def packed(row: ImageRow, embedding: np.ndarray, added_ns: int) -> dict[str, Any]:
+    """Return a row as Milvus takes it: it has no type for bytes or for a missing box."""
+    return {
+        "id": row.id,
+        "embedding": embedding,
+        **{name: getattr(row, name) for name in ("sha256", "make", "model", "year", "path")},
+        "label": row.label,
+        "viewpoint": row.viewpoint,
+        "box": json.dumps(row.box),
+        "thumbnail": base64.b64encode(row.thumbnail).decode(),
+        "added_ns": added_ns,
+    }
+
+
+def unpacked(values: dict[str, Any]) -> ImageRow:
+    box = json.loads(values["box"])
+    return ImageRow(
+        id=int(values["id"]),
+        embedding=np.array(values["embedding"], np.float32),
+        **{name: values[name] for name in ("sha256", "make", "model", "year", "path")},
+        label=int(values["label"]),
+        viewpoint=int(values["viewpoint"]),
+        box=None if box is None else tuple(box),
+        thumbnail=base64.b64decode(values["thumbnail"]),
+        added_ns=int(values["added_ns"]),
+    )
