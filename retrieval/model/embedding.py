@@ -92,15 +92,19 @@ class EmbeddingModel(nn.Module):
 
     def before_neck(self, images: torch.Tensor) -> torch.Tensor:
         """Return the input of the neck, (n, dim) float32."""
+        features = self.feature_map(images)
+        with torch.autocast(features.device.type, enabled=False):
+            pooled = self.pool(features) if features.ndim == 4 else features.float()
+            return self.projection(pooled)
+
+    def feature_map(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the backbone's features, (n, width, h, w); (n, width) of those that pool."""
         pixels = images.float() / 255
         if pixels.shape[-1] != self.config.side:
             side = (self.config.side, self.config.side)
             pixels = F.interpolate(pixels, side, mode="bilinear", antialias=True)
         pixels = (pixels - self.mean) / self.std
-        features = self.backbone(pixels.contiguous(memory_format=torch.channels_last))
-        with torch.autocast(features.device.type, enabled=False):
-            pooled = self.pool(features) if features.ndim == 4 else features.float()
-            return self.projection(pooled)
+        return self.backbone(pixels.contiguous(memory_format=torch.channels_last))
 
     def freeze_norms(self) -> None:
         """Freeze the backbone's batch norms: statistics, scale and shift."""

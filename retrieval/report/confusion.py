@@ -42,7 +42,12 @@ def load_makes(data_dir: Path, names: dict[int, str]) -> dict[int, str]:
     """
     if not layout.CAR_FRONT.at(data_dir).exists():
         return {}
-    table = layout.CAR_FRONT.load(data_dir)[["CarMake", "Class"]].drop_duplicates("Class")
+    return make_names(layout.CAR_FRONT.load(data_dir), names)
+
+
+def make_names(table: "pd.DataFrame", names: dict[int, str]) -> dict[int, str]:
+    """Return the name of each class's make, from a table with the columns CarMake and Class."""
+    table = table[["CarMake", "Class"]].drop_duplicates("Class")
     classes = table.groupby("CarMake")["Class"].agg(list)
     of_make = {
         int(make): common_name([names.get(label, "") for label in labels])
