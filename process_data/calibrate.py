@@ -58,8 +58,8 @@ def run(
 def _text(measured: dict[str, Any]) -> str:
     """Return what was measured as text."""
     lines = [
-        f"{measured['n_query']} validation queries of {measured['n_class']} classes, {measured['k']} "
-        "neighbors each, with their class in the database and without",
+        f"{measured['n_query']} validation queries of {measured['n_class']} classes, "
+        f"{measured['k']} neighbors each, with their class in the database and without",
         "on classes held out        ECE    Brier",
     ]
     for method, figures in measured["held_out"].items():
@@ -75,8 +75,8 @@ def _text(measured: dict[str, Any]) -> str:
     lines += [
         f'"not in the database" is said for {100 * measured["false_reject"]:.1f} % of the queries '
         "whose class is there (false reject)",
-        f"and is not said for {100 * measured['false_accept']:.1f} % of the queries whose class was "
-        "taken out (false accept)",
+        f"and is not said for {100 * measured['false_accept']:.1f} % of the queries whose class "
+        "was taken out (false accept)",
     ]
     return "\n".join(lines)
 

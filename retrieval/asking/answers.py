@@ -130,7 +130,7 @@ def summary_line(found: Found) -> str:
     """Return what was found in one line: the most likely model, or that there is none."""
     if found.vote is None:
         return "not in the database"
-    text = f"most likely: {found.vote.name}, {percent(found.vote.share)} of the vote"
+    text = f"most likely: {found.vote.name}, {100 * found.vote.share:.0f} % of the vote"
     best = found.answers[0].probability
     return text if best is None else f"{text}; best answer: {percent(best)} the same model"
 

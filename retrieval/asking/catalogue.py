@@ -86,7 +86,9 @@ class Catalogue:
             return None
         is_allowed = np.logical_and.reduce(masks)
         if not is_allowed.any():
-            raise InputError(f"no image of {self.source} has all of these values; leave a filter out")
+            raise InputError(
+                f"no image of {self.source} has all of these values; leave a filter out"
+            )
         return is_allowed
 
     def _is_of(self, text: str, names: dict[int, str], filter_name: str) -> np.ndarray:

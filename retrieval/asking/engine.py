@@ -154,12 +154,7 @@ class PhotoSearch:
             embedding[None], self.gallery, min(k, n_searched), is_allowed=is_allowed
         )
         answers = self._answers(ids[0], similarities[0])
-        least = -np.inf if at_least is None else at_least
-        shown = tuple(
-            answer
-            for answer in answers
-            if answer.similarity >= least and (show_all or (answer.probability or 1) >= SHOWN_FROM)
-        )
+        shown = tuple(answer for answer in answers if _is_shown(answer, at_least, show_all))
         return Found(
             photo=name,
             box=box,
@@ -196,6 +191,12 @@ class PhotoSearch:
         ]
 
 
+def _is_shown(answer: Answer, at_least: float | None, show_all: bool) -> bool:
+    is_near = at_least is None or answer.similarity >= at_least
+    is_likely = answer.probability is None or answer.probability >= SHOWN_FROM
+    return is_near and (show_all or is_likely)
+
+
 def check_model(record: dict[str, Any], save_path: Path, database: str) -> None:
     """Refuse a checkpoint that did not encode the database, before torch is imported.
 
@@ -204,7 +205,10 @@ def check_model(record: dict[str, Any], save_path: Path, database: str) -> None:
         save_path: The checkpoint.
         database: Name of the embeddings, for the messages.
     """
-    for name, what in (("transform_sha256", "transformed"), ("adapt_bn", "encoded with --adapt_bn")):
+    for name, what in (
+        ("transform_sha256", "transformed"),
+        ("adapt_bn", "encoded with --adapt_bn"),
+    ):
         if record.get(name):
             raise InputError(
                 f"{database} was {what}, which a single photo cannot be; name the embeddings that "

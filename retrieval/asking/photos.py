@@ -45,14 +45,14 @@ def _images_below(folder: Path) -> list[Path]:
     return visible
 
 
-def parse_box(text: str | None) -> Box | str | None:
-    """Return the box of ``--box``: four numbers, ``auto``, or None for the whole photo.
+def parse_box(text: str | None) -> Box | None:
+    """Return the box of ``--box``: four numbers, or None for the whole photo.
 
-    >>> parse_box("10,20,110,70"), parse_box("auto"), parse_box(None)
-    ((10.0, 20.0, 110.0, 70.0), 'auto', None)
+    >>> parse_box("10,20,110,70")
+    (10.0, 20.0, 110.0, 70.0)
     """
-    if text is None or text == AUTO:
-        return text
+    if text is None:
+        return None
     try:
         x1, y1, x2, y2 = (float(part) for part in text.split(","))
     except ValueError:

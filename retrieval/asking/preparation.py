@@ -40,8 +40,7 @@ class Preparation:
             InputError: The record has none.
         """
         names = record.get("preparation")
-        is_whole = isinstance(names, dict) and set(provenance.PREPARATION) <= set(names)
-        if not is_whole or not _is_possible(names):
+        if not isinstance(names, dict) or not _is_possible(names):
             raise InputError(
                 f"{provenance.record_name(database)} does not say how the images of {database} "
                 f"were prepared; make both again: {layout.IMAGE_MATRIX.made_by}, then "
@@ -112,6 +111,8 @@ def check_box(box: Box, size: tuple[int, int], name: str = "the photo") -> None:
 
 
 def _is_possible(names: dict[str, Any]) -> bool:
+    if not set(provenance.PREPARATION) <= set(names):
+        return False
     side = names["image_resolution"]
     is_side = isinstance(side, int) and side >= 1
     return is_side and names["filter_type"] in get_args(Fill) and names["crop"] in ("none", "box")

@@ -17,6 +17,11 @@ from retrieval.data.formats import InputError
 log = logging.getLogger(__name__)
 
 Method = Literal["isotonic", "logistic"]
+HASHES = ("checkpoint_sha256", "record_sha256")
+MEASURED = {
+    *("n_query", "n_class", "k", "method", "held_out", "reliability"),
+    *("threshold", "false_reject", "false_accept"),
+}
 
 
 @dataclass(frozen=True)
@@ -87,8 +92,8 @@ def load_calibration(data_dir: Path, database: str) -> tuple[Calibration, dict[s
             float(function["slope"]),
             float(function["intercept"]),
         )
-        is_right = _is_rising(calibration)
         measured = dict(content["measured"])
+        is_right = _is_rising(calibration) and set(measured) >= MEASURED
     except (TypeError, KeyError, ValueError) as error:
         raise _broken(path) from error
     if not is_right:
@@ -102,9 +107,6 @@ def load_calibration(data_dir: Path, database: str) -> tuple[Calibration, dict[s
         )
         return None
     return calibration, measured
-
-
-HASHES = ("checkpoint_sha256", "record_sha256")
 
 
 def _origin(data_dir: Path, database: str) -> dict[str, Any]:

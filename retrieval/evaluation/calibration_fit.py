@@ -75,7 +75,9 @@ def find_neighbors(found: QueryGallery, k: int, device: str = "cpu") -> Neighbor
     alone = np.take_along_axis(similarities, others, axis=1)
     alone[np.take_along_axis(is_same, others, axis=1)] = -np.inf
     both = np.stack([similarities[:, :k], alone]).astype(np.float64)
-    return Neighbors(both, np.stack([is_same[:, :k], np.zeros_like(is_same[:, :k])]), found.query_labels)
+    return Neighbors(
+        both, np.stack([is_same[:, :k], np.zeros_like(is_same[:, :k])]), found.query_labels
+    )
 
 
 def fit(method: Method, similarities: np.ndarray, is_same: np.ndarray) -> Calibration:

@@ -54,19 +54,25 @@ def make_pooling(kind: Pool) -> nn.Module:
 
 
 class EmbeddingModel(nn.Module):
-    """Images -> embeddings."""
+    """Images -> embeddings.
+
+    Args:
+        config: Architecture and preprocessing.
+        is_loaded: Weights are loaded next, so the projection needs no costly first ones.
+    """
 
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, is_loaded: bool = False) -> None:
         super().__init__()
         self.config = config
         self.backbone = backbones.build(config.arch, config.side)
         self.pool = make_pooling(config.pool)
         self.projection = nn.Linear(backbones.width(config.arch, config.side), config.dim)
-        # Orthogonal: at the start, the projection keeps the angles of the pooled features.
-        nn.init.orthogonal_(self.projection.weight)
+        if not is_loaded:
+            # Orthogonal: at the start, the projection keeps the angles of the pooled features.
+            nn.init.orthogonal_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
         has_neck = config.neck == "after"
         self.neck = nn.BatchNorm1d(config.dim, affine=False) if has_neck else nn.Identity()
