@@ -6,8 +6,10 @@ resizes, so threads use all cores.
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFilter, ImageOps
@@ -20,12 +22,12 @@ UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBom
 
 
 def load_square(
-    path: Path, side: int, fill: Fill = "Gaussian", box: Box | None = None
+    source: Path | BinaryIO, side: int, fill: Fill = "Gaussian", box: Box | None = None
 ) -> np.ndarray:
     """Read an image and fit it into a square, keeping its aspect ratio.
 
     Args:
-        path: Image file in any format that Pillow reads.
+        source: Image file in any format that Pillow reads.
         side: Side of the square in pixels; the longer side of the image is resized to it.
         fill: Fill of the borders: ``Gaussian`` (the blurred image edges), ``Black`` or ``White``.
         box: Crop to x1, y1, x2, y2: pixels of the image as displayed, end exclusive.
@@ -36,12 +38,53 @@ def load_square(
     Raises:
         One of ``UNREADABLE``: the file is missing, not an image, or corrupt.
     """
+    with opened(source) as image:
+        return to_square(image, side, fill, box)
+
+
+@contextmanager
+def opened(source: Path | BinaryIO) -> Iterator[Image.Image]:
+    """Open an image file; pixels are decoded when they are used, within the block.
+
+    Raises:
+        One of ``UNREADABLE``: the file is missing, not an image, or corrupt.
+    """
     with warnings.catch_warnings():
         # Decode sizes that Pillow only warns about; decompression bombs still raise.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         warnings.filterwarnings("ignore", "Palette images with Transparency")
-        with Image.open(path) as image:
-            return fit_square(_part(image, side, box), side, fill)
+        with Image.open(source) as image:
+            yield image
+
+
+def to_square(
+    image: Image.Image, side: int, fill: Fill = "Gaussian", box: Box | None = None
+) -> np.ndarray:
+    """Fit an open image into a square, as `load_square` does; the image is turned upright.
+
+    A JPEG whose pixels were not used yet is decoded at the smallest scale that suffices.
+    """
+    return fit_square(_part(image, side, box), side, fill)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Return a copy as it is displayed: turned by its EXIF orientation, RGB."""
+    return to_rgb(ImageOps.exif_transpose(image))
+
+
+def displayed_size(image: Image.Image) -> tuple[int, int]:
+    """Return width and height in pixels as the image is displayed, without decoding it."""
+    return image.size[::-1] if _is_turned(image) else image.size
+
+
+def image_suffixes() -> set[str]:
+    """Return the suffixes of files that Pillow can read, such as ``.jpg``."""
+    return {s for s, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+
+
+def _is_turned(image: Image.Image) -> bool:
+    """Return whether the EXIF orientation turns the image by 90 or 270 degrees."""
+    return image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
 
 
 def _part(image: Image.Image, side: int, box: Box | None) -> Image.Image:
@@ -52,7 +95,7 @@ def _part(image: Image.Image, side: int, box: Box | None) -> Image.Image:
         # Draft mode never goes below the requested size.
         image.draft("RGB", (int(full[0] * shrink) + 1, int(full[1] * shrink) + 1))
     scale = image.width / full[0], image.height / full[1]
-    is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # by 90 or 270 degrees
+    is_turned = _is_turned(image)
     ImageOps.exif_transpose(image, in_place=True)
     if box is not None:
         image = image.crop(_within(box, scale[::-1] if is_turned else scale, image.size))

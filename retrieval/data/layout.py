@@ -250,6 +250,17 @@ LOPQ_RECORD = Json(
     "what lopq.index was fitted on: the hashes of database and validation queries, the options, "
     "the format",
 )
+CALIBRATION = Json(
+    "calibration.json",
+    _stage("process_data.calibrate"),
+    "the probability of the same model at each similarity, what it was measured to be worth, and "
+    "the hashes of the checkpoint and of database.json",
+)
+SEARCH_SHEET = File(
+    "search.png",
+    _stage("process_data.search", " --save_path=.../model.ep0 --image=photo.jpg"),
+    "the photos of the last search and their answers",
+)
 CONTACT_SHEET = File(
     "contact_sheet.png",
     _stage("process_data.contact_sheet"),

@@ -143,7 +143,7 @@ def build_model(content: dict[str, Any], path: Path, arch: str | None = None) ->
         raise InputError(
             f"{path} holds a {config.arch}, not --arch={arch}; use --arch={config.arch}"
         )
-    model = EmbeddingModel(config)
+    model = EmbeddingModel(config, is_loaded=True)
     try:
         model.load_state_dict(content["state_dict"], strict=True)
     except RuntimeError as error:

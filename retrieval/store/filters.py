@@ -17,7 +17,7 @@ class Filter:
         makes: Names of makes, as the store has them.
         models: Names of models.
         years: Years, as text.
-        viewpoints: CompCars viewpoints.
+        viewpoints: Names of viewpoints.
         sha256s: Hashes of image files.
     """
 
@@ -25,7 +25,7 @@ class Filter:
     makes: frozenset[str] = frozenset()
     models: frozenset[str] = frozenset()
     years: frozenset[str] = frozenset()
-    viewpoints: frozenset[int] = frozenset()
+    viewpoints: frozenset[str] = frozenset()
     sha256s: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:

@@ -84,7 +84,7 @@ class ImageStore(ABC):
         """Return the number of rows that fit a filter."""
 
     @abstractmethod
-    def facets(self) -> Counter[tuple[str, str, int, str, int]]:
+    def facets(self) -> Counter[tuple[str, str, int, str, str]]:
         """Return how many rows have each make, model, label, year and viewpoint: for menus."""
 
     @abstractmethod

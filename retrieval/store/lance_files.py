@@ -38,7 +38,7 @@ def schema(dim: int, collection: str | None = None) -> "pa.Schema":
     columns = [
         *(("id", pa.int64()), ("embedding", pa.list_(pa.float32(), dim)), ("sha256", pa.string())),
         *(("label", pa.int64()), ("make", pa.string()), ("model", pa.string())),
-        *(("year", pa.string()), ("viewpoint", pa.int64()), ("box", pa.list_(pa.float64()))),
+        *(("year", pa.string()), ("viewpoint", pa.string()), ("box", pa.list_(pa.float64()))),
         *(("path", pa.string()), ("thumbnail", pa.binary()), ("added_ns", pa.int64())),
     ]
     return pa.schema(columns, {METADATA: collection.encode()} if collection else None)

@@ -116,7 +116,7 @@ class LanceStore(ImageStore):
         with lance_errors(self.folder):
             return self._dataset().count_rows(where.sql())
 
-    def facets(self) -> "Counter[tuple[str, str, int, str, int]]":
+    def facets(self) -> "Counter[tuple[str, str, int, str, str]]":
         with lance_errors(self.folder):
             table = self._dataset().to_table(columns=list(FACETS))
         groups = table.group_by(list(FACETS)).aggregate([([], "count_all")])

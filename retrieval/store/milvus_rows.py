@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 NAME = "images"  # of the collection
 RECORD, RECALL = "retrieval.collection", "retrieval.recall"  # its properties
-TEXTS = {"sha256": 64, "make": 256, "model": 256, "year": 64, "path": 4096, "box": 256}
+TEXTS = {"sha256": 64, "make": 256, "model": 256, "year": 64, "viewpoint": 64, "path": 4096, "box": 256}
 TEXTS |= {"thumbnail": 65_535}  # the longest text of each column, in bytes
-NUMBERS = ("label", "viewpoint", "added_ns")
+PLAIN = ("sha256", "make", "model", "year", "viewpoint", "path")  # stored as they are
+NUMBERS = ("label", "added_ns")
 TIMEOUT_S = 10.0  # of one call
 
 
@@ -86,9 +87,8 @@ def packed(row: ImageRow, embedding: np.ndarray, added_ns: int) -> dict[str, Any
     return {
         "id": row.id,
         "embedding": embedding,
-        **{name: getattr(row, name) for name in ("sha256", "make", "model", "year", "path")},
+        **{name: getattr(row, name) for name in PLAIN},
         "label": row.label,
-        "viewpoint": row.viewpoint,
         "box": json.dumps(row.box),
         "thumbnail": base64.b64encode(row.thumbnail).decode(),
         "added_ns": added_ns,
@@ -100,9 +100,8 @@ def unpacked(values: dict[str, Any]) -> ImageRow:
     return ImageRow(
         id=int(values["id"]),
         embedding=np.array(values["embedding"], np.float32),
-        **{name: values[name] for name in ("sha256", "make", "model", "year", "path")},
+        **{name: values[name] for name in PLAIN},
         label=int(values["label"]),
-        viewpoint=int(values["viewpoint"]),
         box=None if box is None else tuple(box),
         thumbnail=base64.b64decode(values["thumbnail"]),
         added_ns=int(values["added_ns"]),

@@ -120,11 +120,11 @@ class MilvusStore(ImageStore):
             )
         return int(row["count(*)"])
 
-    def facets(self) -> "Counter[tuple[str, str, int, str, int]]":
-        counts: Counter[tuple[str, str, int, str, int]] = Counter()
+    def facets(self) -> "Counter[tuple[str, str, int, str, str]]":
+        counts: Counter[tuple[str, str, int, str, str]] = Counter()
         for block in self._blocks(ALL, list(FACETS)):
             counts.update(
-                (r["make"], r["model"], int(r["label"]), r["year"], int(r["viewpoint"]))
+                (r["make"], r["model"], int(r["label"]), r["year"], r["viewpoint"])
                 for r in block
             )
         return counts

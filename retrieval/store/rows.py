@@ -11,11 +11,12 @@ import numpy as np
 from retrieval.data.formats import InputError
 
 FIRST_PHOTO_ID = 1 << 52  # ids from here on come from hashes; below 2 ** 53 a float64 is exact
-UNKNOWN = -1  # class or viewpoint of a photo without one
+UNKNOWN = -1  # class of a photo without one
 MOST_OFF_UNIT = 1e-3  # of a norm; bfloat16 rounds embeddings by less
 
 # Options of build_image_db that change an embedding.
-ENCODING = ("checkpoint_sha256", "dim", "preparation", "tta", "scales", "adapt_bn")
+ENCODING = ("checkpoint_sha256", "dim", "tta", "scales", "adapt_bn", "transform_sha256")
+PREPARING = ("image_resolution", "filter_type", "crop")  # options of image_matrix that do, too
 
 
 @dataclass(slots=True)
@@ -31,7 +32,7 @@ class ImageRow:
         make: Name of the make, empty if unknown.
         model: Name of the model, empty if unknown.
         year: Year, empty if unknown.
-        viewpoint: CompCars viewpoint from 1 to 5, -1 if unknown.
+        viewpoint: Name of the viewpoint, such as ``front side``, empty if unknown.
         box: x1, y1, x2, y2 of the car in pixels of the image file; None if there is none.
         path: Path of the image file, as the index names it.
         thumbnail: JPEG file, the longer side at most 128 px.
@@ -45,7 +46,7 @@ class ImageRow:
     make: str = ""
     model: str = ""
     year: str = ""
-    viewpoint: int = UNKNOWN
+    viewpoint: str = ""
     box: tuple[float, float, float, float] | None = None
     path: str = ""
     thumbnail: bytes = b""
@@ -85,13 +86,19 @@ class Collection:
             other: What is to be added.
             name: Name of the store, for the message.
         """
-        for key in ENCODING:
-            ours, theirs = self.record.get(key), other.record.get(key)
+        mine, others = self._encoding(), other._encoding()
+        for key, ours in mine.items():
+            theirs = others[key]
             if ours != theirs:
                 raise InputError(
                     f"{name} holds embeddings with {key} {ours}, not {theirs}: they cannot be "
                     "compared; name another --store, or remove this one and publish again"
                 )
+
+    def _encoding(self) -> dict[str, Any]:
+        prepared = self.record.get("preparation") or {}
+        own = {key: self.record.get(key) for key in ENCODING}
+        return own | {key: prepared.get(key) for key in PREPARING}
 
 
 def photo_id(sha256: str) -> int:

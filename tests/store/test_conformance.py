@@ -27,7 +27,7 @@ from tests.store.drawn_rows import (
 FILTERS = [
     Filter(labels=frozenset({1, 3})),
     Filter(makes=frozenset({"d'Or", 'say "A"', "back\\slash"})),
-    Filter(makes=frozenset(NAMES[4:]), viewpoints=frozenset({-1, 2})),
+    Filter(makes=frozenset(NAMES[4:]), viewpoints=frozenset({"", "rear side"})),
     Filter(years=frozenset({"2001", ""}), models=frozenset({"Audi 0", "Škoda 2", "Škoda 1"})),
     Filter(models=frozenset({"nobody's"})),
     Filter(sha256s=frozenset({draw_row(4).sha256, draw_row(9).sha256, "0" * 64})),
@@ -126,12 +126,16 @@ def test_another_model_or_preparation_is_refused(opener: Opener) -> None:
     store = opener()
     for key, value in (
         ("checkpoint_sha256", "d" * 64),
-        ("preparation", {"image_resolution": 64}),
         ("dim", 32),
+        ("tta", "flip"),
     ):
         with pytest.raises(InputError) as error:
             store.collection.check_same(Collection({**RECORD, key: value}), store.name)
         one_line(error, store.name, key, str(value), "--store")
+    other = Collection({**RECORD, "preparation": {"image_resolution": 64, "index": "b.csv"}})
+    with pytest.raises(InputError) as error:
+        store.collection.check_same(other, store.name)
+    one_line(error, "image_resolution 32, not 64")
 
 
 def test_wrong_rows_and_queries_are_one_line(store: ImageStore) -> None:
