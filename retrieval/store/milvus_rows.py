@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 
 NAME = "images"  # of the collection
 RECORD, RECALL = "retrieval.collection", "retrieval.recall"  # its properties
-TEXTS = {"sha256": 64, "make": 256, "model": 256, "year": 64, "viewpoint": 64, "path": 4096, "box": 256}
+TEXTS = {
+    "sha256": 64,
+    "make": 256,
+    "model": 256,
+    "year": 64,
+    "viewpoint": 64,
+    "path": 4096,
+    "box": 256,
+}
 TEXTS |= {"thumbnail": 65_535}  # the longest text of each column, in bytes
 PLAIN = ("sha256", "make", "model", "year", "viewpoint", "path")  # stored as they are
 NUMBERS = ("label", "added_ns")

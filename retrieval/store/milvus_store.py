@@ -124,8 +124,7 @@ class MilvusStore(ImageStore):
         counts: Counter[tuple[str, str, int, str, str]] = Counter()
         for block in self._blocks(ALL, list(FACETS)):
             counts.update(
-                (r["make"], r["model"], int(r["label"]), r["year"], r["viewpoint"])
-                for r in block
+                (r["make"], r["model"], int(r["label"]), r["year"], r["viewpoint"]) for r in block
             )
         return counts
 

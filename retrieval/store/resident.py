@@ -1,8 +1,8 @@
 """The rows of a store in memory, to search all of them exactly.
 
 Two segments, each in the order of ids: one with most rows, one with those that were
-added since. Removed rows are masked. A state never changes; a new one shares the arrays of the one before, so
-searches that run go on with what they began with.
+added since. Removed rows are masked. A state never changes; a new one shares the arrays of the one
+before, so searches that run go on with what they began with.
 """
 
 from collections.abc import Iterable
