@@ -51,7 +51,7 @@ def load_labels(data_dir: Path) -> np.ndarray:
     try:
         labels = np.array([int(label) for label in class_images], np.int64)
         images = [np.array(of_class, np.int64).reshape(-1) for of_class in class_images.values()]
-    except (AttributeError, TypeError, ValueError) as error:
+    except (ValueError, OverflowError) as error:
         raise _broken(data_dir) from error
     index = np.concatenate(images) if images else np.empty(0, np.int64)
     if not np.array_equal(np.sort(index), np.arange(len(index))):

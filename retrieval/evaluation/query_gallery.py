@@ -123,9 +123,9 @@ def _check_split(data_dir: Path, record: dict[str, Any], database: str, is_valid
         )
     if not is_valid or not trained:
         return
-    if trained["index_sha256"] != split["index_sha256"]:
+    if trained.get("index_sha256") != split["index_sha256"]:
         log.info("%s: the model was trained on other images than these", database)
-    elif trained["sha256"] != split["sha256"]:
+    elif trained.get("sha256") != split["sha256"]:
         raise InputError(
             f"the model of {database} was trained on another split of the same images, so "
             "validation queries may have been trained on; make that split again "
