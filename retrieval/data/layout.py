@@ -50,6 +50,7 @@ _MEASURED = {
     "inputs": dict[str, str],
     "versions": dict[str, str],
     "definitions": dict[str, str],
+    "files": dict[str, str],
 }
 _SPLIT = _stage("process_data.make_train_valid")
 _MASKS = _stage("process_data.mask_data")
@@ -238,6 +239,12 @@ DATABASE_MASKED = Array(
 )
 CLASSES_MASKED = Array(
     "dbcm.npy", _MASKS, "Class of each row of database_masked.npy", "int64", ("n_kept",)
+)
+MASKS_RECORD = Json(
+    "masks.json",
+    _MASKS,
+    "which split and which list of test images the masks were made from",
+    {"split_sha256": str, "tindex": str | None},
 )
 NEIGHBORS = Array(
     "neighbors.npy",

@@ -73,7 +73,9 @@ def load_query_gallery(
             f"{gallery.shape[1]}: encode both with the same checkpoint"
         )
     image_index.check_rows(truth.query_index, len(rows), truth.query_file, matrix)
-    if not is_valid:
+    if is_valid:
+        _check_same_images(records, database, matrix)
+    else:
         _check_other_images(records, database, matrix, paths[0].samefile(paths[1]))
     check_unit_rows(gallery, database)
     if matrix != database:
@@ -130,6 +132,16 @@ def _check_split(data_dir: Path, record: dict[str, Any], database: str, is_valid
             f"the model of {database} was trained on another split of the same images, so "
             "validation queries may have been trained on; make that split again "
             "(make_train_valid --seed=...), or train again"
+        )
+
+
+def _check_same_images(records: dict[str, dict[str, Any]], database: str, matrix: str) -> None:
+    """Refuse embeddings of validation queries that are not of the database's images."""
+    images = [records[name].get("images_sha256") for name in (database, matrix)]
+    if None not in images and images[0] != images[1]:
+        raise InputError(
+            f"--isValid=1 takes its queries from the images of {database}, and {matrix} was made "
+            "from others; leave --test_matrix out, or use --isValid=0"
         )
 
 

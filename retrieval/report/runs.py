@@ -108,16 +108,16 @@ def load_runs(
             selection = {option: record["options"][option] for option in SELECTION}
             return _repeated(data_dir, name, record, partial(load, **selection), search)
         if all(last.get(key) == record[key] for key in ("search", "queries", "options")):
-            return _last(data_dir, name, record)
+            return _last(data_dir, name, record, last)
         return Run(name, record, note="the ranking is not kept: only the last search's is")
 
     return [run_of(name) for name in chosen]
 
 
-def _last(data_dir: Path, name: str, record: dict[str, Any]) -> Run:
+def _last(data_dir: Path, name: str, record: dict[str, Any], last: dict[str, Any]) -> Run:
     """Return the last evaluation with the neighbors that it left."""
     try:
-        results = load_last_results(data_dir, record)
+        results = load_last_results(data_dir, last)
         _check_agreement(results, record)
     except InputError as error:
         return Run(name, record, note=f"the ranking cannot be shown: {error}")

@@ -165,6 +165,7 @@ def write_epochs(folder: Path, count: int) -> None:
             held_out=[],
             options={},
             metrics={},
+            frozen_norms=False,
         )
 
 
