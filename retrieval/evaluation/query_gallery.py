@@ -72,11 +72,11 @@ def load_query_gallery(
             f"the queries have {rows.shape[1]} dimensions and {database} "
             f"{gallery.shape[1]}: encode both with the same checkpoint"
         )
-    image_index.check_rows(truth.query_index, len(rows), truth.query_file, matrix)
     if is_valid:
         _check_same_images(records, database, matrix)
     else:
         _check_other_images(records, database, matrix, paths[0].samefile(paths[1]))
+    image_index.check_rows(truth.query_index, len(rows), truth.query_file, matrix)
     check_unit_rows(gallery, database)
     if matrix != database:
         provenance.check_same_model(records)
