@@ -162,7 +162,7 @@ def fitted_index(
     if ranking.dba:
         allowed = sha256_of_array(query_gallery.is_allowed)
         wanted |= {"dba": [ranking.dba, ranking.qe_alpha], "allowed_sha256": allowed}
-    if path.exists() and layout.LOPQ_RECORD.at(data_dir).exists():
+    if path.is_file() and layout.LOPQ_RECORD.at(data_dir).exists():
         if layout.LOPQ_RECORD.load(data_dir) == wanted | {"index": _identity(path)}:
             log.info("%s fits this database and these options; used again", path)
             return LOPQSearcher.load(path)
