@@ -45,7 +45,7 @@ def test_the_function_is_that_of_scikit_learn(method: str) -> None:
 
     neighbors = drawn_neighbors()
     x, y = neighbors.similarities.ravel(), neighbors.is_same.ravel()
-    found = calibration_fit.fit(method, x, y)  # type: ignore[arg-type]
+    found = calibration_fit.fit_calibration(method, x, y)  # type: ignore[arg-type]
     points = np.linspace(-0.5, 1.5, 401)
     if method == "isotonic":
         oracle = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(x, y)
@@ -126,7 +126,7 @@ def test_predictions_never_saw_the_class_of_the_query(monkeypatch: pytest.Monkey
         seen.append(similarities)
         return Calibration("isotonic", (0.0,), (0.5,))
 
-    monkeypatch.setattr(calibration_fit, "fit", spied)
+    monkeypatch.setattr(calibration_fit, "fit_calibration", spied)
     held_out = calibration_fit.cross_validate("isotonic", neighbors)
     assert len(seen) == 5 and (held_out.probabilities == 0.5).all()
     for label in np.unique(neighbors.labels):
