@@ -83,7 +83,10 @@ class LanceStore(ImageStore):
             before = dataset.version
             retried(lambda: dataset.insert(table, mode="append"))
             if dataset.version == before + 1:  # no other change in between
-                self._known = self._version(dataset), np.union1d(known, ids[new])
+                self._known = (
+                    self._version(dataset),
+                    np.sort(np.concatenate([known, ids[new]]), kind="stable"),
+                )
         return len(new)
 
     def remove(self, ids: Iterable[int]) -> int:

@@ -1,6 +1,6 @@
 """The order of an answer, whatever found its candidates: float64 similarities, then ids."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,14 @@ class Candidates:
 
     ids: np.ndarray
     embeddings: np.ndarray
+
+
+def pooled(parts: Sequence[Candidates], dim: int) -> Candidates:
+    """Return the candidates of several parts of a gallery as one."""
+    return Candidates(
+        np.concatenate([np.empty(0, np.int64), *(part.ids for part in parts)]),
+        np.concatenate([np.empty((0, dim), np.float32), *(part.embeddings for part in parts)]),
+    )
 
 
 def check_queries(queries: np.ndarray, k: int, dim: int) -> np.ndarray:

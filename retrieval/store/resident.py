@@ -5,20 +5,21 @@ added since. Removed rows are masked. A state never changes; a new one shares th
 before, so searches that run go on with what they began with.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrieval.search import float64_scores
-from retrieval.search.nearest import nearest_neighbors
+from retrieval.store import rescoring
 from retrieval.store.filters import Filter
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 FACETS = ("make", "model", "label", "year", "viewpoint")
+QUERIES_AT_ONCE = 16  # their products with a million rows take 64 MB
+COPIED = 0.25  # share of allowed rows up to which they are copied rather than masked
 LARGEST_TAIL = 20_000  # newer rows; more are sorted in among the others
 
 
@@ -158,31 +159,48 @@ class Resident:
     def search(self, queries: np.ndarray, k: int, where: Filter) -> tuple[np.ndarray, np.ndarray]:
         """Return ids and similarities of the ``k`` best rows of each query, as `Answer` does."""
         codes = self._codes(where)
-        found = [_nearest(queries, segment, k, codes) for segment in self.segments]
-        found += [(np.full((len(queries), k), -1), np.full((len(queries), k), -np.inf, np.float32))]
-        ids, similarities = (np.concatenate(arrays, axis=1) for arrays in zip(*found, strict=True))
-        order = np.lexsort((ids, -similarities), axis=1)[:, :k]
-        # Missing rows come last: nothing is below -inf.
-        return np.take_along_axis(ids, order, 1), np.take_along_axis(similarities, order, 1)
+        allowed = [segment.allowed(codes) for segment in self.segments]
+
+        def find(some: np.ndarray, n: int) -> list[rescoring.Candidates]:
+            found: list[list[rescoring.Candidates]] = [[] for _ in some]
+            for segment, is_allowed in zip(self.segments, allowed, strict=True):
+                best = _best_rows(some, segment, is_allowed, n)
+                for of_query, rows in zip(found, best, strict=True):
+                    of_query.append(
+                        rescoring.Candidates(segment.ids[rows], segment.embeddings[rows])
+                    )
+            return [rescoring.pooled(of_query, queries.shape[1]) for of_query in found]
+
+        most = max(k, sum(int(np.count_nonzero(of_segment)) for of_segment in allowed))
+        return rescoring.ranked_exactly(queries, find, k, most)
 
     def _codes(self, where: Filter) -> dict[str, np.ndarray]:
         conditions = where.conditions().items()
         return {column: self.vocabularies[column].codes(values) for column, values in conditions}
 
 
-def _nearest(
-    queries: np.ndarray, segment: Segment, k: int, codes: dict[str, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return ids and float64 similarities of the best rows of a segment."""
-    is_allowed = segment.allowed(codes)
-    places, similarities = nearest_neighbors(
-        queries, segment.embeddings, k, is_allowed=None if is_allowed.all() else is_allowed
-    )
-    rows, columns = np.nonzero(places >= 0)
-    chosen = places[rows, columns]
-    similarities[rows, columns] = float64_scores.inner_products(
-        queries, segment.embeddings, rows, chosen
-    )
-    ids = np.full(places.shape, -1)
-    ids[rows, columns] = segment.ids[chosen]
-    return ids, similarities
+def _best_rows(
+    queries: np.ndarray, segment: Segment, is_allowed: np.ndarray, n: int
+) -> Iterator[np.ndarray]:
+    """Yield, for each query, the n allowed rows of the largest float32 products, in any order.
+
+    For a few queries, the product with all rows is as fast as the memory. `nearest_neighbors` is
+    made for many, and takes ten times longer for one.
+    """
+    n_allowed = int(np.count_nonzero(is_allowed))
+    if not n_allowed:
+        yield from (np.empty(0, np.int64) for _ in queries)
+        return
+    rows: np.ndarray | None = None
+    gallery = segment.embeddings
+    if n_allowed < COPIED * len(segment):
+        rows = np.flatnonzero(is_allowed)
+        gallery = gallery[rows]
+    for start in range(0, len(queries), QUERIES_AT_ONCE):
+        scores = queries[start : start + QUERIES_AT_ONCE] @ gallery.T
+        if rows is None and n_allowed < len(segment):
+            scores[:, ~is_allowed] = -np.inf
+        for of_query in scores:
+            first = len(of_query) - min(n, n_allowed)
+            best = np.argpartition(of_query, first)[first:]
+            yield best if rows is None else rows[best]
