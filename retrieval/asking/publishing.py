@@ -63,6 +63,21 @@ def publish_database(
     return len(numbers)
 
 
+def publish_if_missing(
+    data_dir: Path, database: str = layout.DATABASE.name, store: str = layout.STORE.name
+) -> None:
+    """Publish a database into a store that does not exist or has no rows; say so in one line."""
+    try:
+        with open_store(data_dir, store) as target:
+            if target.count():
+                return
+    except InputError:
+        if not layout.DATABASE.at(data_dir, database).exists():
+            raise
+    log.info("%s has no images yet: publishing %s", store, database)
+    publish_database(data_dir, database, None, store)
+
+
 @dataclass(frozen=True)
 class Source:
     """What is published.
