@@ -222,7 +222,7 @@ class LanceStore(ImageStore):
         options: dict[str, Any],
     ) -> rescoring.Candidates:
         table = dataset.to_table(
-            columns=["id", "embedding"],
+            columns=["id", "embedding", "_distance"],  # without it, Lance warns of its future
             filter=where.sql(),
             prefilter=True,
             nearest={"column": "embedding", "q": query, "k": n, "metric": "dot", **options},
