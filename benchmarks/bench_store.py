@@ -23,7 +23,7 @@ import psutil
 from benchmarks import harness, results
 from lopq import LOPQModel, LOPQSearcher
 from lopq.lists import CellLists
-from retrieval.store import lance_files, rescoring
+from retrieval.store import lance_files, lance_index, rescoring
 from retrieval.store.filters import Filter
 from retrieval.store.lance_store import LanceStore
 from retrieval.store.opening import open_store
@@ -97,9 +97,10 @@ def fill(store: LanceStore, embeddings: np.ndarray, labels: np.ndarray, jpeg: by
 def lance_search(store: LanceStore, k: int, probes: int, refine: int) -> Search:
     """Return a search in Lance's own index."""
     options = {"nprobes": probes, "refine_factor": refine}
+    n = k + rescoring.SPARE
 
     def search(query: np.ndarray, where: Filter) -> tuple[np.ndarray, np.ndarray]:
-        found = store._nearest(store._dataset(), query, k + rescoring.SPARE, where, options)
+        found = lance_index.nearest(store._dataset(), query, n, where.sql(), options)
         return rescoring.ranked(query[None], [found], k)
 
     return search

@@ -159,7 +159,7 @@ class MilvusStore(ImageStore):
             if not is_file(self.name):
                 self._client.compact(NAME, timeout=TIMEOUT_S)
             n_row = self.count()
-            if n_row > self.exact_rows:
+            if n_row > self.exact_rows and not is_file(self.name):
                 self._make_index(n_row)
 
     def close(self) -> None:
