@@ -140,7 +140,7 @@ def measure(
     truth: dict[Filter, np.ndarray],
 ) -> list[results.Row]:
     """Return recall and latency of a search, without and with a filter."""
-    rows = []
+    rows: list[results.Row] = []
     for where, exact in truth.items():
         found, spent = [], []
         for query in queries:
@@ -206,7 +206,7 @@ def _codes(
     truth: dict[Filter, np.ndarray],
 ) -> list[results.Row]:
     started = time.perf_counter()
-    model = LOPQModel(V=args.cells, M=BYTES)
+    model = LOPQModel(V=args.cells, M=min(BYTES, args.dim))
     sample = np.random.default_rng(3).choice(len(labels), min(args.sample, len(labels)), False)
     model.fit(embeddings[np.sort(sample)], train_size=None)
     searcher = LOPQSearcher(model)
@@ -239,6 +239,12 @@ def make_index(dataset: "lance.LanceDataset", dim: int) -> None:
     )
 
 
+def new_store(folder: Path, collection: Collection, exact_rows: int) -> LanceStore:
+    store = open_store(folder, create=collection, exact_rows=exact_rows)
+    assert isinstance(store, LanceStore)
+    return store
+
+
 def run(args: argparse.Namespace) -> None:
     """Measure, and publish both tables."""
     record = results.Run("store", args, args.output)
@@ -249,8 +255,7 @@ def run(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         for size in (THUMBNAIL_BYTES, 0):
             shutil.rmtree(Path(name) / "store", ignore_errors=True)
-            store = open_store(Path(name), create=collection, exact_rows=args.rows)
-            assert isinstance(store, LanceStore)
+            store = new_store(Path(name), collection, args.rows)
             some = min(args.rows, ADDED) if size else args.rows
             added.append(fill(store, embeddings[:some], labels[:some], bytes(size)))
             print(added[-1], flush=True)
