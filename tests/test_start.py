@@ -10,7 +10,8 @@ from tests.stages.test_stages import ROOT, STAGES
 
 HEAVY = {
     *("torch", "torchvision", "timm", "pytorch_metric_learning"),
-    *("pandas", "faiss", "scipy", "sklearn", "matplotlib", "jinja2"),
+    *("lance", "lancedb", "pyarrow", "pymilvus"),
+    *("pandas", "faiss", "scipy", "sklearn", "matplotlib", "jinja2", "fastapi", "uvicorn"),
 }
 PROGRAM = """
 import runpy, sys

@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from retrieval.data import files
 from retrieval.data.formats import InputError
-from retrieval.store import filters, lance_files, rescoring
+from retrieval.store import filters, lance_files, lance_index, rescoring
 from retrieval.store.filters import Filter
 from retrieval.store.interface import ALL, EXACT_ROWS, Answer, ImageStore
 from retrieval.store.lance_files import lance_errors, retried
@@ -133,7 +133,8 @@ class LanceStore(ImageStore):
             dataset = self._dataset()
             n_row = dataset.count_rows()
             if n_row > self.exact_rows or where.sha256s:
-                return self._scanned(dataset, queries, k, where)
+                found = self._indexed(dataset, queries, k, where)
+                return found or self._scanned(dataset, queries, k, where)
             resident = self._current(dataset)
         return Answer(*resident.search(queries, k, where), is_exact=True)
 
@@ -144,6 +145,8 @@ class LanceStore(ImageStore):
                     target_rows_per_fragment=LARGEST_FILE
                 )
             )
+            if self._dataset().count_rows() > self.exact_rows:
+                retried(lambda: lance_index.make_or_renew(self._dataset(), self.folder))
             self._dataset().cleanup_old_versions(older_than=KEPT_VERSIONS)
 
     def close(self) -> None:
@@ -212,32 +215,33 @@ class LanceStore(ImageStore):
         new = _segment(blocks, resident, self.collection.dim, int(is_missing.sum()))
         return resident.renewed(version, ids, added_ns, new)
 
+    def _indexed(
+        self, dataset: "lance.LanceDataset", queries: np.ndarray, k: int, where: Filter
+    ) -> Answer | None:
+        """Search by the index; None if all rows must be compared."""
+        if not lance_index.has_index(dataset):
+            return None
+        n_row = dataset.count_rows(where.sql())
+        if n_row <= max(lance_index.FEW_ROWS if where else 0, k):
+            return None
+        n, settings = k + rescoring.SPARE, lance_index.options(dataset)
+        found = [lance_index.nearest(dataset, q, n, where.sql(), settings) for q in queries]
+        if min(len(np.unique(of_query.ids)) for of_query in found) < k:
+            return None
+        recall = lance_index.kept_recall(self.folder)
+        return Answer(*rescoring.ranked(queries, found, k), is_exact=False, recall=recall)
+
     def _scanned(
         self, dataset: "lance.LanceDataset", queries: np.ndarray, k: int, where: Filter
     ) -> Answer:
         """Compare with all rows on disk that fit the filter."""
+        condition, exactly = where.sql(), {"use_index": False}
 
         def find(some: np.ndarray, n: int) -> list[rescoring.Candidates]:
-            return [self._nearest(dataset, query, n, where, {"use_index": False}) for query in some]
+            return [lance_index.nearest(dataset, query, n, condition, exactly) for query in some]
 
-        found = rescoring.ranked_exactly(queries, find, k, max(k, dataset.count_rows()))
+        found = rescoring.ranked_exactly(queries, find, k, max(k, dataset.count_rows(condition)))
         return Answer(*found, is_exact=True)
-
-    def _nearest(
-        self,
-        dataset: "lance.LanceDataset",
-        query: np.ndarray,
-        n: int,
-        where: Filter,
-        options: dict[str, Any],
-    ) -> rescoring.Candidates:
-        table = dataset.to_table(
-            columns=["id", "embedding"],
-            filter=where.sql(),
-            prefilter=True,
-            nearest={"column": "embedding", "q": query, "k": n, "metric": "dot", **options},
-        )
-        return rescoring.Candidates(table["id"].to_numpy(), lance_files.embeddings_of(table))
 
 
 def _segment(blocks: Iterable["pa.RecordBatch"], resident: Resident, dim: int, n: int) -> Segment:

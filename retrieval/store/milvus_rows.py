@@ -2,7 +2,10 @@
 
 import base64
 import json
+import logging
+import threading
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +35,9 @@ PLAIN = ("sha256", "make", "model", "year", "viewpoint", "path")  # stored as th
 NUMBERS = ("label", "added_ns")
 TIMEOUT_S = 10.0  # of one call
 
+_FILES: Counter[str] = Counter()  # how many clients this process has of each file
+_FILES_LOCK = threading.Lock()
+
 
 @contextmanager
 def milvus_errors(address: str) -> Iterator[None]:
@@ -42,6 +48,11 @@ def milvus_errors(address: str) -> Iterator[None]:
         yield
     except MilvusException as error:
         text = " ".join(str(error.message).split())[:300]
+        if is_file(address) and "Open local milvus failed" in text:
+            raise InputError(
+                f"{address} cannot be opened: another process has it, or it is no file of Milvus "
+                "Lite; several processes need a server, or LanceDB"
+            ) from error
         raise InputError(
             f"Milvus at {address} failed: {text}; see that it runs, and run the command again"
         ) from error
@@ -57,10 +68,36 @@ def connect(address: str) -> "MilvusClient":
         raise InputError(
             "pymilvus is not installed; install it with: pip install -r requirements-milvus.txt"
         ) from None
-    if "://" not in address:
-        Path(address).parent.mkdir(parents=True, exist_ok=True)
-    with milvus_errors(address):
-        return MilvusClient(uri=address, timeout=TIMEOUT_S)
+    logging.getLogger("pymilvus").setLevel(logging.ERROR)  # it warns of what Milvus Lite lacks
+    logging.getLogger("milvus_lite").setLevel(logging.CRITICAL)  # and that logs tracebacks
+    if not is_file(address):
+        with milvus_errors(address):
+            return MilvusClient(uri=address, timeout=TIMEOUT_S)
+    Path(address).parent.mkdir(parents=True, exist_ok=True)
+    with _FILES_LOCK:
+        with milvus_errors(address):
+            client = MilvusClient(uri=address, timeout=TIMEOUT_S)
+        _FILES[str(Path(address).resolve())] += 1
+    return client
+
+
+def disconnect(client: "MilvusClient", address: str) -> None:
+    """Close a client; the last one of a file lets other processes use the file."""
+    client.close()
+    if not is_file(address):
+        return
+    from milvus_lite.server_manager import server_manager_instance
+
+    with _FILES_LOCK:
+        path = str(Path(address).resolve())
+        _FILES[path] -= 1
+        if not _FILES[path]:
+            server_manager_instance.release_server(address)
+
+
+def is_file(address: str) -> bool:
+    """Return whether an address is that of a file of Milvus Lite."""
+    return "://" not in address
 
 
 def create_collection(client: "MilvusClient", collection: Collection) -> None:

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from retrieval.store.milvus_rows import (
     TIMEOUT_S,
     connect,
     create_collection,
+    disconnect,
     index_params,
+    is_file,
     milvus_errors,
     packed,
     unpacked,
@@ -44,6 +47,7 @@ class MilvusStore(ImageStore):
 
     def __init__(self, client: "MilvusClient", address: str, exact_rows: int) -> None:
         self._client, self.name, self.exact_rows = client, address, exact_rows
+        self._is_closed = False
         with milvus_errors(address):
             properties = client.describe_collection(NAME, timeout=TIMEOUT_S)["properties"]
         if RECORD not in properties:
@@ -53,17 +57,20 @@ class MilvusStore(ImageStore):
     @classmethod
     def open(cls, address: str, create: Collection | None, exact_rows: int) -> "MilvusStore":
         """Open or create a store, as `opening.open_store` does."""
+        if create is None and is_file(address) and not Path(address).exists():
+            raise _no_store(address)
         client = connect(address)
-        with milvus_errors(address):
-            if not client.has_collection(NAME, timeout=TIMEOUT_S):
-                if create is None:
-                    raise InputError(
-                        f"{address} has no store yet; make it with: "
-                        f"python -m process_data.publish --dpath=... --store={address}"
-                    )
-                create_collection(client, create)
-            client.load_collection(NAME, timeout=6 * TIMEOUT_S)
-        return cls(client, address, exact_rows)
+        try:
+            with milvus_errors(address):
+                if not client.has_collection(NAME, timeout=TIMEOUT_S):
+                    if create is None:
+                        raise _no_store(address)
+                    create_collection(client, create)
+                client.load_collection(NAME, timeout=6 * TIMEOUT_S)
+            return cls(client, address, exact_rows)
+        except InputError:
+            disconnect(client, address)
+            raise
 
     def add(self, rows: Sequence[ImageRow]) -> int:
         if not rows:
@@ -149,14 +156,16 @@ class MilvusStore(ImageStore):
     def optimize(self) -> None:
         with milvus_errors(self.name):
             self._client.flush(NAME, timeout=6 * TIMEOUT_S)
-            if "://" in self.name:
+            if not is_file(self.name):
                 self._client.compact(NAME, timeout=TIMEOUT_S)
             n_row = self.count()
-            if n_row > self.exact_rows:
+            if n_row > self.exact_rows and not is_file(self.name):
                 self._make_index(n_row)
 
     def close(self) -> None:
-        self._client.close()
+        if not self._is_closed:
+            self._is_closed = True
+            disconnect(self._client, self.name)
 
     def _query(self, ids: list[int], columns: list[str]) -> list[dict[str, Any]]:
         return self._client.query(
@@ -227,3 +236,10 @@ class MilvusStore(ImageStore):
         self._client.alter_collection_properties(
             NAME, properties={RECALL: f"{recall:.4f}"}, timeout=TIMEOUT_S
         )
+
+
+def _no_store(address: str) -> InputError:
+    return InputError(
+        f"{address} has no store yet; make it with: "
+        f"python -m process_data.publish --dpath=... --store={address}"
+    )

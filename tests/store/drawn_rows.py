@@ -37,8 +37,8 @@ def draw_row(number: int, dim: int = DIM) -> ImageRow:
     )
 
 
-def draw_rows(numbers: Iterable[int]) -> list[ImageRow]:
-    return [draw_row(number) for number in numbers]
+def draw_rows(numbers: Iterable[int], dim: int = DIM) -> list[ImageRow]:
+    return [draw_row(number, dim) for number in numbers]
 
 
 def draw_queries(n: int, seed: int = 1, dim: int = DIM) -> np.ndarray:

@@ -1,6 +1,7 @@
 """What every store does, on each of them."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from retrieval.data.formats import InputError
 from retrieval.store.filters import Filter
 from retrieval.store.interface import ImageStore
+from retrieval.store.opening import open_store
 from retrieval.store.rows import Collection
 from tests.store.conftest import Opener, one_line
 from tests.store.drawn_rows import (
@@ -162,3 +164,14 @@ def test_a_missing_store_says_what_makes_it(opener: Opener) -> None:
     with pytest.raises(InputError) as error:
         opener(create=False)
     one_line(error, "process_data.publish")
+
+
+def test_lancedb_opens_the_folder(tmp_path: Path) -> None:
+    lancedb = pytest.importorskip("lancedb")
+    with open_store(tmp_path, create=COLLECTION) as store:
+        store.add(draw_rows(range(20)))
+        wanted = store.search(draw_queries(1), 4).ids[0].tolist()
+    table = lancedb.connect(tmp_path / "store").open_table("images")
+    found = table.search(draw_queries(1)[0]).distance_type("dot").limit(4).to_list()
+    assert [row["id"] for row in found] == wanted
+    assert found[0]["path"] == draw_row(wanted[0]).path
