@@ -1,7 +1,7 @@
 """The HTTP API: search, get, add and remove images. /openapi.json describes it."""
 
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import (
     APIRouter,
@@ -57,7 +57,7 @@ def _may_change(request: Request, authorization: Annotated[str | None, Header()]
 Service = Annotated[SearchService, Depends(service_of)]
 Options = Annotated[ApiOptions, Query()]
 CHANGES = [Depends(_may_change)]
-REFUSED = {
+REFUSED: dict[int | str, dict[str, Any]] = {
     401: {"model": ApiError, "description": "the token is missing or wrong"},
     403: {"model": ApiError, "description": "the server takes no changes"},
 }
