@@ -48,7 +48,7 @@ def test_an_upload_leads_to_answers_that_can_be_loaded_again(
 def test_a_click_searches_with_the_answer(client: TestClient) -> None:
     _, text = show(client, "/search?id=3&all=1&k=4")
     answer = re.findall(r'<a href="(/search\?id=\d+)">', text)[0]
-    page, text = show(client, answer)
+    _, text = show(client, answer)
     link = unescape(re.findall(r'<a href="([^"]+)">link to this search', text)[0])
     assert link == answer
     show(client, link)
