@@ -108,7 +108,7 @@ class Source:
             sha256=provenance.sha256(self.root / known.paths[number]),
             label=label,
             make=known.makes.get(label, ""),
-            model=known.name(label),
+            model=known.names.get(label, "") if label < 0 else known.name(label),
             year="" if known.years is None else known.years[number],
             viewpoint="" if known.viewpoints is None else known.viewpoints[number],
             box=None if x1 != x1 else (x1, y1, x2, y2),
