@@ -95,6 +95,7 @@ async def _answer_page(
         menus=menus_of(facets),
         has_names=service.gallery.has_names(),
         n_image=sum(facets.values()),
+        is_calibrated=service.gallery.calibration is not None,
         **page,
     )
 
