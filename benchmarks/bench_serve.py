@@ -237,7 +237,7 @@ def memory_rows(
     return rows[:1] + rows[len(rows) // 2 : len(rows) // 2 + 1] + rows[-1:]
 
 
-def main(argv: list[str] | None = None) -> None:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--dpath", type=Path, default=Path("demo"), help="a data directory with a database")
@@ -249,8 +249,12 @@ def main(argv: list[str] | None = None) -> None:
     add("--memory_seconds", type=float, default=180, help="seconds to do so, at most")
     add("--port", type=int, default=8765, help="port of the server")
     results.add_arguments(parser)
-    options = parser.parse_args(argv)
-    run = results.Run("bench_serve", options, options.output)
+    return parser
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure and publish."""
+    published = results.Run("bench_serve", options, options.output)
     photos = photos_of(options.dpath)
     bodies = [body_of(photo) for photo in photos]
     served = Path(tempfile.mkdtemp(prefix="bench_serve"))
@@ -266,9 +270,9 @@ def main(argv: list[str] | None = None) -> None:
         shutil.rmtree(served)
     mean = {name: (alone[name] + again[name]) / 2 for name in alone}
     rows = [row_of(clients, options.seconds, mean, options) for clients in loads]
-    run.publish("serve", rows)
-    run.publish("serve_memory", [{"start_s": start_s, **row} for row in memory])
+    published.publish("serve", rows)
+    published.publish("serve_memory", [{"start_s": start_s, **row} for row in memory])
 
 
 if __name__ == "__main__":
-    main()
+    run(make_parser().parse_args())
