@@ -11,7 +11,7 @@ import numpy as np
 from retrieval.data.formats import InputError
 from retrieval.store import filters, rescoring
 from retrieval.store.filters import Filter
-from retrieval.store.interface import ALL, Answer, ImageStore
+from retrieval.store.interface import ALL, Neighbors, ImageStore
 from retrieval.store.milvus_rows import (
     NAME,
     RECALL,
@@ -135,7 +135,7 @@ class MilvusStore(ImageStore):
             )
         return counts
 
-    def search(self, queries: np.ndarray, k: int, where: Filter = ALL) -> Answer:
+    def search(self, queries: np.ndarray, k: int, where: Filter = ALL) -> Neighbors:
         queries = rescoring.check_queries(queries, k, self.collection.dim)
         if k > MOST_FOUND - rescoring.SPARE:
             raise InputError(f"Milvus finds at most {MOST_FOUND} rows; got --k={k}")
@@ -144,14 +144,14 @@ class MilvusStore(ImageStore):
                 found = rescoring.ranked_exactly(
                     queries, lambda some, n: self._nearest(some, n, where), k, MOST_FOUND
                 )
-                return Answer(*found, is_exact=True)
+                return Neighbors(*found, is_exact=True)
             n = min(FACTOR * k, MOST_FOUND)
             candidates = self._nearest(queries, n, where, {"nprobe": PROBES})
             if min(len(of_query.ids) for of_query in candidates) < k:  # too few cells were read
                 candidates = self._nearest(queries, n, where, {"nprobe": self._n_cell()})
             properties = self._client.describe_collection(NAME, timeout=TIMEOUT_S)["properties"]
             recall = float(properties[RECALL]) if RECALL in properties else None
-            return Answer(*rescoring.ranked(queries, candidates, k), False, recall)
+            return Neighbors(*rescoring.ranked(queries, candidates, k), False, recall)
 
     def optimize(self) -> None:
         with milvus_errors(self.name):
