@@ -80,7 +80,7 @@ def find_neighbors(found: QueryGallery, k: int, device: str = "cpu") -> Neighbor
     )
 
 
-def fit(method: Method, similarities: np.ndarray, is_same: np.ndarray) -> Calibration:
+def fit_calibration(method: Method, similarities: np.ndarray, is_same: np.ndarray) -> Calibration:
     """Fit a function.
 
     Args:
@@ -124,7 +124,7 @@ def cross_validate(method: Method, neighbors: Neighbors) -> HeldOut:
     probabilities = np.zeros_like(neighbors.similarities)
     folds = GroupKFold(min(FOLDS, n_class))
     for rest, held in folds.split(neighbors.labels, groups=neighbors.labels):
-        function = fit(method, *_pairs(neighbors, rest))
+        function = fit_calibration(method, *_pairs(neighbors, rest))
         probabilities[:, held] = function(neighbors.similarities[:, held])
     is_there = np.isfinite(neighbors.similarities)
     predicted, outcomes = probabilities[is_there], neighbors.is_same[is_there]
@@ -142,7 +142,7 @@ def calibrate_neighbors(neighbors: Neighbors) -> tuple[Calibration, dict[str, An
     chosen = held_out[best].probabilities
     is_there = np.isfinite(neighbors.similarities)
     bins = reliability.reliability_bins(chosen[is_there], neighbors.is_same[is_there])
-    function = fit(best, *_pairs(neighbors, np.arange(len(neighbors.labels))))
+    function = fit_calibration(best, *_pairs(neighbors, np.arange(len(neighbors.labels))))
     is_shown = chosen[:, :, 0] >= THRESHOLD  # the first neighbor is the most probable one
     return function, {
         "n_query": len(neighbors.labels),

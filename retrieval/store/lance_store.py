@@ -14,7 +14,7 @@ from retrieval.data import files
 from retrieval.data.formats import InputError
 from retrieval.store import filters, lance_files, lance_index, rescoring
 from retrieval.store.filters import Filter
-from retrieval.store.interface import ALL, EXACT_ROWS, Neighbors, ImageStore
+from retrieval.store.interface import ALL, EXACT_ROWS, ImageStore, Neighbors
 from retrieval.store.lance_files import lance_errors, retried
 from retrieval.store.resident import FACETS, Resident, Segment, Vocabulary
 from retrieval.store.rows import Collection, ImageRow, check_new_rows

@@ -11,7 +11,7 @@ import numpy as np
 from retrieval.data.formats import InputError
 from retrieval.store import filters, rescoring
 from retrieval.store.filters import Filter
-from retrieval.store.interface import ALL, Neighbors, ImageStore
+from retrieval.store.interface import ALL, ImageStore, Neighbors
 from retrieval.store.milvus_rows import (
     NAME,
     RECALL,
