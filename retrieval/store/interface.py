@@ -16,7 +16,7 @@ ALL = Filter()
 
 
 @dataclass(frozen=True)
-class Neighbors:
+class RankedRows:
     """The neighbors of some queries.
 
     Attributes:
@@ -70,7 +70,7 @@ class ImageStore(ABC):
         """Return the ids of the rows that fit a filter, (n,) int64, ascending."""
 
     @abstractmethod
-    def search(self, queries: np.ndarray, k: int, where: Filter = ALL) -> Neighbors:
+    def search(self, queries: np.ndarray, k: int, where: Filter = ALL) -> RankedRows:
         """Return the ``k`` most similar rows that fit a filter.
 
         Args:

@@ -14,7 +14,7 @@ from retrieval.data import files
 from retrieval.data.formats import InputError
 from retrieval.store import filters, lance_files, lance_index, rescoring
 from retrieval.store.filters import Filter
-from retrieval.store.interface import ALL, EXACT_ROWS, ImageStore, Neighbors
+from retrieval.store.interface import ALL, EXACT_ROWS, ImageStore, RankedRows
 from retrieval.store.lance_files import lance_errors, retried
 from retrieval.store.resident import FACETS, Resident, Segment, Vocabulary
 from retrieval.store.rows import Collection, ImageRow, check_new_rows
@@ -126,7 +126,7 @@ class LanceStore(ImageStore):
         columns = (groups.column(name).to_pylist() for name in (*FACETS, "count_all"))
         return Counter({tuple(key): n for *key, n in zip(*columns, strict=True)})
 
-    def search(self, queries: np.ndarray, k: int, where: Filter = ALL) -> Neighbors:
+    def search(self, queries: np.ndarray, k: int, where: Filter = ALL) -> RankedRows:
         queries = rescoring.check_queries(queries, k, self.collection.dim)
         with lance_errors(self.folder):
             dataset = self._dataset()
@@ -135,7 +135,7 @@ class LanceStore(ImageStore):
                 found = self._indexed(dataset, queries, k, where)
                 return found or self._scanned(dataset, queries, k, where)
             resident = self._current(dataset)
-        return Neighbors(*resident.search(queries, k, where), is_exact=True)
+        return RankedRows(*resident.search(queries, k, where), is_exact=True)
 
     def optimize(self) -> None:
         with lance_errors(self.folder):
@@ -207,7 +207,7 @@ class LanceStore(ImageStore):
 
     def _indexed(
         self, dataset: "lance.LanceDataset", queries: np.ndarray, k: int, where: Filter
-    ) -> Neighbors | None:
+    ) -> RankedRows | None:
         """Search by the index; None if all rows must be compared."""
         if not lance_index.has_index(dataset):
             return None
@@ -219,11 +219,11 @@ class LanceStore(ImageStore):
         if min(len(np.unique(of_query.ids)) for of_query in found) < k:
             return None
         recall = lance_index.kept_recall(self.folder)
-        return Neighbors(*rescoring.ranked(queries, found, k), is_exact=False, recall=recall)
+        return RankedRows(*rescoring.ranked(queries, found, k), is_exact=False, recall=recall)
 
     def _scanned(
         self, dataset: "lance.LanceDataset", queries: np.ndarray, k: int, where: Filter
-    ) -> Neighbors:
+    ) -> RankedRows:
         """Compare with all rows on disk that fit the filter."""
         condition, exactly = where.sql(), {"use_index": False}
 
@@ -231,7 +231,7 @@ class LanceStore(ImageStore):
             return [lance_index.nearest(dataset, query, n, condition, exactly) for query in some]
 
         found = rescoring.ranked_exactly(queries, find, k, max(k, dataset.count_rows(condition)))
-        return Neighbors(*found, is_exact=True)
+        return RankedRows(*found, is_exact=True)
 
 
 def _segment(blocks: Iterable["pa.RecordBatch"], resident: Resident, dim: int, n: int) -> Segment:

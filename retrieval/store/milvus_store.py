@@ -11,7 +11,7 @@ import numpy as np
 from retrieval.data.formats import InputError
 from retrieval.store import filters, rescoring
 from retrieval.store.filters import Filter
-from retrieval.store.interface import ALL, ImageStore, Neighbors
+from retrieval.store.interface import ALL, ImageStore, RankedRows
 from retrieval.store.milvus_rows import (
     NAME,
     RECALL,
@@ -135,7 +135,7 @@ class MilvusStore(ImageStore):
             )
         return counts
 
-    def search(self, queries: np.ndarray, k: int, where: Filter = ALL) -> Neighbors:
+    def search(self, queries: np.ndarray, k: int, where: Filter = ALL) -> RankedRows:
         queries = rescoring.check_queries(queries, k, self.collection.dim)
         if k > MOST_FOUND - rescoring.SPARE:
             raise InputError(f"Milvus finds at most {MOST_FOUND} rows; got --k={k}")
@@ -144,14 +144,14 @@ class MilvusStore(ImageStore):
                 found = rescoring.ranked_exactly(
                     queries, lambda some, n: self._nearest(some, n, where), k, MOST_FOUND
                 )
-                return Neighbors(*found, is_exact=True)
+                return RankedRows(*found, is_exact=True)
             n = min(FACTOR * k, MOST_FOUND)
             candidates = self._nearest(queries, n, where, {"nprobe": PROBES})
             if min(len(of_query.ids) for of_query in candidates) < k:  # too few cells were read
                 candidates = self._nearest(queries, n, where, {"nprobe": self._n_cell()})
             properties = self._client.describe_collection(NAME, timeout=TIMEOUT_S)["properties"]
             recall = float(properties[RECALL]) if RECALL in properties else None
-            return Neighbors(*rescoring.ranked(queries, candidates, k), False, recall)
+            return RankedRows(*rescoring.ranked(queries, candidates, k), False, recall)
 
     def optimize(self) -> None:
         with milvus_errors(self.name):

@@ -157,7 +157,7 @@ class Resident:
         return replace(self, version=version, segments=tuple(segments))
 
     def search(self, queries: np.ndarray, k: int, where: Filter) -> tuple[np.ndarray, np.ndarray]:
-        """Return ids and similarities of the ``k`` best rows of each query, as `Neighbors` does."""
+        """Return ids and similarities of the ``k`` best rows of each query, as in `RankedRows`."""
         codes = self._codes(where)
         allowed = [segment.allowed(codes) for segment in self.segments]
 
