@@ -54,6 +54,8 @@ class ImageStore(ABC):
     def add(self, rows: Sequence[ImageRow]) -> int:
         """Add rows in one transaction, and return how many were new.
 
+        Milvus takes a thousand rows in a transaction, so more are several.
+
         A row whose id is there already is left out.
         """
 

@@ -40,7 +40,7 @@ MEASURED = 100  # rows that are searched again to measure the recall of an index
 
 
 class MilvusStore(ImageStore):
-    """A collection ``images`` of Milvus. Each call of `add` or `remove` is one transaction.
+    """A collection ``images`` of Milvus, changed in transactions of up to 1,000 rows.
 
     Up to ``exact_rows`` rows Milvus compares all rows; `optimize` makes an index beyond that.
     """
