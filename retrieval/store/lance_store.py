@@ -47,10 +47,10 @@ class LanceStore(ImageStore):
         self._resident: Resident | None = None
         self._known: tuple[tuple[int, ...], np.ndarray] | None = None  # sorted ids of a version
         with lance_errors(folder):
-            text = (self._dataset().schema.metadata or {}).get(lance_files.METADATA)
+            text = (self._newest().schema.metadata or {}).get(lance_files.METADATA)
         if text is None:
             raise InputError(f"{folder} is not a store of images; name another --store")
-        self.collection = Collection.from_json(text.decode())
+        self._text, self.collection = text, Collection.from_json(text.decode())
 
     @classmethod
     def exists(cls, folder: Path) -> bool:
@@ -111,7 +111,7 @@ class LanceStore(ImageStore):
     def ids(self, where: Filter = ALL) -> np.ndarray:
         with lance_errors(self.folder):
             if not where:
-                return self._ids(self._dataset())
+                return self._ids(self._dataset()).copy()
             table = self._dataset().to_table(columns=["id"], filter=where.sql())
             return np.sort(table["id"].to_numpy())
 
@@ -152,11 +152,18 @@ class LanceStore(ImageStore):
         with self._lock:
             self._resident = self._known = None
 
-    def _dataset(self) -> "lance.LanceDataset":
+    def _newest(self) -> "lance.LanceDataset":
         """Return the newest version; opening it takes a millisecond."""
         import lance
 
         return lance.dataset(str(self.folder / lance_files.TABLE))
+
+    def _dataset(self) -> "lance.LanceDataset":
+        """Return the newest version, which must be of the same collection as before."""
+        dataset = self._newest()
+        if (dataset.schema.metadata or {}).get(lance_files.METADATA) != self._text:
+            raise InputError(f"the store {self.name} was replaced by another one; start again")
+        return dataset
 
     def _version(self, dataset: "lance.LanceDataset") -> tuple[int, ...]:
         # The folder's inode: a store that was made again may have the same number of versions.
