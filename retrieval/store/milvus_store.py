@@ -25,6 +25,7 @@ from retrieval.store.milvus_rows import (
     milvus_errors,
     packed,
     unpacked,
+    writing,
 )
 from retrieval.store.rows import Collection, ImageRow, check_new_rows
 
@@ -77,7 +78,7 @@ class MilvusStore(ImageStore):
             return 0
         embeddings = check_new_rows(rows, self.collection.dim, self.name)
         n_added, now = 0, time.time_ns()
-        with milvus_errors(self.name):
+        with milvus_errors(self.name), writing(self.name):
             for start in range(0, len(rows), ROWS_PER_CALL):
                 some = rows[start : start + ROWS_PER_CALL]
                 known = {row["id"] for row in self._query([row.id for row in some], ["id"])}
@@ -95,7 +96,7 @@ class MilvusStore(ImageStore):
     def remove(self, ids: Iterable[int]) -> int:
         wanted = sorted(set(map(int, ids)))
         n_removed = 0
-        with milvus_errors(self.name):
+        with milvus_errors(self.name), writing(self.name):
             for start in range(0, len(wanted), ROWS_PER_CALL):
                 rows = self._query(wanted[start : start + ROWS_PER_CALL], ["id"])
                 if rows:
@@ -154,7 +155,7 @@ class MilvusStore(ImageStore):
             return RankedRows(*rescoring.ranked(queries, candidates, k), False, recall)
 
     def optimize(self) -> None:
-        with milvus_errors(self.name):
+        with milvus_errors(self.name), writing(self.name):
             self._client.flush(NAME, timeout=6 * TIMEOUT_S)
             if not is_file(self.name):
                 self._client.compact(NAME, timeout=TIMEOUT_S)
