@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from retrieval.asking.answers import Answer, Found, percent
+from retrieval.asking.answers import Answer, Found, percent, summary_line
 from retrieval.asking.engine import PhotoSearch
 from retrieval.data import layout
 from retrieval.report.result_sheet import SheetRow, contact_sheet
@@ -41,7 +41,7 @@ def answer_sheet(
 def _row(
     found: Found, answers: Sequence[Answer], pictures: np.ndarray, title: str = ""
 ) -> SheetRow:
-    name = "not in the database" if found.vote is None else found.vote.name
+    name = summary_line(found) if found.vote is None else found.vote.name
     return SheetRow(
         query=found.square,
         query_name=title or name,

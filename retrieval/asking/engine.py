@@ -161,6 +161,7 @@ class PhotoSearch:
             answers=shown,
             vote=most_likely(shown),
             n_hidden=len(answers) - len(shown),
+            n_image=len(self.gallery),
             n_searched=n_searched,
             is_calibrated=self.calibration is not None,
             square=square,

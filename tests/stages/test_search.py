@@ -72,7 +72,7 @@ def test_json_has_the_same_answers_as_python(
     (printed,) = json.loads(first)
     assert printed == json.loads(json.dumps(found[0].as_json()))
     assert [answer["rank"] for answer in printed["answers"]] == [1, 2, 3, 4]
-    assert printed["in_database"] and printed["most_likely"]["name"] == found[0].vote.name  # type: ignore[union-attr]
+    assert printed["is_found"] and printed["most_likely"]["name"] == found[0].vote.name  # type: ignore[union-attr]
     assert run_main(photos, f"--image={photo} --k=4 --json") == 0
     assert capsys.readouterr().out == first
 
