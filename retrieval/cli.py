@@ -28,6 +28,7 @@ REMEDIES = {
     errno.EPERM: "make it readable and writable for this user",
     errno.EROFS: "choose a folder on a disk that can be written",
     errno.EEXIST: "name a folder, not a file",
+    errno.ENOTEMPTY: "another command made it in the meantime; run this one again",
     errno.EISDIR: "name a file, not a folder",
     errno.ENOTDIR: "name a folder, not a file",
     errno.ENOTSUP: "name a regular file, or one that does not exist yet",
