@@ -39,6 +39,9 @@ REMEDIES = {
 }
 
 
+LONGEST_LINE = 1000  # characters
+
+
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Keep the lines of the description, and print each default that is not None."""
 
@@ -155,6 +158,14 @@ def _check_numbers(arguments: dict[str, object]) -> None:
             raise InputError(f"--{name} must be at least 0; got {value}")
 
 
+def _shortened(text: str) -> str:
+    """Return the beginning and the end of a message that quotes a very long value, in one line."""
+    line = " ".join(text.split("\n"))
+    if len(line) <= LONGEST_LINE:
+        return line
+    return f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}"
+
+
 def execute(
     run: Callable[..., object], parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
 ) -> int:
@@ -176,7 +187,7 @@ def execute(
         _check_numbers(arguments)
         run(**arguments)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_shortened(str(error))}", file=sys.stderr)
         return 1
     except OSError as error:
         if error.errno not in REMEDIES:
