@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from datetime import date
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -23,15 +24,21 @@ os.environ["OMP_NUM_THREADS"] = "1"
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # the children change their working directory
 
-import torch
-from tqdm import tqdm
+import torch  # noqa: E402
+from tqdm import tqdm  # noqa: E402
 
-from tests.faults import inputs, kills, world
-from tests.faults.damage import KINDS
-from tests.faults.results import Result, table
-from tests.faults.stages import CASES, case_of
+from benchmarks.results import rewrite  # noqa: E402
+from retrieval.data import provenance  # noqa: E402
+from tests.faults import disks, inputs, kills, odd_options, together, world  # noqa: E402
+from tests.faults.damage import KINDS  # noqa: E402
+from tests.faults.results import Result, table  # noqa: E402
+from tests.faults.stages import CASES, DATA, case_of  # noqa: E402
 
 _whole: world.World
+
+
+PER_STAGE = {"kill": kills.run, "together": together.run}
+PER_STAGE |= {"full": disks.run_full, "read-only": disks.run_read_only}
 
 
 def plan(arguments: argparse.Namespace) -> Iterator[str]:
@@ -39,12 +46,20 @@ def plan(arguments: argparse.Namespace) -> Iterator[str]:
     if arguments.case:
         yield from arguments.case
         return
-    kinds = [kind for kind in KINDS if arguments.only in (None, "inputs", kind)]
-    for number in range(arguments.inputs):
-        yield from (f"{kind}:{number}" for kind in kinds)
-    killed = [case.name for case in CASES if arguments.only in (None, "kills", case.name)]
-    for number in range(arguments.kills):
-        yield from (f"kill/{name}:{number}" for name in killed)
+    counts = {
+        "option": arguments.options,
+        **dict.fromkeys(KINDS, arguments.inputs),
+    }
+    for name in _whole.results:
+        counts |= {f"kill/{name}": arguments.kills, f"together/{name}": arguments.together}
+        counts |= {f"full/{name}": arguments.disks, f"read-only/{name}": min(arguments.disks, 1)}
+    only = {*(arguments.only or counts)}
+    wanted = {kind: n for kind, n in counts.items() if {kind, kind.partition("/")[0]} & only}
+    steps = max(wanted.values(), default=0)
+    for step in range(steps):
+        for kind, count in wanted.items():  # each in proportion
+            first, last = (step * count // steps, (step + 1) * count // steps)
+            yield from (f"{kind}:{number}" for number in range(first, last))
 
 
 def run_case(name: str, seed: int, root: Path) -> Result:
@@ -52,10 +67,12 @@ def run_case(name: str, seed: int, root: Path) -> Result:
     kind, number = name.rsplit(":", 1)
     folder = root / f"worker{os.getpid()}" / "case"
     folder.parent.mkdir(exist_ok=True)
+    way, _, stage = kind.partition("/")
     try:
-        if kind.startswith("kill/"):
-            case = case_of(kind.removeprefix("kill/"))
-            return kills.run(_whole, case, int(number), seed, folder)
+        if way in PER_STAGE:
+            return PER_STAGE[way](_whole, case_of(stage), int(number), seed, folder)
+        if way == "option":
+            return odd_options.run(_whole, int(number), seed, folder)
         return inputs.run(_whole, kind, int(number), seed, folder)
     except Exception as error:
         raise RuntimeError(f"the campaign failed in {name}") from error
@@ -63,9 +80,9 @@ def run_case(name: str, seed: int, root: Path) -> Result:
 
 def prepare_kills(cases: Sequence[str], workers: int) -> None:
     """Make what the kills are compared with, for the stages that are killed."""
-    names = dict.fromkeys(case[5:].rpartition(":")[0] for case in cases if case[:5] == "kill/")
+    names = {name.partition("/")[2].rpartition(":")[0] for name in cases if "/" in name}
     with ProcessPoolExecutor(workers, get_context("fork")) as pool:
-        for made in [pool.submit(kills.prepare, _whole, case_of(name)) for name in names]:
+        for made in [pool.submit(kills.prepare, _whole, case_of(name)) for name in sorted(names)]:
             made.result()
 
 
@@ -78,7 +95,11 @@ def run_all(cases: Sequence[str], seed: int, root: Path, workers: int, end: floa
     ):
         waiting = {pool.submit(_run_before, end, name, seed, root) for name in cases}
         for done in as_completed(waiting):
-            result = done.result()
+            try:
+                result = done.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
             bar.update()
             if result is None:
                 continue
@@ -100,8 +121,14 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--kills", type=int, default=100, help="kills of each stage")
     add("--inputs", type=int, default=1000, help="damaged files of each kind")
+    add("--options", type=int, default=1000, help="odd values of options")
+    add("--together", type=int, default=20, help="runs of two commands at once, for each stage")
+    add("--disks", type=int, default=20, help="runs on a full disk, for each stage")
     add("--seed", type=int, default=0, help="seed of all cases")
-    add("--only", help="one part or kind")
+    add("--only", action="append", help="a kind of cases; may be given several times")
+    add("--stage", action="append", help="a stage of the table; may be given several times")
+    add("--data", type=Path, help="a small data directory to attack copies of; default: a new one")
+    add("--output", type=Path, help="a Markdown file whose campaign block gets the table")
     add("--case", action="append", help="run this case again; may be given several times")
     add("--minutes", type=float, default=60, help="stop after this time")
     add("--workers", type=int, default=2, help="cases at a time")
@@ -110,25 +137,46 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     global _whole
-    arguments = make_parser().parse_args(argv)
+    arguments, begin = make_parser().parse_args(argv), time.monotonic()
     torch.set_num_threads(1)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     shm = Path("/dev/shm")
     root = Path(tempfile.mkdtemp(prefix="campaign-", dir=shm if shm.is_dir() else None))
     try:
-        _whole = world.build(root)
+        _whole = world.World(root)
+        if arguments.data:
+            world.copy(arguments.data, _whole.folder / DATA)
+        else:
+            world.build(_whole)
         for case in CASES:
-            world.measure(_whole, case)
+            if arguments.stage is None or case.name in arguments.stage:
+                world.measure(_whole, case)
         cases = list(plan(arguments))
         prepare_kills(cases, arguments.workers)
         end = time.monotonic() + 60 * arguments.minutes
         results = run_all(cases, arguments.seed, root, arguments.workers, end)
     finally:
         shutil.rmtree(root, ignore_errors=True)
-    print(table(results, "kind"), table(results, "stage"), sep="\n\n")
+    tables = f"{table(results, 'kind')}\n\n{table(results, 'stage')}"
+    print(tables)
     if arguments.case:
         print(*(f"{result}\n{result.log}" for result in results), sep="\n")
-    return int(any(result.verdict == "violation" for result in results))
+    if arguments.output is not None:
+        options = f"--kills={arguments.kills} --inputs={arguments.inputs} --seed={arguments.seed}"
+        minutes = (time.monotonic() - begin) / 60
+        about = f"{date.today()}: {provenance.processor()}, {minutes:.0f} minutes; {options}"
+        rewrite(arguments.output, "campaign", f"{tables}\n\n{about}")
+    violations = [result for result in results if result.verdict == "violation"]
+    for result in violations:
+        print(f"{result.stage}: {result.what}: {result.why}\n    {repeat(result, arguments.seed)}")
+    for kind, reason in sorted({(r.kind, r.why) for r in results if r.verdict == "skipped"}):
+        print(f"{kind}: skipped, {reason}")
+    return int(bool(violations))
+
+
+def repeat(result: Result, seed: int) -> str:
+    """Return the command that runs a case again and prints its messages."""
+    return f"python -m tests.faults.campaign --seed={seed} --case='{result.case}'"
 
 
 if __name__ == "__main__":

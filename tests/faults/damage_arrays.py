@@ -16,9 +16,9 @@ SHAPES = [
     "(0, 99999999999999999)", "(48, 3, 32, 32, 0)",
 ]  # fmt: skip
 TYPES = [
-    "'|O'", "'<f8'", "'>f4'", "'<i4'", "'|V8'", "'<U9999999'", "'<M8[ns]'", "'|b1'", "'<c16'", "None",
-    "[('a', '<f4')]", "[('a', '<f4', (999999999,))]", "''", "'nonsense'", "5", "'|S0'", "'<f2'",
-    "[('a', '|O')]", "'<i8'", "{}",
+    "'|O'", "'<f8'", "'>f4'", "'<i4'", "'|V8'", "'<U9999999'", "'<M8[ns]'", "'|b1'", "'<c16'",
+    "None", "[('a', '<f4')]", "[('a', '<f4', (999999999,))]", "''", "'nonsense'", "5", "'|S0'",
+    "'<f2'", "[('a', '|O')]", "'<i8'", "{}",
 ]  # fmt: skip
 
 
@@ -78,7 +78,8 @@ def _other_type(path: Path, random: np.random.Generator) -> None:
 def _odd_header(path: Path, random: np.random.Generator) -> None:
     dtype, shape, body = _parts(path)
     headers = [
-        "{}", "", "[]", "(" * 5000, "{'descr': '<f4'}", "__import__('os').mkdir('code was executed')",
+        "{}", "", "[]", "(" * 5000, "{'descr': '<f4'}",
+        "__import__('os').mkdir('code was executed')",
         f"{{'descr': {dtype}, 'fortran_order': 7, 'shape': {shape}}}", "{" * 300 + "}" * 300,
         f"{{'descr': {dtype}, 'fortran_order': False, 'shape': {shape}, 'more': 1}}", "\x00" * 60,
         "{'descr': " + "[" * 60 + "]" * 60 + "}", "-" * 9999 + "1", "{1: 2, [3]: 4}", "9" * 5000,

@@ -75,10 +75,12 @@ def _bomb(path: Path, random: np.random.Generator) -> None:
     with zipfile.ZipFile(path) as archive:
         name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
     block, size = bytes(1 << 20), 3 << 30
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        with archive.open(name, "w", force_zip64=True) as part:
-            for _ in range(size >> 20 if random.random() < 0.1 else 64):
-                part.write(block)
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open(name, "w", force_zip64=True) as part,
+    ):
+        for _ in range(size >> 20 if random.random() < 0.1 else 64):
+            part.write(block)
 
 
 @damages("checkpoint", expect="refuse")
@@ -100,7 +102,13 @@ def _short_part(path: Path, random: np.random.Generator) -> None:
 
 def _members(random: np.random.Generator) -> Any:
     huge = torch.zeros(1).expand(10**5, 10**5)
-    others = [huge, torch.zeros(0), torch.zeros(3, 3), torch.tensor(float("nan")), torch.zeros(2**20)]
+    others = [
+        huge,
+        torch.zeros(0),
+        torch.zeros(3, 3),
+        torch.tensor(float("nan")),
+        torch.zeros(2**20),
+    ]
     values = [*others, *SMALL]
     return values[random.integers(0, len(values))]
 

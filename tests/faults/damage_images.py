@@ -11,7 +11,22 @@ from PIL import Image
 
 from tests.faults.damage import damages
 
-FORMATS = ["PNG", "WEBP", "GIF", "TIFF", "BMP", "DDS", "AVIF", "JPEG2000", "TGA", "PPM", "ICO", "JPEG", "SGI", "PCX"]
+FORMATS = [
+    "PNG",
+    "WEBP",
+    "GIF",
+    "TIFF",
+    "BMP",
+    "DDS",
+    "AVIF",
+    "JPEG2000",
+    "TGA",
+    "PPM",
+    "ICO",
+    "JPEG",
+    "SGI",
+    "PCX",
+]
 
 
 def _choice(random: np.random.Generator, values: list) -> object:  # type: ignore[type-arg]
@@ -56,7 +71,9 @@ def _shuffled(path: Path, random: np.random.Generator) -> None:
 
 def _png(width: int, height: int, depth: int = 8, color: int = 2, pixels: bytes = b"") -> bytes:
     def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
@@ -66,7 +83,13 @@ def _png(width: int, height: int, depth: int = 8, color: int = 2, pixels: bytes 
 @damages("image", expect="any")
 def _bomb(path: Path, random: np.random.Generator) -> None:
     """Claim many pixels in few bytes."""
-    sides = [(13_000, 13_000), (60_000, 60_000), (2**31 - 1, 2**31 - 1), (170_000_000, 1), (1, 170_000_000)]
+    sides = [
+        (13_000, 13_000),
+        (60_000, 60_000),
+        (2**31 - 1, 2**31 - 1),
+        (170_000_000, 1),
+        (1, 170_000_000),
+    ]
     width, height = sides[random.integers(0, len(sides))]
     kind = random.integers(0, 4)
     if kind == 0:
@@ -76,7 +99,9 @@ def _bomb(path: Path, random: np.random.Generator) -> None:
     elif kind == 2:
         path.write_bytes(b"P6 %d %d 255\n" % (width, height) + bytes(1000))
     else:
-        path.write_bytes(b"BM" + struct.pack("<IIIIiiHHIIiiII", 99, 0, 54, 40, width, height, 1, 24, *[0] * 6))
+        path.write_bytes(
+            b"BM" + struct.pack("<IIIIiiHHIIiiII", 99, 0, 54, 40, width, height, 1, 24, *[0] * 6)
+        )
 
 
 @damages("image", expect="any")
@@ -88,13 +113,19 @@ def _large(path: Path, random: np.random.Generator) -> None:
 
 @damages("image", expect="any")
 def _thin(path: Path, random: np.random.Generator) -> None:
-    size = [(1, 1), (1, 65_000), (65_000, 1), (2, 20_000), (20_000, 3), (1, 2)][random.integers(0, 6)]
+    size = [(1, 1), (1, 65_000), (65_000, 1), (2, 20_000), (20_000, 3), (1, 2)][
+        random.integers(0, 6)
+    ]
     Image.new("RGB", size, "red").save(path, str(_choice(random, ["PNG", "TIFF", "BMP"])))
 
 
 @damages("image", expect="any")
 def _modes(path: Path, random: np.random.Generator) -> None:
-    mode = str(_choice(random, ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "LAB", "I", "F", "I;16", "HSV"]))
+    mode = str(
+        _choice(
+            random, ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "LAB", "I", "F", "I;16", "HSV"]
+        )
+    )
     with Image.open(path) as image:
         gray = image.convert("L")
         other = gray.convert(mode) if mode in ("I", "F", "I;16") else image.convert("RGB")
@@ -111,9 +142,14 @@ def _exif(random: np.random.Generator) -> bytes:
     tiff = b"II*\x00\x08\x00\x00\x00" + struct.pack("<H", 1) + entry + bytes(4)
     text = struct.pack("<HHII", tag, 2, 9, 26) + bytes(4) + b"sideways\x00"
     endless = b"II*\x00\x08\x00\x00\x00" + struct.pack("<H", 65535) + entry
-    return [tiff, b"II*\x00\x08\x00\x00\x00\x01\x00" + text, endless, b"", b"II*\x00", random.bytes(50)][
-        random.integers(0, 6)
-    ]
+    return [
+        tiff,
+        b"II*\x00\x08\x00\x00\x00\x01\x00" + text,
+        endless,
+        b"",
+        b"II*\x00",
+        random.bytes(50),
+    ][random.integers(0, 6)]
 
 
 @damages("image", expect="accept")
@@ -128,18 +164,29 @@ def _broken_exif(path: Path, random: np.random.Generator) -> None:
 @damages("image", expect="any")
 def _name(path: Path, random: np.random.Generator) -> None:
     """A photo more beside this one, whose name is not UTF-8, or is odd."""
-    names = [b"\xff\xfe.jpg", b"\xe9t\xe9.jpg", b"a\nb.jpg", b" .jpg", b'",.jpg', b"-h.jpg", b"x" * 250 + b".jpg", b".jpg"]
-    with open(os.path.join(os.fsencode(path.parent), names[random.integers(0, len(names))]), "wb") as file:  # noqa: PTH118, PTH123
-        file.write(path.read_bytes())
+    names = [
+        b"\xff\xfe.jpg",
+        b"\xe9t\xe9.jpg",
+        b"a\nb.jpg",
+        b" .jpg",
+        b'",.jpg',
+        b"-h.jpg",
+        b"x" * 250 + b".jpg",
+        b".jpg",
+    ]
+    name = os.fsdecode(names[random.integers(0, len(names))])
+    path.with_name(name).write_bytes(path.read_bytes())
 
 
 @damages("image", expect="any")
 def _text(path: Path, random: np.random.Generator) -> None:
     """Formats that are programs or lists of other files."""
     texts = [
-        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9999 9999\nsystemdict /quit get exec\n", b"<svg/>",
-        b"#define x_width 99999\n#define x_height 99999\nstatic char x_bits[] = {0};", b"P3 3 3 255\n" + b"9 " * 99999,
-        b"P1 99999 99999\n1", b"GIF89a" + b"\xff" * 700, b"RIFF\xff\xff\xff\xffWEBPVP8X" + bytes(40), b"\xff\xd8\xff" * 999,
-        b"/* XPM */\nstatic char * x[] = {\n", b"SIMPLE  =                    T" + bytes(2880), b"8BPS" + bytes(400),
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9999 9999\nsystemdict /quit get exec\n",
+        b"<svg/>", b"#define x_width 99999\n#define x_height 99999\nstatic char x_bits[] = {0};",
+        b"P3 3 3 255\n" + b"9 " * 99999, b"P1 99999 99999\n1", b"GIF89a" + b"\xff" * 700,
+        b"RIFF\xff\xff\xff\xffWEBPVP8X" + bytes(40), b"\xff\xd8\xff" * 999,
+        b"/* XPM */\nstatic char * x[] = {\n", b"SIMPLE  =                    T" + bytes(2880),
+        b"8BPS" + bytes(400),
     ]  # fmt: skip
     path.write_bytes(texts[random.integers(0, len(texts))])

@@ -11,10 +11,11 @@ import numpy as np
 from tests.faults.damage import damages
 
 CELLS = [
-    "", "NA", "nan", "null", "None", "0", "-1", "007", "1e5", "1e999", "inf", "-inf", "1.5", "x", "True",
-    "99999999999999999999999", "-9223372036854775809", "x" * 100_000, "é\u202e\U0001f697", "a\nb",
-    "../../../etc/passwd", "/etc/passwd", "\x00", "a\x00b", ".", "..", "~", "a/b/c", "'", '"', ",", "=1+1",
-    "<script>alert(1)</script>", "{{7*7}}", "%s%n", " 3 ", "0x10", "1_000", "٣", "NaT", "2147483648",
+    "", "NA", "nan", "null", "None", "0", "-1", "007", "1e5", "1e999", "inf", "-inf", "1.5", "x",
+    "True", "99999999999999999999999", "-9223372036854775809", "x" * 100_000, "é\u202e\U0001f697",
+    "a\nb", "../../../etc/passwd", "/etc/passwd", "\x00", "a\x00b", ".", "..", "~", "a/b/c", "'",
+    '"', ",", "=1+1", "<script>alert(1)</script>", "{{7*7}}", "%s%n", " 3 ", "0x10", "1_000", "٣",
+    "NaT", "2147483648",
 ]  # fmt: skip
 
 
@@ -83,7 +84,9 @@ def _no_rows(path: Path, random: np.random.Generator) -> None:
 def _bytes(path: Path, random: np.random.Generator) -> None:
     """Put in bytes that are no UTF-8, NUL, or break the quotes."""
     data = bytearray(path.read_bytes())
-    piece = _choice(random, [b"\xff\xfe", b"\x00", b'"', b"\r", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\x1a"])
+    piece = _choice(
+        random, [b"\xff\xfe", b"\x00", b'"', b"\r", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\x1a"]
+    )
     for _ in range(random.integers(1, 4)):
         first = int(random.integers(0, len(data) + 1)) if random.random() < 0.8 else 0
         data[first:first] = piece
@@ -105,9 +108,10 @@ def _bits(path: Path, random: np.random.Generator) -> None:
 
 
 VALUES = [
-    None, True, 0, -1, 1.5, 10**30, -(10**30), "", "x", "x" * 100_000, [], {}, [[]], [None], {"": ""}, [1, "a"],
-    "\x00", "../../../etc/passwd", "/etc/passwd", "\ud800", float("nan"), float("inf"), 1e308, [10**30], 10**5000,
-    {"a": {"b": 1}}, "<script>", [[1, 2], [3]], "1", 2**63, -(2**63) - 1, [0.5], ["0"],
+    None, True, 0, -1, 1.5, 10**30, -(10**30), "", "x", "x" * 100_000, [], {}, [[]], [None],
+    {"": ""}, [1, "a"], "\x00", "../../../etc/passwd", "/etc/passwd", "\ud800", float("nan"),
+    float("inf"), 1e308, [10**30], 10**5000, {"a": {"b": 1}}, "<script>", [[1, 2], [3]], "1",
+    2**63, -(2**63) - 1, [0.5], ["0"],
 ]  # fmt: skip
 
 
@@ -127,8 +131,25 @@ def _other_top(path: Path, random: np.random.Generator) -> None:
 
 @damages("json", expect="refuse")
 def _not_json(path: Path, random: np.random.Generator) -> None:
-    texts = ["{", "]", "{'a': 1}", "nul", '{"a": 1,}', "[" * 100_000, '{"a":' * 100_000, "1" * 5000, '"']
-    texts += ["[" * 900 + "]" * 900, '{"a":' * 3000 + "1" + "}" * 3000, "NaN", "\ufeff{}", '"\\ud800"', "-"]
+    texts = [
+        "{",
+        "]",
+        "{'a': 1}",
+        "nul",
+        '{"a": 1,}',
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        "1" * 5000,
+        '"',
+    ]
+    texts += [
+        "[" * 900 + "]" * 900,
+        '{"a":' * 3000 + "1" + "}" * 3000,
+        "NaN",
+        "\ufeff{}",
+        '"\\ud800"',
+        "-",
+    ]
     path.write_text(_choice(random, texts), encoding="utf-8")
 
 
@@ -162,5 +183,7 @@ def _key(path: Path, random: np.random.Generator) -> None:
     content = json.loads(path.read_text())
     if isinstance(content, dict) and content:
         key = _choice(random, list(content))
-        content[_choice(random, ["", "x", "-1", "1.5", "007", "NA", "9" * 400, "é", "1 ", "1e3"])] = content.pop(key)
+        content[
+            _choice(random, ["", "x", "-1", "1.5", "007", "NA", "9" * 400, "é", "1 ", "1e3"])
+        ] = content.pop(key)
     _dump(path, content)

@@ -44,15 +44,15 @@ class Reference:
 
 def prepare(whole: World, case: Case) -> None:
     """Make the reference of a case, and keep it on disk for all workers."""
-    home = _home(whole, case)
+    home = home_of(whole, case)
     folder = world.copy(whole.folder, home / "before")
     for command in case.before:
         world.succeed(command, folder)
-    if not case.before and case.is_built:
+    if case.name == "compcars.sample":
+        shutil.rmtree(folder / DATA)
+    elif not case.before and case.is_built:
         for name in whole.writes[case.name]:
             (folder / DATA / name).unlink(missing_ok=True)
-        if case.name == "compcars.sample":
-            shutil.rmtree(folder / DATA)
     reference = Reference(world.files(folder))
     run = world.copy(folder, home / "run")
     log = home / "changes"
@@ -69,8 +69,8 @@ def prepare(whole: World, case: Case) -> None:
 
 def run(whole: World, case: Case, number: int, seed: int, folder: Path) -> Result:
     """Kill a stage, look at what is there, let its readers look, and run it again."""
-    home = _home(whole, case)
-    reference: Reference = pickle.loads((home / "reference").read_bytes())
+    home = home_of(whole, case)
+    reference = reference_of(whole, case)
     name = f"kill/{case.name}:{number}"
     world.copy(home / "before", folder)
     if number < 2 * reference.changes:
@@ -80,11 +80,18 @@ def run(whole: World, case: Case, number: int, seed: int, folder: Path) -> Resul
         moment = generator(seed, name, number).uniform(0, reference.seconds)
         what = f"killed after {moment:.3f} s"
         _killed_after(case.command, folder, moment)
-    why, log = _inspect(case, reference, folder)
+    why, log = inspect(case, reference, folder)
     return Result(name, case.name, "violation" if why else "unharmed", what, why, log)
 
 
-def _home(whole: World, case: Case) -> Path:
+def reference_of(whole: World, case: Case) -> Reference:
+    """Return what ``prepare`` kept."""
+    kept: Reference = pickle.loads((home_of(whole, case) / "reference").read_bytes())
+    return kept
+
+
+def home_of(whole: World, case: Case) -> Path:
+    """Return the folder of a case's reference; ``before`` in it is the folder before the stage."""
     home = whole.root / "kills" / case.name.replace(" ", "-")
     home.mkdir(parents=True, exist_ok=True)
     return home
@@ -152,10 +159,10 @@ def _reading(reader: Command, folder: Path) -> tuple[object, runner.Outcome]:
     return (None if outcome.status else (outcome.out, written)), outcome
 
 
-def _inspect(case: Case, reference: Reference, folder: Path) -> tuple[str, str]:
+def inspect(case: Case, reference: Reference, folder: Path) -> tuple[str, str]:
     """Return the broken promise, empty if none, and the messages of the command that broke it."""
     found = world.files(folder)
-    why = _half_written(reference, found, folder)
+    why = half_written(reference, found, folder)
     if why:
         return why, ""
     is_mixed = found not in (reference.before, reference.after)
@@ -167,13 +174,13 @@ def _inspect(case: Case, reference: Reference, folder: Path) -> tuple[str, str]:
                 return f"then {reader.text}: {outcome.fault()}", outcome.err
             if reading is not None and reading not in readings:
                 return f"then {reader.text} took files of two runs", outcome.err
-    outcome = runner.run(case.again or case.command, folder, 120)
+    outcome = runner.run(case.command, folder, 120)
     if outcome.status or outcome.fault():
         return f"the next run failed: {outcome.fault() or outcome.error_lines}", outcome.err
     return _differences(reference, world.files(folder)), outcome.err
 
 
-def _half_written(reference: Reference, found: Files, folder: Path) -> str:
+def half_written(reference: Reference, found: Files, folder: Path) -> str:
     for name, content in found.items():
         path = folder / DATA / name
         if any(part.startswith(".") for part in Path(name).parts):

@@ -43,7 +43,6 @@ class Case:
         before: Commands that leave other files in the places of its outputs; without any, the
             outputs are absent before.
         readers: Commands that read its outputs.
-        again: What a person types after a kill; None repeats the command.
         is_built: Whether the command belongs to the whole data directory.
     """
 
@@ -51,7 +50,6 @@ class Case:
     command: Command
     before: tuple[Command, ...] = ()
     readers: tuple[Command, ...] = ()
-    again: Command | None = None
     is_built: bool = True
 
 
@@ -66,7 +64,10 @@ def _train(*more: str) -> Command:
 
 SAMPLE = ("--images=8", "--others=1", "--surveillance=3", "--width=72", "--height=48")
 SPLIT = ("--ratio=4", f"--min_len={IMAGES}")
-MIPS, NNS = Command("process_data.mips", ("--k=5",)), Command("process_data.nns", ("--dimension=4",))
+MIPS, NNS = (
+    Command("process_data.mips", ("--k=5",)),
+    Command("process_data.nns", ("--dimension=4",)),
+)
 MIPS_VALID = Command("process_data.mips", ("--k=5", "--isValid=1"))
 MASKS = Command("process_data.mask_data")
 MAKE_SPLIT = Command("process_data.make_train_valid", SPLIT)
@@ -124,11 +125,12 @@ CASES = (
     ),
     Case(
         "train",
-        _train(),
+        _train("--resume=auto"),
         readers=(ENCODE,),
-        again=_train("--resume=auto"),
     ),
-    Case("build_image_db", ENCODE, (_encode("imageset.npy", "database.npy", "--tta=flip"),), (MIPS,)),
+    Case(
+        "build_image_db", ENCODE, (_encode("imageset.npy", "database.npy", "--tta=flip"),), (MIPS,)
+    ),
     Case(
         "build_image_db (test)",
         _encode("test_image.npy", "tdatabase.npy"),
@@ -153,7 +155,9 @@ CASES = (
         (Command("process_data.mips", ("--k=5", "--qe=2")),),
         (SHEET, REPORT, SUMMARY, Command("process_data.compare", ("mips-test", "pixels-test"))),
     ),
-    Case("mips (validation)", MIPS_VALID, (Command("process_data.mips", ("--k=4", "--isValid=1")),)),
+    Case(
+        "mips (validation)", MIPS_VALID, (Command("process_data.mips", ("--k=4", "--isValid=1")),)
+    ),
     Case(
         "process_data.nns",
         NNS,
@@ -186,8 +190,7 @@ CASES = (
     Case("process_data.summary", SUMMARY),
     Case(
         "train (resumed)",
-        Command("train", (f"--save_path={DATA}/para/", "--epoch=3", "--start_epoch=1")),
-        again=Command("train", (f"--save_path={DATA}/para/", "--epoch=3", "--resume=auto")),
+        Command("train", (f"--save_path={DATA}/para/", "--epoch=3", "--resume=auto")),
         is_built=False,
     ),
 )

@@ -24,7 +24,7 @@ class World:
         root: Folder of everything below.
         reads: Name of a case -> the files that it opens to read.
         writes: Name of a case -> the files that it replaces.
-        results: Name of a case -> its files after a run that nothing disturbed, and what it printed.
+        results: Name of a case -> its files after an undisturbed run, and what it printed.
     """
 
     root: Path
@@ -37,18 +37,14 @@ class World:
         return self.root / "whole"
 
 
-def build(root: Path) -> World:
+def build(world: World) -> None:
     """Run every stage once, in order."""
-    world = World(root)
     world.folder.mkdir(parents=True)
-    imports = root / "imports"
     for case in CASES:
         if case.is_built:
-            _, world.writes[case.name] = _watched(world.folder, case, imports)
-            _import_all(imports)
+            _, world.writes[case.name] = _watched(world.folder, case, world.root / "imports")
         if case.name == "compcars.sample":
             _own_photos(world.folder / DATA)
-    return world
 
 
 def measure(world: World, case: Case) -> None:
@@ -72,6 +68,7 @@ def _watched(
         _note_imports(imports)
 
     outcome = succeed(case.command, folder, hook)
+    _import_all(imports)
     found = [line.split(" ", 1) for line in dict.fromkeys(opened.read_text().splitlines())]
     if reads is not None:
         names = [name for how, name in found if how == "reads"]
@@ -91,13 +88,16 @@ def succeed(
 
 def copy(source: Path, target: Path) -> Path:
     """Copy a folder; the photos are linked, as no stage writes them."""
-    shutil.rmtree(target, ignore_errors=True)
+    if not target.is_mount():
+        shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True, exist_ok=True)
+    is_one_disk = source.stat().st_dev == target.stat().st_dev
 
     def duplicate(path: str, new: str) -> None:
         is_photo = path.endswith((".jpg", ".mat", ".txt"))
-        os.link(path, new) if is_photo else shutil.copyfile(path, new)
+        os.link(path, new) if is_photo and is_one_disk else shutil.copyfile(path, new)
 
-    shutil.copytree(source, target, copy_function=duplicate, symlinks=True)
+    shutil.copytree(source, target, copy_function=duplicate, symlinks=True, dirs_exist_ok=True)
     return target
 
 
