@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from retrieval import cli
-from retrieval.data import decode, files, image_index, layout, provenance
+from retrieval.data import decode, files, image_index, layout, pixel_budget, provenance
 from retrieval.data.formats import InputError
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def run(
     crop: Crop = "none",
     on_unreadable: OnUnreadable = "stop",
     workers: int = 0,
+    max_megapixels: int = pixel_budget.MEGAPIXELS,
 ) -> Path:
     """Write the image matrix and return its path.
 
@@ -61,9 +62,14 @@ def run(
         on_unreadable: ``stop`` lists all unreadable images and writes nothing; ``drop`` skips them
             and writes the csv that matches the matrix, ``<stem of image_info>.kept.csv``.
         workers: Threads; 0: one per core.
+        max_megapixels: Largest photo, and all photos decoded at once, in millions of pixels of the
+            decoded size: a JPEG is decoded at the smallest scale that suffices. A larger one counts
+            as unreadable.
     """
-    if image_resolution < 1:
-        raise InputError(f"--image_resolution must be at least 1; got {image_resolution}")
+    for name, value in (("image_resolution", image_resolution), ("max_megapixels", max_megapixels)):
+        if value < 1:
+            raise InputError(f"--{name} must be at least 1; got {value}")
+    budget = pixel_budget.PixelBudget(max_megapixels)
     table = image_index.by_index(layout.IMAGE_INDEX.load(data_dir, image_info), image_info)
     root = data_dir / Path(image_root_path).expanduser()
     if not root.is_dir():
@@ -76,7 +82,7 @@ def run(
     provenance.record_target(data_dir, mname)
     rows = np.arange(len(paths))
     try:
-        write_matrix(target, paths, boxes, image_resolution, filter_type, workers)
+        write_matrix(target, paths, boxes, image_resolution, filter_type, workers, budget)
     except UnreadableImages as error:
         for row, reason in error.reasons.items():
             log.warning("cannot be read: %s (%s)", paths[row], reason)
@@ -89,7 +95,7 @@ def run(
         if not len(rows):
             raise InputError(f"no image of {image_info} below {root} can be read") from None
         paths, boxes = [paths[row] for row in rows], [boxes[row] for row in rows]
-        write_matrix(target, paths, boxes, image_resolution, filter_type, workers)
+        write_matrix(target, paths, boxes, image_resolution, filter_type, workers, budget)
         table = table.iloc[rows]
         image_info = _save_kept(data_dir, image_info, table)
     record = {
@@ -123,6 +129,7 @@ def write_matrix(
     side: int,
     fill: decode.Fill,
     workers: int = 0,
+    budget: pixel_budget.PixelBudget = decode.SHARED_BUDGET,
 ) -> None:
     """Write row i of ``target`` from ``paths[i]``, in parallel.
 
@@ -140,9 +147,9 @@ def write_matrix(
 
         def write_row(row: int) -> None:
             try:
-                square = decode.load_square(paths[row], side, fill, boxes[row])
-            except decode.UNREADABLE as error:
-                reasons[row] = str(error) or type(error).__name__
+                square = decode.load_square(paths[row], side, fill, boxes[row], budget)
+            except decode.UnreadableImage as error:
+                reasons[row] = str(error)
             else:
                 matrix.write(row, square.transpose(2, 0, 1)[None])
 
@@ -157,10 +164,14 @@ def _boxes(table: "pd.DataFrame", name: str) -> list[decode.Box | None]:
     corners = ["X1", "Y1", "X2", "Y2"]
     if not set(corners) <= set(table.columns):
         raise InputError(f"{name} has no columns X1, Y1, X2, Y2; use --crop=none")
-    return [
-        None if np.isnan(box).any() else (box[0], box[1], box[2], box[3])
-        for box in table[corners].to_numpy(np.float64)
-    ]
+    try:
+        values = table[corners].to_numpy(np.float64)
+    except ValueError as error:
+        raise InputError(f"{name}: a column of {', '.join(corners)} holds text ({error})") from None
+    if np.isinf(values).any():
+        line = int(np.flatnonzero(np.isinf(values).any(axis=1))[0]) + 2
+        raise InputError(f"{name}: the box in line {line} is infinite; correct or empty it")
+    return [None if np.isnan(box).any() else (box[0], box[1], box[2], box[3]) for box in values]
 
 
 def _save_kept(data_dir: Path, image_info: str, kept: "pd.DataFrame") -> str:
@@ -192,6 +203,11 @@ def make_parser() -> argparse.ArgumentParser:
         help="unreadable images: stop and list them, or drop them and write the matching csv",
     )
     parser.add_argument("--workers", type=int, help="threads; 0: one per core")
+    parser.add_argument(
+        "--max_megapixels",
+        type=int,
+        help="largest photo, and all photos decoded at once, in millions of decoded pixels",
+    )
     return parser
 
 

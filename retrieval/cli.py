@@ -32,6 +32,8 @@ REMEDIES = {
     errno.ENOTDIR: "name a folder, not a file",
     errno.ENOTSUP: "name a regular file, or one that does not exist yet",
     errno.EBUSY: "another command is writing it; run this one again when that has ended",
+    errno.ELOOP: "it is a link to itself; name a file",
+    errno.ENAMETOOLONG: "choose a shorter name",
     errno.EIO: "the disk failed to read or write; check it",
 }
 

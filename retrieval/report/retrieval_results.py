@@ -100,7 +100,10 @@ def load_last_results(data_dir: Path, record: dict[str, Any]) -> RetrievalResult
     """
     options = record["options"]
     truth = load_ground_truth(data_dir, options["is_valid"], options["to_test"])
-    ids, similarities = layout.NEIGHBORS.load(data_dir), layout.SIMILARITIES.load(data_dir)
+    arrays = {file.name: file.load(data_dir) for file in (layout.NEIGHBORS, layout.SIMILARITIES)}
+    metrics = layout.METRICS
+    provenance.check_members(record, metrics.at(data_dir), metrics.made_by, arrays)
+    ids, similarities = arrays.values()
     if len(ids) != len(truth.query_index) or ids.shape != similarities.shape:
         raise InputError(
             f"{layout.NEIGHBORS.at(data_dir)} does not fit the queries: the masks or the split "

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import build_image_db
-from process_data import mips, transform
+from process_data import contact_sheet, mips, transform
 from retrieval.data import layout, provenance
+from retrieval.data.formats import Array, InputError
+from retrieval.evaluation.ranking import RankingOptions
 
 
 def test_an_evaluation_says_whether_it_is_transductive(pipeline: Path) -> None:
@@ -54,3 +57,15 @@ def test_recorded_options_are_flat(pipeline: Path) -> None:
     options = layout.METRICS.load(pipeline)["options"]
     assert (options["k"], options["qe"], options["kr_weight"]) == (5, 0, 0.3)
     assert not {"data_dir", "ranking"} & set(options)
+
+
+@pytest.mark.parametrize("file", [layout.NEIGHBORS, layout.SIMILARITIES])
+def test_a_ranking_of_another_run_is_not_drawn(pipeline: Path, file: Array) -> None:
+    """As a search leaves it that is killed before its record is written."""
+    mips.run(pipeline, k=4)
+    others = np.array(file.load(pipeline))
+    mips.run(pipeline, k=4, is_valid=True)
+    mips.run(pipeline, k=4, ranking=RankingOptions(qe=2))
+    file.save(pipeline, others)
+    with pytest.raises(InputError, match=f"{file.name} is not of the run that wrote .*mAP.json"):
+        contact_sheet.run(pipeline)
