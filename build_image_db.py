@@ -123,6 +123,7 @@ def run(
             "held_out": content["held_out"],
             "images": input,
             "index_sha256": (matrix_record or {}).get("index_sha256"),
+            "preparation": provenance.preparation_of(matrix_record),
             "images_sha256": provenance.RowsDigest.of_parts(parts).hexdigest(),
             "rows": len(matrix),
             "dim": model.config.dim,

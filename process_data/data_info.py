@@ -22,10 +22,9 @@ if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
-from PIL import Image
 
 from retrieval import cli
-from retrieval.data import layout
+from retrieval.data import decode, layout
 from retrieval.data.formats import InputError
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def list_images(root: Path) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    suffixes = {s for s, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    suffixes = decode.image_suffixes()
     found = [path for path in root.rglob("*") if path.suffix.lower() in suffixes]
     files = [path for path in found if path.is_file()]
     if len(files) < len(found):

@@ -101,6 +101,7 @@ def run(
     record = {
         "index": image_info,
         "index_sha256": provenance.index_hash(table),
+        "image_root_path": image_root_path,
         "image_resolution": image_resolution,
         "filter_type": filter_type,
         "crop": crop,

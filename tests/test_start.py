@@ -40,7 +40,9 @@ def test_help_imports_nothing_heavy(name: str) -> None:
     assert not imported(name, "-h")
 
 
-@pytest.mark.parametrize("name", ["mask_data", "mips", "nns", "contact_sheet", "report"])
+@pytest.mark.parametrize(
+    "name", ["mask_data", "mips", "nns", "contact_sheet", "report", "calibrate"]
+)
 def test_wrong_usage_and_a_missing_file_import_nothing_heavy(name: str, tmp_path: Path) -> None:
     device = ["--device=cpu"] if name in ("mips", "report") else []
     assert not imported(f"process_data.{name}", "--no_such_flag", status=2)

@@ -6,8 +6,10 @@ resizes, so threads use all cores.
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFilter
@@ -35,7 +37,7 @@ class UnreadableImage(ValueError):
 
 
 def load_square(
-    path: Path,
+    source: Path | BinaryIO,
     side: int,
     fill: Fill = "Gaussian",
     box: Box | None = None,
@@ -44,7 +46,7 @@ def load_square(
     """Read an image and fit it into a square, keeping its aspect ratio.
 
     Args:
-        path: Image file in any format that Pillow reads.
+        source: Image file in any format that Pillow reads.
         side: Side of the square in pixels; the longer side of the image is resized to it.
         fill: Fill of the borders: ``Gaussian`` (the blurred image edges), ``Black`` or ``White``.
         box: Crop to x1, y1, x2, y2: pixels of the image as displayed, end exclusive.
@@ -56,19 +58,74 @@ def load_square(
     Raises:
         UnreadableImage: With the reason.
     """
+    with opened(source) as image:
+        return to_square(image, side, fill, box, budget)
+
+
+@contextmanager
+def opened(source: Path | BinaryIO) -> Iterator[Image.Image]:
+    """Open an image file; pixels are decoded when they are used, within the block.
+
+    Raises:
+        UnreadableImage: The file is missing, or is no image.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # sizes are bounded here; odd files are none of ours
-        try:
-            if not path.is_file():  # opening a pipe would wait for ever
-                raise ValueError("it is not a file" if path.exists() else "there is no such file")
-            with Image.open(path) as image:
-                shrink_to = _draft(image, side, box)
-                with budget.hold(image.width * image.height):
-                    part = _upright(image, shrink_to, box)
-                    return fit_square(part, side, fill)
-        # Pillow's readers of some fifty formats raise whatever a damaged file leads to.
-        except Exception as error:
-            raise UnreadableImage(str(error) or type(error).__name__) from error
+        with _reasons():
+            if isinstance(source, Path) and not source.is_file():  # a pipe would wait for ever
+                raise ValueError("it is not a file" if source.exists() else "there is no such file")
+            image = Image.open(source)
+        with image:
+            yield image
+
+
+@contextmanager
+def _reasons() -> Iterator[None]:
+    """Turn what a damaged file leads to into `UnreadableImage`.
+
+    Pillow's readers of some fifty formats raise anything.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise UnreadableImage(str(error) or type(error).__name__) from error
+
+
+def to_square(
+    image: Image.Image,
+    side: int,
+    fill: Fill = "Gaussian",
+    box: Box | None = None,
+    budget: PixelBudget = SHARED_BUDGET,
+) -> np.ndarray:
+    """Fit an open image into a square, as `load_square` does.
+
+    A JPEG whose pixels were not used yet is decoded at the smallest scale that suffices.
+    """
+    with _reasons():
+        scale = _draft(image, side, box)
+        with budget.hold(image.width * image.height):
+            return fit_square(_upright_part(image, scale, box), side, fill)
+
+
+def upright(image: Image.Image, budget: PixelBudget = SHARED_BUDGET) -> Image.Image:
+    """Return a copy as it is displayed: turned by its EXIF orientation, RGB.
+
+    Raises:
+        UnreadableImage: It cannot be decoded.
+    """
+    with _reasons(), budget.hold(image.width * image.height):
+        return _upright_part(image, (1.0, 1.0), None).copy()
+
+
+def displayed_size(image: Image.Image) -> tuple[int, int]:
+    """Return width and height in pixels as the image is displayed, without decoding it."""
+    return image.size[::-1] if _orientation(image) >= 5 else image.size
+
+
+def image_suffixes() -> set[str]:
+    """Return the suffixes of files that Pillow can read, such as ``.jpg``."""
+    return {s for s, kind in Image.registered_extensions().items() if kind in Image.OPEN}
 
 
 def _draft(image: Image.Image, side: int, box: Box | None) -> tuple[float, float]:
@@ -81,7 +138,7 @@ def _draft(image: Image.Image, side: int, box: Box | None) -> tuple[float, float
     return image.width / full[0], image.height / full[1]
 
 
-def _upright(image: Image.Image, scale: tuple[float, float], box: Box | None) -> Image.Image:
+def _upright_part(image: Image.Image, scale: tuple[float, float], box: Box | None) -> Image.Image:
     """Decode, rotate upright, crop to the box, convert to RGB."""
     image.load()
     turn = _orientation(image)

@@ -33,6 +33,7 @@ _ORIGIN = {
     "index?": str,
     "index_sha256?": str | None,
     "images_sha256?": str,
+    "preparation?": dict[str, Any] | None,
     "checkpoint?": str,
     "checkpoint_sha256?": str,
     "weights?": str,
@@ -295,6 +296,18 @@ LOPQ_RECORD = Json(
     "what lopq.index was fitted on: the hashes of database and validation queries, the options, "
     "the format",
     dict[str, Any],
+)
+CALIBRATION = Json(
+    "calibration.json",
+    _stage("process_data.calibrate"),
+    "the probability of the same model at each similarity, what it was measured to be worth, and "
+    "the hashes of the checkpoint and of database.json",
+    dict[str, Any],
+)
+SEARCH_SHEET = File(
+    "search.png",
+    _stage("process_data.search", " --save_path=.../model.ep0 --image=photo.jpg"),
+    "the photos of the last search and their answers",
 )
 CONTACT_SHEET = File(
     "contact_sheet.png",

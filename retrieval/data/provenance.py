@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 FINGERPRINT_ROWS = 64
 WHOLE_BYTES = 1 << 26
+# What a photo must share with the images of a matrix, and where these images are.
+PREPARATION = ("index", "image_root_path", "image_resolution", "filter_type", "crop")
 PACKAGES = ("numpy", "torch", "faiss-cpu", "faiss-gpu")
 
 
@@ -78,6 +80,16 @@ def load_record(data_dir: Path, name: str, file: Array = DATABASE) -> dict[str, 
             f"of the two was replaced; make both again with: {file.made_by}"
         )
     return record
+
+
+def preparation_of(matrix_record: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return how the images of a matrix were prepared, for the record of their embeddings.
+
+    None if the matrix has no record, or one that does not say it.
+    """
+    if matrix_record is None or not set(PREPARATION) <= set(matrix_record):
+        return None
+    return {name: matrix_record[name] for name in PREPARATION}
 
 
 def fingerprint(array: np.ndarray) -> str:

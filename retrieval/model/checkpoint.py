@@ -151,7 +151,7 @@ def build_model(content: dict[str, Any], path: Path, arch: str | None = None) ->
             f"{path} holds a {config.arch}, not --arch={arch}; use --arch={config.arch}"
         )
     try:
-        model = EmbeddingModel(config)
+        model = EmbeddingModel(config, is_loaded=True)
         model.load_state_dict(content["state_dict"], strict=True)
     except (RuntimeError, ValueError, AssertionError) as error:
         raise InputError(f"the weights in {path} do not fit its {config.arch}") from error

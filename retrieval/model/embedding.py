@@ -54,19 +54,25 @@ def make_pooling(kind: Pool) -> nn.Module:
 
 
 class EmbeddingModel(nn.Module):
-    """Images -> embeddings."""
+    """Images -> embeddings.
+
+    Args:
+        config: Architecture and preprocessing.
+        is_loaded: Weights are loaded next, so the projection needs no costly first ones.
+    """
 
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, is_loaded: bool = False) -> None:
         super().__init__()
         self.config = config
         self.backbone = backbones.build(config.arch, config.side)
         self.pool = make_pooling(config.pool)
         self.projection = nn.Linear(backbones.width(config.arch, config.side), config.dim)
-        # Orthogonal: at the start, the projection keeps the angles of the pooled features.
-        nn.init.orthogonal_(self.projection.weight)
+        if not is_loaded:
+            # Orthogonal: at the start, the projection keeps the angles of the pooled features.
+            nn.init.orthogonal_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
         has_neck = config.neck == "after"
         self.neck = nn.BatchNorm1d(config.dim, affine=False) if has_neck else nn.Identity()
@@ -92,15 +98,19 @@ class EmbeddingModel(nn.Module):
 
     def before_neck(self, images: torch.Tensor) -> torch.Tensor:
         """Return the input of the neck, (n, dim) float32."""
+        features = self.feature_map(images)
+        with torch.autocast(features.device.type, enabled=False):
+            pooled = self.pool(features) if features.ndim == 4 else features.float()
+            return self.projection(pooled)
+
+    def feature_map(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the backbone's features, (n, width, h, w); (n, width) of those that pool."""
         pixels = images.float() / 255
         if pixels.shape[-1] != self.config.side:
             side = (self.config.side, self.config.side)
             pixels = F.interpolate(pixels, side, mode="bilinear", antialias=True)
         pixels = (pixels - self.mean) / self.std
-        features = self.backbone(pixels.contiguous(memory_format=torch.channels_last))
-        with torch.autocast(features.device.type, enabled=False):
-            pooled = self.pool(features) if features.ndim == 4 else features.float()
-            return self.projection(pooled)
+        return self.backbone(pixels.contiguous(memory_format=torch.channels_last))
 
     def freeze_norms(self) -> None:
         """Freeze the backbone's batch norms: statistics, scale and shift."""

@@ -42,10 +42,17 @@ def load_makes(data_dir: Path, names: dict[int, str]) -> dict[int, str]:
     """
     if not layout.CAR_FRONT.at(data_dir).exists():
         return {}
-    table = layout.CAR_FRONT.load(data_dir)[["CarMake", "Class"]].drop_duplicates("Class")
-    classes = table.groupby("CarMake")["Class"].agg(list)
+    return make_names(layout.CAR_FRONT.load(data_dir), names)
+
+
+def make_names(table: "pd.DataFrame", names: dict[int, str]) -> dict[int, str]:
+    """Return the name of each class's make, from a table with the columns CarMake and Class."""
+    pairs = table[["CarMake", "Class"]].drop_duplicates("Class").to_numpy(np.int64).tolist()
+    classes: dict[int, list[int]] = {}
+    for make, label in sorted(pairs):
+        classes.setdefault(make, []).append(label)
     of_make = {
-        int(make): common_name([names.get(label, "") for label in labels])
+        make: common_name([names.get(label, "") for label in labels])
         for make, labels in classes.items()
     }
     taken = Counter(of_make.values())
@@ -53,7 +60,7 @@ def load_makes(data_dir: Path, names: dict[int, str]) -> dict[int, str]:
         make: name if name and taken[name] == 1 else f"{name or 'make'} {make}"
         for make, name in of_make.items()
     }
-    return {int(label): of_make[make] for make, label in table.to_numpy().tolist()}
+    return {label: of_make[make] for make, label in pairs}
 
 
 def common_name(names: list[str]) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from retrieval.data import layout, provenance
+from retrieval.evaluation.calibration import load_calibration
 from retrieval.evaluation.measure import DEFINITIONS
 from retrieval.report import commands, confusion, figures, picture_rows, run_tables
 from retrieval.report.runs import Run
@@ -41,6 +42,7 @@ def report_content(
         "intervals": _intervals(runs),
         "compared": COMPARED,
         "gains": run_tables.gains(data_dir, runs, COMPARED),
+        "calibration": _calibration(data_dir),
         "curves": _curves([run for run in runs if run.results is not None]),
         "details": [_detail(run, makes, rows, k) for run in runs if run.results is not None],
         "model_commands": commands.model_commands(data_dir, embeddings),
@@ -50,6 +52,23 @@ def report_content(
         "versions": _grouped({run.name: _versions(run) for run in runs}),
         "records": {name: record for name, record in records.items() if record},
     }
+
+
+def _calibration(data_dir: Path) -> dict[str, Any] | None:
+    """Return what was measured of ``calibration.json``, with a diagram; None if it does not fit."""
+    name = layout.DATABASE.name
+    if not layout.DATABASE_RECORD.at(data_dir, provenance.record_name(name)).exists():
+        return None
+    found = load_calibration(data_dir, name)
+    if found is None:
+        return None
+    measured = found[1]
+    bins = measured["reliability"]
+    predicted, observed, counts = (
+        [of_bin[key] for of_bin in bins] for key in ("predicted", "observed", "count")
+    )
+    diagram = figures.reliability(predicted, observed, counts, "reliability")
+    return measured | {"diagram": diagram}
 
 
 def _embeddings(runs: list[Run]) -> list[str]:

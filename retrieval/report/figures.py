@@ -100,6 +100,30 @@ def intervals(
         return _svg(figure, name, f"{x} of each run")
 
 
+def reliability(
+    predicted: Sequence[float], observed: Sequence[float], counts: Sequence[int], name: str
+) -> str:
+    """Plot how often predictions came true; on the diagonal, they are what they say.
+
+    Args:
+        predicted: (n,) mean probability of each bin.
+        observed: (n,) share of each bin that came true.
+        counts: (n,) predictions in each bin; the areas of the points grow with them.
+        name: Name of the figure.
+    """
+    with _style(STYLE):
+        figure, axes = _figure(4.2, 3.8)
+        axes.plot((0, 1), (0, 1), "--", color=COLORS[1], label="as predicted")
+        sizes = 20 + 300 * np.array(counts) / max(counts)
+        axes.plot(predicted, observed, color=COLORS[0], linewidth=1.2)
+        axes.scatter(
+            predicted, observed, sizes, color=COLORS[0], alpha=0.7, label="measured", clip_on=False
+        )
+        axes.set(xlabel="predicted", ylabel="really the same model", xlim=(0, 1), ylim=(0, 1.02))
+        axes.legend(loc="upper left", fontsize=9)
+        return _svg(figure, name, "reliability: the share that came true against the prediction")
+
+
 def heat_map(shares: np.ndarray, names: Sequence[str], counts: Sequence[int], name: str) -> str:
     """Plot a square table of shares.
 

@@ -39,6 +39,7 @@ def best_and_worst_rows(
 
 def _row(results: RetrievalResults, position: int, k: int, value: float) -> PictureRow:
     row = results.row(position, k)
+    assert row.is_right is not None
     shown = [
         CaptionedPicture(picture(pixels), name, float(similarity), bool(is_right))
         for pixels, name, similarity, is_right in zip(

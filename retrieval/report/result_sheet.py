@@ -1,4 +1,7 @@
-"""Contact sheets: a query and its results in a row, framed green (right) or red (wrong)."""
+"""Contact sheets: a query and its results in a row, framed green (right) or red (wrong).
+
+Results of a photo whose class nobody knows have a gray frame.
+"""
 
 import logging
 from collections.abc import Sequence
@@ -20,6 +23,7 @@ GAP = 8  # px, between images
 RIGHT = (30, 150, 60)
 WRONG = (205, 40, 40)
 QUERY = (60, 90, 200)
+UNKNOWN = (110, 110, 110)
 PAPER = (255, 255, 255)
 INK = (30, 30, 30)
 
@@ -44,7 +48,9 @@ class SheetRow:
         results: (k, 3, side, side) uint8, best first.
         names: (k,) names of their classes.
         similarities: (k,) float32.
-        is_right: (k,) bool: the result is of the query's class.
+        is_right: (k,) bool: the result is of the query's class; None if that is not known.
+        title: What is written under the query.
+        values: (k,) what is written under each result; empty: its similarity.
     """
 
     query: np.ndarray
@@ -52,7 +58,9 @@ class SheetRow:
     results: np.ndarray
     names: Sequence[str]
     similarities: np.ndarray
-    is_right: np.ndarray
+    is_right: np.ndarray | None
+    title: str = "query"
+    values: Sequence[str] = ()
 
 
 def contact_sheet(rows: Sequence[SheetRow], title: str = "") -> Image.Image:
@@ -64,11 +72,12 @@ def contact_sheet(rows: Sequence[SheetRow], title: str = "") -> Image.Image:
     draw.text((GAP, 8), title, INK, font=ImageFont.load_default(16))
     for number, row in enumerate(rows):
         top = head + number * (_cell_height() + GAP)
-        _draw_cell(sheet, GAP, top, row.query, QUERY, "query", row.query_name)
+        _draw_cell(sheet, GAP, top, row.query, QUERY, row.title, row.query_name)
         for rank, image in enumerate(row.results):
             left = GAP + (rank + 1) * (_cell_width() + GAP) + GAP
-            color = RIGHT if row.is_right[rank] else WRONG
-            value = f"{row.similarities[rank]:.3f}"
+            is_right = None if row.is_right is None else row.is_right[rank]
+            color = UNKNOWN if is_right is None else RIGHT if is_right else WRONG
+            value = row.values[rank] if row.values else f"{row.similarities[rank]:.3f}"
             _draw_cell(sheet, left, top, image, color, value, row.names[rank])
     return sheet
 
@@ -95,7 +104,8 @@ def _draw_cell(
     draw.rectangle((left, top, left + _cell_width() - 1, bottom - 1), fill=color)
     image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
     sheet.paste(image.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (left + FRAME, top + FRAME))
-    draw.text((left, bottom + 2), value, color, font=ImageFont.load_default(13))
+    value = legible(value)
+    draw.text((left, bottom + 2), value, color, font=_name_font(value, 13))
     name = legible(name)
     font = _name_font(name)
     while len(name) > 1 and draw.textlength(name, font) > _cell_width():
@@ -123,12 +133,12 @@ def _warn_of_missing_font() -> None:
     )
 
 
-def _name_font(name: str) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _name_font(name: str, size: int = 11) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Return a font that has the letters of a name, if one is installed."""
     last = max(name, default="")
     if last < FIRST_GREEK:
-        return ImageFont.load_default(11)
-    return ImageFont.truetype((last >= FIRST_CJK and _cjk_font()) or _dejavu(), 11)
+        return ImageFont.load_default(size)
+    return ImageFont.truetype((last >= FIRST_CJK and _cjk_font()) or _dejavu(), size)
 
 
 def _dejavu() -> str:

@@ -113,8 +113,10 @@ def test_a_missing_folder_is_one_line_and_exit_1(
         pytest.skip("it makes the folder")
     module = importlib.import_module(name)
     argv = [f"--dpath={tmp_path / 'no where'}"]
-    if name in ("train", "build_image_db", "process_data.export_onnx"):
+    if name in ("train", "build_image_db", "process_data.export_onnx", "process_data.search"):
         argv.append(f"--save_path={tmp_path / 'no where'}")
+    if name == "process_data.search":
+        argv.append(f"--image={tmp_path / 'no where'}")
     if name == "process_data.compare":
         argv += ["mips-test", "nns-test"]
     assert module.main(argv) == 1

@@ -1,0 +1,183 @@
+"""Search the image database with a photo: which car is this?
+
+Reads   the photos (--image), a checkpoint, database.npy, its csv, imageset.npy; class_names.csv and
+        calibration.json if they exist
+Writes  search.png, or the name given as --output
+
+    python -m process_data.search --dpath=~/ir/ --save_path=~/ir/para/model.ep0 --image=photo.jpg
+
+A photo is prepared as the database's images were. With calibration.json, answers that are more
+likely wrong than right are hidden, and a photo without any other is not in the database.
+"""
+
+import argparse
+import json
+import logging
+import sys
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:  # run as a file
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from retrieval import cli
+from retrieval.asking.answers import Found, hidden_line, summary_line, texts
+from retrieval.asking.photos import AUTO, parse_box, photo_files
+from retrieval.compute import devices
+from retrieval.data import files, layout
+from retrieval.data.decode import Box
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    data_dir: Path,
+    save_path: Path,
+    image: Sequence[Path],
+    box: str | None = None,
+    k: int = 20,
+    at_least: float | None = None,
+    make: str | None = None,
+    model: str | None = None,
+    year: str | None = None,
+    viewpoint: str | None = None,
+    show_all: bool = False,
+    as_json: bool = False,
+    explain: bool = False,
+    database: str = layout.DATABASE.name,
+    output: str = layout.SEARCH_SHEET.name,
+    device: str = "auto",
+) -> list[Found]:
+    """Print the answers to each photo, write the contact sheet, and return the answers.
+
+    Args:
+        data_dir: The data directory.
+        save_path: The checkpoint that encoded the database.
+        image: Photos, or folders of photos, relative to the working directory.
+        box: The part of each photo to search with: x1,y1,x2,y2 in pixels, end exclusive; ``auto``
+            finds the car; None takes the whole photo.
+        k: Answers to look for.
+        at_least: Hide answers of a lower similarity.
+        make: Search only cars of this make.
+        model: Search only cars of this model: its name, a part of it, or the number of its Class.
+        year: Search only cars of this year.
+        viewpoint: Search only images from this viewpoint, such as front or 4.
+        show_all: Show answers that are more likely wrong than right, too.
+        as_json: Print JSON.
+        explain: Show where the similarities come from.
+        database: Name of the embeddings of the database.
+        output: Name of the contact sheet.
+        device: Where the model runs: auto, cpu, cuda or cuda:n.
+    """
+    path = layout.SEARCH_SHEET.target(data_dir, output)
+    part = None if box == AUTO else parse_box(box)
+    photos = photo_files([image] if isinstance(image, Path) else image)
+    from retrieval.asking.catalogue import Filters
+    from retrieval.asking.engine import PhotoSearch
+
+    search = PhotoSearch.open(data_dir, save_path, database, device)
+    filters = Filters(make, model, year, viewpoint)
+    boxes = _car_boxes(photos) if box == AUTO else [part] * len(photos)
+    if box is None and search.preparation.crop == "box":
+        log.info("the database's images are cropped to the car: --box=x1,y1,x2,y2 or auto does so")
+    found = []
+    for photo, of_photo in zip(photos, boxes, strict=True):
+        found.append(search.ask(photo, of_photo, k, filters, at_least, show_all))
+        if not as_json:
+            print(_text(found[-1]))
+    if as_json:
+        print(json.dumps([of_photo.as_json() for of_photo in found], indent=1, ensure_ascii=False))
+    from retrieval.asking.answer_sheet import answer_sheet
+
+    sheet = answer_sheet(search, found, explain)
+    with files.whole(path) as unfinished:
+        sheet.save(unfinished, format="PNG")
+    log.info("%s: %d photos and their answers", path, len(found))
+    return found
+
+
+def _car_boxes(photos: Sequence[Path]) -> list[Box | None]:
+    """Return the box of the car in each photo; None, with a line, for the whole photo."""
+    from retrieval.asking.detector import car_box, coco_detector
+    from retrieval.asking.preparation import whole_photo
+
+    detector = coco_detector()
+    if detector is None:
+        return [None] * len(photos)
+    boxes = [car_box(whole_photo(photo, str(photo)), detector) for photo in photos]
+    for photo, box in zip(photos, boxes, strict=True):
+        if box is None:
+            log.info("%s: no car was found, the whole photo is taken", photo)
+    return boxes
+
+
+def _text(found: Found) -> str:
+    """Return the answers to a photo as text."""
+    part = "" if found.box is None else f", box {','.join(f'{x:.0f}' for x in found.box)}"
+    lines = [f"{found.photo}{part}: {found.n_searched} images searched"]
+    if found.answers:
+        lines += _aligned(texts(found.answers))
+    lines.append(summary_line(found))
+    hidden = hidden_line(found, "--all" if found.is_calibrated else "")
+    return "\n".join([*lines, *([hidden] if hidden else []), ""])
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """Return rows of cells as lines with aligned columns."""
+    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _width(text: str) -> int:
+    """Return the columns of a terminal that a text takes; a Chinese letter takes two."""
+    return sum(1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.stage_parser(run, __doc__)
+    add = parser.add_argument
+    add("--save_path", type=cli.user_path, required=True, help="the checkpoint, a file")
+    add(
+        "--image",
+        type=cli.user_path,
+        nargs="+",
+        required=True,
+        help="photos, or folders of photos, relative to the working directory",
+    )
+    add(
+        "--box",
+        metavar="X1,Y1,X2,Y2|auto",
+        help="part to search with, in pixels; auto: find the car; default: the whole photo",
+    )
+    add("--k", type=int, help="answers to look for")
+    add("--at_least", type=float, metavar="SIMILARITY", help="hide answers of a lower similarity")
+    add("--make", help="search only this make: its name, or a part of it")
+    add("--model", help="search only this model: its name, a part of it, or its Class")
+    add("--year", help="search only this year")
+    add("--viewpoint", help="search only this viewpoint: front, rear, side, front side, rear side")
+    add(
+        "--all",
+        dest="show_all",
+        action="store_true",
+        help="show answers that are more likely wrong than right, too",
+    )
+    add("--json", dest="as_json", action="store_true", help="print JSON")
+    add("--explain", action="store_true", help="show where the similarities come from")
+    add("--database", help="name of the embeddings")
+    add("--output", help="name of the contact sheet to write")
+    add("--device", help=devices.DEVICE_HELP)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return cli.execute(run, make_parser(), argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

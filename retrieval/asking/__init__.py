@@ -1,0 +1,1 @@
+"""Asking the image database with a photo: preparation, search, filters, explanation."""

@@ -1,0 +1,223 @@
+"""Search an image database with a photo: everything is loaded once, then photos are asked for.
+
+    search = PhotoSearch.open(Path("demo"), Path("demo/para/model.ep4"))
+    found = search.ask(Path("photo.jpg"), k=20, filters=Filters(year="2010"))
+    print(found.vote, found.answers[0])
+
+A photo is prepared, encoded and compared exactly as the database's images were: answers and
+similarities are those of ``process_data.mips`` for the same file.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from retrieval.asking.answers import Answer, Found, most_likely
+from retrieval.asking.catalogue import Catalogue, Filters, load_catalogue
+from retrieval.asking.preparation import Photo, Preparation
+from retrieval.data import layout, provenance
+from retrieval.data.decode import Box
+from retrieval.data.formats import InputError
+from retrieval.evaluation.calibration import Calibration, load_calibration
+from retrieval.model import checkpoint
+from retrieval.search.embeddings import check_unit_rows
+from retrieval.search.nearest import nearest_neighbors
+
+if TYPE_CHECKING:
+    from retrieval.asking.encoder import QueryEncoder
+
+SHOWN_FROM = 0.5  # probability; answers below it are more likely wrong than right
+NO_FILTERS = Filters()
+
+
+@dataclass(frozen=True)
+class PhotoSearch:
+    """An image database with the model that encoded it. Calls from several threads are fine.
+
+    Attributes:
+        data_dir: The data directory.
+        record: The record of the database's embeddings.
+        preparation: How its images were prepared.
+        gallery: (n_image, dim) float32, memory-mapped.
+        catalogue: What is known of its images.
+        calibration: What a similarity means; None if it was not measured for this database.
+        encoder: The model.
+    """
+
+    data_dir: Path
+    record: dict[str, Any]
+    preparation: Preparation
+    gallery: np.ndarray
+    catalogue: Catalogue
+    calibration: Calibration | None
+    encoder: "QueryEncoder"
+
+    @classmethod
+    def open(
+        cls,
+        data_dir: Path,
+        save_path: Path,
+        database: str = layout.DATABASE.name,
+        device: str = "auto",
+    ) -> "PhotoSearch":
+        """Load a database and its model.
+
+        Args:
+            data_dir: The data directory.
+            save_path: The checkpoint that encoded the database.
+            database: Name of the embeddings.
+            device: Where the model runs: auto, cpu, cuda or cuda:n.
+
+        Raises:
+            InputError: A file is missing, or files do not belong together.
+        """
+        gallery = layout.DATABASE.load(data_dir, database)
+        record = provenance.load_record(data_dir, database) or {}
+        preparation = Preparation.of_record(record, database)
+        check_model(record, save_path, database)
+        catalogue = load_catalogue(data_dir, record, database)
+        check_unit_rows(gallery, database)
+        calibrated = load_calibration(data_dir, database)
+        from retrieval.asking.encoder import QueryEncoder  # imports torch
+
+        return cls(
+            data_dir,
+            record,
+            preparation,
+            gallery,
+            catalogue,
+            calibrated[0] if calibrated else None,
+            QueryEncoder.load(save_path, record, device),
+        )
+
+    def ask(
+        self,
+        photo: Photo,
+        box: Box | None = None,
+        k: int = 20,
+        filters: Filters = NO_FILTERS,
+        at_least: float | None = None,
+        show_all: bool = False,
+        name: str | None = None,
+    ) -> Found:
+        """Search with a photo.
+
+        Args:
+            photo: A file, an open file, or a PIL image.
+            box: The part of it to search with: x1, y1, x2, y2 in pixels of the photo as displayed,
+                end exclusive; None takes the whole.
+            k: Answers to look for.
+            filters: Which images may be answers. Filters apply before the search, so there are k
+                answers while k images are allowed.
+            at_least: Hide answers of a lower similarity.
+            show_all: Do not hide answers that are more likely wrong than right.
+            name: What to call the photo; None takes the name of the file.
+
+        Raises:
+            InputError: The photo, the box or a filter is wrong.
+        """
+        name = name or (str(photo) if isinstance(photo, Path) else "the photo")
+        square = self.preparation.square(photo, box, name)
+        embedding = self.encoder.embed(square[None])[0]
+        return self.answer(square, embedding, box, k, filters, at_least, show_all, name)
+
+    def answer(
+        self,
+        square: np.ndarray,
+        embedding: np.ndarray,
+        box: Box | None = None,
+        k: int = 20,
+        filters: Filters = NO_FILTERS,
+        at_least: float | None = None,
+        show_all: bool = False,
+        name: str = "the photo",
+    ) -> Found:
+        """Search with a photo that is encoded already, as `ask` does.
+
+        Args:
+            square: (3, side, side) uint8, the prepared photo.
+            embedding: (dim,) float32 of unit L2 norm.
+            box: The part of the photo that it shows.
+            k: Answers to look for.
+            filters: Which images may be answers.
+            at_least: Hide answers of a lower similarity.
+            show_all: Do not hide answers that are more likely wrong than right.
+            name: What to call the photo.
+        """
+        if k < 1:
+            raise InputError(f"--k must be at least 1; got {k}")
+        is_allowed = self.catalogue.mask(filters)
+        n_searched = len(self.gallery) if is_allowed is None else int(is_allowed.sum())
+        ids, similarities = nearest_neighbors(
+            embedding[None], self.gallery, min(k, n_searched), is_allowed=is_allowed
+        )
+        answers = self._answers(ids[0], similarities[0])
+        shown = tuple(answer for answer in answers if _is_shown(answer, at_least, show_all))
+        return Found(
+            photo=name,
+            box=box,
+            answers=shown,
+            vote=most_likely(shown),
+            n_hidden=len(answers) - len(shown),
+            n_searched=n_searched,
+            is_calibrated=self.calibration is not None,
+            square=square,
+            embedding=embedding,
+        )
+
+    def _answers(self, ids: np.ndarray, similarities: np.ndarray) -> list[Answer]:
+        known = self.catalogue
+        probabilities: list[float | None] = [None] * len(ids)
+        if self.calibration is not None:
+            probabilities = self.calibration(similarities).tolist()
+        return [
+            Answer(
+                rank=rank,
+                index=index,
+                similarity=similarity,
+                probability=probability,
+                label=(label := int(known.labels[index])),
+                name=known.name(label),
+                make=known.makes.get(label),
+                year=None if known.years is None else known.years[index] or None,
+                viewpoint=None if known.viewpoints is None else known.viewpoints[index] or None,
+                path=known.paths[index],
+            )
+            for rank, (index, similarity, probability) in enumerate(
+                zip(ids.tolist(), similarities.tolist(), probabilities, strict=True), 1
+            )
+        ]
+
+
+def _is_shown(answer: Answer, at_least: float | None, show_all: bool) -> bool:
+    is_near = at_least is None or answer.similarity >= at_least
+    is_likely = answer.probability is None or answer.probability >= SHOWN_FROM
+    return is_near and (show_all or is_likely)
+
+
+def check_model(record: dict[str, Any], save_path: Path, database: str) -> None:
+    """Refuse a checkpoint that did not encode the database, before torch is imported.
+
+    Args:
+        record: The record of the database's embeddings.
+        save_path: The checkpoint.
+        database: Name of the embeddings, for the messages.
+    """
+    for name, what in (
+        ("transform_sha256", "transformed"),
+        ("adapt_bn", "encoded with --adapt_bn"),
+    ):
+        if record.get(name):
+            raise InputError(
+                f"{database} was {what}, which a single photo cannot be; name the embeddings that "
+                f"were made without it, or make them with: {layout.DATABASE.made_by}"
+            )
+    checkpoint.check_exists(save_path)
+    if record.get("checkpoint_sha256") != provenance.sha256(save_path):
+        raise InputError(
+            f"{save_path} is not the model that encoded {database}; that was "
+            f"{record.get('checkpoint', 'another one')}: name it with --save_path, or encode the "
+            f"database with this one: {layout.DATABASE.made_by}"
+        )

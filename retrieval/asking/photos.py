@@ -1,0 +1,62 @@
+"""The photos that a command line names, and the part of them to search with."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from retrieval.data import decode
+from retrieval.data.decode import Box
+from retrieval.data.formats import InputError
+
+AUTO = "auto"
+
+
+def photo_files(names: Sequence[Path]) -> list[Path]:
+    """Return the files that ``--image`` names, in order; a folder stands for all images below it.
+
+    Hidden files are skipped. Relative names are relative to the working directory.
+
+    Raises:
+        InputError: A file or folder is missing, or a folder has no image.
+    """
+    found: list[Path] = []
+    for name in names:
+        if name.is_dir():
+            found += _images_below(name)
+        elif name.is_file():
+            found.append(name)
+        else:
+            raise InputError(f"--image: {name} is missing; name a photo or a folder of photos")
+    if not found:
+        raise InputError("--image names no photo")
+    return found
+
+
+def _images_below(folder: Path) -> list[Path]:
+    suffixes = decode.image_suffixes()
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
+    visible = [
+        path
+        for path in paths
+        if path.is_file() and not any(p[0] == "." for p in path.relative_to(folder).parts)
+    ]
+    if not visible:
+        raise InputError(f"--image: {folder} has no images; name a folder that has some")
+    return visible
+
+
+def parse_box(text: str | None) -> Box | None:
+    """Return the box of ``--box``: four numbers, or None for the whole photo.
+
+    >>> parse_box("10,20,110,70")
+    (10.0, 20.0, 110.0, 70.0)
+    """
+    if text is None:
+        return None
+    try:
+        x1, y1, x2, y2 = (float(part) for part in text.split(","))
+    except ValueError:
+        x1 = math.nan
+    if not math.isfinite(x1):
+        raise InputError(f"--box={text}: give x1,y1,x2,y2 in pixels, as in 10,20,310,220; or auto")
+    return x1, y1, x2, y2

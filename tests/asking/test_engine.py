@@ -1,0 +1,222 @@
+"""Answers are those of mips; filters apply before the search; other models are refused."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import build_image_db
+from process_data import image_matrix, transform
+from retrieval.asking.answers import Answer, most_likely, percent, texts
+from retrieval.asking.catalogue import VIEWPOINTS, Filters
+from retrieval.asking.engine import PhotoSearch
+from retrieval.data import layout, provenance
+from retrieval.data.formats import InputError
+from retrieval.evaluation.calibration import Calibration
+from tests.conftest import train_small
+
+TESTS = "Image_data/sv_data/image/"
+
+
+def opened(data_dir: Path) -> PhotoSearch:
+    return PhotoSearch.open(data_dir, data_dir / "para" / "model.ep0", device="cpu")
+
+
+def test_answers_are_those_of_mips(pipeline: Path) -> None:
+    ids, similarities = layout.NEIGHBORS.load(pipeline), layout.SIMILARITIES.load(pipeline)
+    queries = layout.TEST_MASKED.load(pipeline)
+    paths = layout.TEST_INDEX.load(pipeline).set_index("Index")["Path"]
+    search = opened(pipeline)
+    mask = layout.GALLERY_MASK.load(pipeline)
+    assert mask.all()  # so that mips searched what a photo is searched in
+    assert len(queries) >= 10
+    for row, (index, _) in enumerate(queries.tolist()):
+        found = search.ask(pipeline / TESTS / paths[index], k=5)
+        assert [answer.index for answer in found.answers] == ids[row].tolist()
+        scores = [answer.similarity for answer in found.answers]
+        np.testing.assert_allclose(scores, similarities[row], atol=1e-5)
+        assert [answer.rank for answer in found.answers] == [1, 2, 3, 4, 5]
+        assert found.n_searched == len(search.gallery) and found.n_hidden == 0
+
+
+def test_the_photo_is_encoded_with_the_views_of_the_database(pipeline: Path) -> None:
+    model = pipeline / "para" / "model.ep0"
+    build_image_db.run(pipeline, model, tta="flip", scales=(1.25, 1.0))
+    build_image_db.run(
+        pipeline, model, "test_image.npy", "tdatabase.npy", tta="flip", scales=(1.25, 1.0)
+    )
+    search = opened(pipeline)
+    table = layout.TEST_INDEX.load(pipeline)
+    for row in table.head(4).itertuples():
+        square = search.preparation.square(pipeline / TESTS / row.Path)
+        expected = layout.TEST_DATABASE.load(pipeline)[row.Index]
+        np.testing.assert_allclose(search.encoder.embed(square[None])[0], expected, atol=1e-5)
+
+
+def test_an_image_of_the_database_finds_itself_with_all_that_is_known(pipeline: Path) -> None:
+    search = opened(pipeline)
+    table = layout.CAR_FRONT.load(pipeline).set_index("Index")
+    names = layout.CLASS_NAMES.load(pipeline).set_index("Class")["ClassName"]
+    for index in (0, 17):
+        row = table.loc[index]
+        with Image.open(pipeline / "Image_data/data/image" / row["Path"]) as image:
+            found = search.ask(image, k=1)
+        (best,) = found.answers
+        assert (best.index, best.label, best.name) == (index, row["Class"], names[row["Class"]])
+        assert best.similarity == pytest.approx(1, abs=2e-3)  # not decoded at a smaller scale
+        assert (best.year, best.viewpoint) == (row["Year"], VIEWPOINTS[row["View Point"]])
+        assert best.path == row["Path"] and best.make is not None
+        assert found.vote is not None and found.vote.share == 1
+
+
+def test_a_filter_never_makes_an_answer_short(pipeline: Path) -> None:
+    search = opened(pipeline)
+    table = layout.CAR_FRONT.load(pipeline).set_index("Index")
+    photo = pipeline / "Image_data/data/image" / table.loc[0, "Path"]
+    query = search.encoder.embed(search.preparation.square(photo)[None])[0].astype(np.float64)
+    exact = np.array(search.gallery, np.float64) @ query
+    label = int(table["Class"].iloc[-1])
+    model = search.catalogue.name(label)
+    chosen = {
+        "model": (model, table["Class"] == label),
+        "year": (table["Year"].iloc[3], table["Year"] == table["Year"].iloc[3]),
+        "viewpoint": ("front", table["View Point"] == 1),
+    }
+    for name, (value, is_right) in chosen.items():
+        n_allowed = int(is_right.sum())
+        for k in (2, n_allowed, n_allowed + 3):
+            found = search.ask(photo, k=k, filters=Filters(**{name: value}))
+            allowed = np.flatnonzero(is_right)
+            best = allowed[np.argsort(-exact[allowed], kind="stable")][:k]
+            assert [answer.index for answer in found.answers] == best.tolist()
+            assert found.n_searched == n_allowed
+
+
+def test_filters_take_names_parts_and_numbers(pipeline: Path) -> None:
+    known = opened(pipeline).catalogue
+    label = int(known.labels[0])
+    whole = known.labels == label
+    for text in (known.name(label), known.name(label).upper(), str(label)):
+        np.testing.assert_array_equal(known.mask(Filters(model=text)), whole)
+    names = {1: "Zeta 5", 2: "Zeta 50", 3: "Beta"}
+    known = replace(known, labels=np.array([1, 2, 3]), names=names, makes={1: "Z", 2: "Z", 3: "B"})
+    for text, expected in (("zeta 5", [1, 0, 0]), ("zeta", [1, 1, 0]), ("ETA", [1, 1, 1])):
+        assert (known.mask(Filters(model=text)) == np.array(expected, bool)).all()
+    np.testing.assert_array_equal(known.mask(Filters(make="z")), [True, True, False])
+    assert known.mask(Filters()) is None
+    with pytest.raises(InputError, match=r"--model=zet 50 is not in car_front.csv.*Zeta 50"):
+        known.mask(Filters(model="zet 50"))
+    with pytest.raises(InputError, match="no image of car_front.csv has all of these"):
+        known.mask(Filters(make="b", model="zeta"))
+    with pytest.raises(InputError, match="--make=x is not in"):
+        known.mask(Filters(make="x"))
+    with pytest.raises(InputError, match="--make= is not in"):
+        known.mask(Filters(make=""))
+    own = replace(known, makes={}, years=None, viewpoints=None)
+    for name in ("make", "year", "viewpoint"):
+        with pytest.raises(InputError, match=f"--{name}: car_front.csv has no column for it"):
+            own.mask(Filters(**{name: "1"}))
+
+
+def test_viewpoints_go_by_name_and_number(pipeline: Path) -> None:
+    known = opened(pipeline).catalogue
+    for texts_of_one in (("front side", "front-side", "FRONT_SIDE", "4"), ("front", "1")):
+        masks = [known.mask(Filters(viewpoint=text)) for text in texts_of_one]
+        for mask in masks:
+            np.testing.assert_array_equal(mask, masks[0])
+    with pytest.raises(InputError, match=r"--viewpoint=9.*front, front side"):
+        known.mask(Filters(viewpoint="9"))
+
+
+def test_unlikely_answers_are_hidden(pipeline: Path) -> None:
+    search = opened(pipeline)
+    photo = pipeline / "Image_data/data/image" / layout.CAR_FRONT.load(pipeline)["Path"][0]
+    plain = search.ask(photo, k=6)
+    assert plain.answers[0].probability is None
+    middle = (plain.answers[2].similarity + plain.answers[3].similarity) / 2
+    step = Calibration("isotonic", (middle, middle + 1e-9), (0.0, 0.93))
+    calibrated = replace(search, calibration=step)
+    found = calibrated.ask(photo, k=6)
+    assert [answer.index for answer in found.answers] == [a.index for a in plain.answers[:3]]
+    assert found.n_hidden == 3 and found.is_calibrated
+    assert {answer.probability for answer in found.answers} == {0.93}
+    shown = calibrated.ask(photo, k=6, show_all=True)
+    assert [a.probability for a in shown.answers] == [0.93] * 3 + [0.0] * 3
+    assert len(calibrated.ask(photo, k=6, show_all=True, at_least=middle).answers) == 3
+    nothing = replace(search, calibration=Calibration("isotonic", (0.0,), (0.4,))).ask(photo)
+    assert nothing.answers == () and nothing.vote is None
+    assert nothing.as_json()["in_database"] is False
+
+
+def test_other_models_and_databases_are_refused(pipeline: Path) -> None:
+    other = train_small(pipeline, pipeline / "other", epoch=1, seed=8)
+    with pytest.raises(InputError, match="is not the model that encoded database.npy; that was"):
+        PhotoSearch.open(pipeline, other)
+    with pytest.raises(InputError, match="model.ep9 is missing"):
+        PhotoSearch.open(pipeline, pipeline / "para" / "model.ep9")
+    transform.run(pipeline, dim=8)
+    with pytest.raises(InputError, match="database_t.npy"):
+        PhotoSearch.open(pipeline, other, "database_t.npy")
+    build_image_db.run(pipeline, other, adapt_bn=True, output="adapted.npy")
+    with pytest.raises(InputError, match="encoded with --adapt_bn, which a single photo"):
+        PhotoSearch.open(pipeline, other, "adapted.npy")
+    table = layout.CAR_FRONT.load(pipeline)
+    layout.CAR_FRONT.save(pipeline, table.iloc[:-1])
+    with pytest.raises(InputError, match="another list of images than car_front.csv is now"):
+        opened(pipeline)
+    layout.DATABASE.at(pipeline).unlink()
+    with pytest.raises(InputError, match="database.npy is missing; make it with"):
+        opened(pipeline)
+
+
+def test_a_matrix_without_a_full_record_gives_a_database_that_cannot_be_asked(
+    pipeline: Path,
+) -> None:
+    name = provenance.record_name("imageset.npy")
+    record = layout.DATABASE_RECORD.load(pipeline, name)
+    del record["image_root_path"]
+    provenance.save_record(pipeline, "imageset.npy", record, layout.IMAGE_MATRIX)
+    build_image_db.run(pipeline, pipeline / "para" / "model.ep0")
+    with pytest.raises(InputError, match="does not say how the images of database.npy"):
+        opened(pipeline)
+    image_matrix.run(pipeline, image_resolution=32)
+    build_image_db.run(pipeline, pipeline / "para" / "model.ep0")
+    assert opened(pipeline).preparation.side == 32
+
+
+def test_photos_asked_at_once_get_their_own_answers(pipeline: Path) -> None:
+    search = opened(pipeline)
+    paths = [pipeline / TESTS / path for path in layout.TEST_INDEX.load(pipeline)["Path"][:8]]
+    alone = [search.ask(path, k=3).answers for path in paths]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda path: search.ask(path, k=3).answers, paths))
+    assert together == alone
+
+
+def answer(label: int, similarity: float, probability: float | None) -> Answer:
+    return Answer(1, 0, similarity, probability, label, f"m{label}", None, None, None, "x.jpg")
+
+
+def test_answers_vote_with_their_weight() -> None:
+    vote = most_likely([answer(1, 0.9, None), answer(2, 0.5, None), answer(2, 0.6, None)])
+    assert vote is not None and (vote.label, vote.name) == (2, "m2")
+    assert vote.share == pytest.approx(1.1 / 2.0)
+    vote = most_likely([answer(1, 0.9, 0.9), answer(2, 0.8, 0.5), answer(2, 0.8, 0.1)])
+    assert vote is not None and vote.label == 1
+    assert vote.share == pytest.approx(0.9 / 1.5)
+    assert most_likely([]) is None
+    tied = most_likely([answer(5, 0.5, None), answer(3, 0.5, None), answer(4, -1, None)])
+    assert tied is not None and (tied.label, tied.share) == (5, 0.5)
+    against = most_likely([answer(5, -0.5, None), answer(3, -0.5, None)])
+    assert against is not None and (against.label, against.share) == (5, 0.5)
+
+
+def test_the_table_has_the_columns_that_are_known() -> None:
+    assert texts([answer(1, 0.98765, 0.934)]) == [
+        ["rank", "similarity", "same model", "model", "path"],
+        ["1", "0.9877", "93 %", "m1", "x.jpg"],
+    ]
+    assert percent(0.9951) == "over 99 %" and percent(0.994) == "99 %"

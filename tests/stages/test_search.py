@@ -1,0 +1,215 @@
+"""The stages search and calibrate, from the shell."""
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from process_data import calibrate, report, search
+from retrieval.asking import answer_sheet, detector
+from retrieval.asking.detector import Detection
+from retrieval.data import layout
+from retrieval.data.formats import InputError
+from retrieval.evaluation.calibration import load_calibration
+from tests.pages import read_page
+from tests.stages.test_stages import ROOT
+
+TESTS = Path("Image_data/sv_data/image")
+
+
+@pytest.fixture
+def photos(pipeline: Path) -> Path:
+    """A data directory, with two photos in a folder."""
+    (pipeline / "shots").mkdir()
+    for path in layout.TEST_INDEX.load(pipeline)["Path"][[0, 4]]:
+        content = (pipeline / TESTS / path).read_bytes()
+        (pipeline / "shots" / Path(path).name).write_bytes(content)
+    return pipeline
+
+
+def run_main(data_dir: Path, line: str) -> int:
+    model = data_dir / "para" / "model.ep0"
+    return search.main([f"--dpath={data_dir}", f"--save_path={model}", *shlex.split(line)])
+
+
+def test_it_prints_answers_and_the_most_likely_model(
+    photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos)  # relative to the working directory, not to --dpath
+    assert run_main(photos, "--image=shots --k=3") == 0
+    lines = capsys.readouterr().out.splitlines()
+    heads = [i for i, line in enumerate(lines) if line.startswith("shots/")]
+    assert len(heads) == 2
+    table = layout.CAR_FRONT.load(photos)
+    names = layout.CLASS_NAMES.load(photos).set_index("Class")["ClassName"]
+    for head in heads:
+        assert lines[head].endswith("48 images searched")
+        assert lines[head + 1].split() == [
+            *("rank", "similarity", "model", "make", "year", "view", "path")
+        ]
+        for rank in (1, 2, 3):
+            line = lines[head + 1 + rank]
+            (row,) = (row for row in table.itertuples() if line.endswith(row.Path))
+            assert line.startswith(f"{rank} ") and names[row.Class] in line
+        assert lines[head + 5].startswith("most likely: ")
+    with Image.open(layout.SEARCH_SHEET.at(photos)) as sheet:
+        assert sheet.size == (8 + 4 * 144 + 8, 8 + 2 * 176)
+
+
+def test_json_has_the_same_answers_as_python(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = sorted((photos / "shots").iterdir())[0]
+    found = search.run(photos, photos / "para" / "model.ep0", [photo], k=4, as_json=True)
+    first = capsys.readouterr().out
+    (printed,) = json.loads(first)
+    assert printed == json.loads(json.dumps(found[0].as_json()))
+    assert [answer["rank"] for answer in printed["answers"]] == [1, 2, 3, 4]
+    assert printed["in_database"] and printed["most_likely"]["name"] == found[0].vote.name  # type: ignore[union-attr]
+    assert run_main(photos, f"--image={photo} --k=4 --json") == 0
+    assert capsys.readouterr().out == first
+
+
+def test_filters_and_threshold_reach_the_search(photos: Path) -> None:
+    model, photo = photos / "para" / "model.ep0", [photos / "shots"]
+    year = layout.CAR_FRONT.load(photos)["Year"].iloc[0]
+    for one in search.run(photos, model, photo, year=year, viewpoint="front-side", show_all=True):
+        assert {(a.year, a.viewpoint) for a in one.answers} == {(year, "front side")}
+    (_, all_of) = search.run(photos, model, photo, k=6)
+    least = all_of.answers[2].similarity
+    (_, near) = search.run(photos, model, photo, k=6, at_least=least)
+    assert near.answers == all_of.answers[:3] and near.n_hidden == 3
+    (_, none) = search.run(photos, model, photo, at_least=1.5)
+    assert none.vote is None
+
+
+def test_nothing_likely_is_not_in_the_database(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calibrate.run(photos, k=5)
+    path = layout.CALIBRATION.at(photos)
+    content = json.loads(path.read_text())
+    flat = {"method": "isotonic", "similarities": [0.0], "probabilities": [0.49]}
+    path.write_text(json.dumps(content | {"function": content["function"] | flat}))
+    capsys.readouterr()
+    assert run_main(photos, "--image=" + str(photos / "shots") + " --k=3") == 0
+    out = capsys.readouterr().out
+    assert out.count("not in the database") == 2 and "most likely" not in out
+    assert out.count("3 answers are below the threshold; --all shows all") == 2
+    assert run_main(photos, "--image=" + str(photos / "shots") + " --k=3 --all") == 0
+    out = capsys.readouterr().out
+    assert out.count("49 %") == 2 * (3 + 1) and out.count("same model") == 2 * 2
+
+
+def test_the_car_is_searched_for(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    box = (4.0, 3.0, 30.0, 25.0)
+    model, photo = photos / "para" / "model.ep0", sorted((photos / "shots").iterdir())
+    (by_hand,) = search.run(photos, model, photo[:1], box="4,3,30,25", k=3)
+    monkeypatch.setattr(
+        detector, "coco_detector", lambda: lambda image: [Detection("car", 0.9, box)]
+    )
+    (found,) = search.run(photos, model, photo[:1], box="auto", k=3)
+    assert found.box == by_hand.box == box and found.answers == by_hand.answers
+    (whole,) = search.run(photos, model, photo[:1], k=3)
+    assert whole.answers[0].similarity != found.answers[0].similarity
+    monkeypatch.setattr(detector, "coco_detector", lambda: lambda image: [])
+    caplog.set_level("INFO")
+    (found,) = search.run(photos, model, photo[:1], box="auto", k=3)
+    assert found.box is None and found.answers == whole.answers
+    assert f"{photo[0]}: no car was found, the whole photo is taken" in caplog.messages
+    monkeypatch.setattr(detector, "coco_detector", lambda: None)
+    (found,) = search.run(photos, model, photo[:1], box="auto", k=3)
+    assert found.answers == whole.answers
+
+
+def test_explained_answers_have_rows_of_their_own(photos: Path) -> None:
+    model, photo = photos / "para" / "model.ep0", sorted((photos / "shots").iterdir())
+    search.run(photos, model, photo[:1], k=12, output="plain.png")
+    search.run(photos, model, photo[:1], k=12, explain=True, output="why.png")
+    with Image.open(photos / "plain.png") as plain, Image.open(photos / "why.png") as why:
+        width = 8 + (1 + answer_sheet.MOST) * 144 + 8
+        assert plain.size == (width, 8 + 176) and why.size == (width, 8 + 3 * 176)
+        rows = [np.asarray(why)[8 + 176 * i : 144 + 176 * i, 168:] for i in range(3)]
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(photos / "plain.png"))[8:144, 168:], rows[0]
+    )
+    assert (rows[0] != rows[1]).any() and (rows[1] != rows[2]).any()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--image={d}/none.jpg", "none.jpg is missing; name a photo"),
+        ("--image={d}/car_front.csv", "car_front.csv cannot be read as an image"),
+        ("--image={d}/evaluations", "evaluations has no images"),
+        ("--image={d}/shots --box=500,0,600,9", "is not within"),
+        ("--image={d}/shots --box=1,2,3", "give x1,y1,x2,y2"),
+        ("--image={d}/shots --make=nobody", "--make=nobody is not in car_front.csv"),
+        ("--image={d}/shots --k=0", "--k must be at least 1"),
+        ("--image={d}/shots --at_least=nan", "--at_least must be finite"),
+        ("--image={d}/shots --output=database.npy", "is the name of another file"),
+        ("--image={d}/shots --save_path={d}/other", "other is missing"),
+        ("--image={d}/shots --save_path={d}/mAP.json", "is not the model that encoded"),
+        ("--image={d}/shots --database=x.npy", "x.npy is missing; make it with"),
+    ],
+)
+def test_wrong_inputs_are_one_line(
+    photos: Path, capsys: pytest.CaptureFixture[str], line: str, message: str
+) -> None:
+    before = sorted(path.name for path in photos.iterdir())
+    assert run_main(photos, line.format(d=photos)) == 1
+    (error,) = [e for e in capsys.readouterr().err.splitlines() if e.startswith("error: ")]
+    assert message in error
+    assert sorted(path.name for path in photos.iterdir()) == before
+
+
+def test_wrong_inputs_do_not_wait_for_torch(photos: Path) -> None:
+    program = (
+        "import sys; from process_data import search; status = search.main(sys.argv[1:]);"
+        "assert 'torch' not in sys.modules; sys.exit(status)"
+    )
+    common = [f"--dpath={photos}", f"--image={photos / 'shots'}"]
+    command = [sys.executable, "-c", program, *common, f"--save_path={photos / 'mAP.json'}"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 1, result.stderr
+    assert result.stderr.startswith("error: ")
+
+
+def test_calibrate_prints_and_keeps_what_it_measured(
+    pipeline: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = calibrate.run(pipeline, k=5, device="cpu")
+    text = capsys.readouterr().out
+    first = path.read_bytes()
+    assert calibrate.run(pipeline, k=5, device="cpu").read_bytes() == first
+    found = load_calibration(pipeline, "database.npy")
+    assert found is not None
+    measured = found[1]
+    assert (measured["n_query"], measured["n_class"], measured["k"]) == (12, 6, 5)
+    assert f"{100 * measured['false_accept']:.1f} %" in text
+    assert f"{100 * measured['false_reject']:.1f} %" in text
+    for figures in measured["held_out"].values():
+        assert f"{figures['ece']:.4f}   {figures['brier']:.4f}" in text
+    with pytest.raises(InputError, match="--k must be from 1 to"):
+        calibrate.run(pipeline, k=10_000)
+
+
+def test_the_report_has_the_calibration_while_it_fits(pipeline: Path) -> None:
+    assert "Brier score" not in read_page(report.run(pipeline, rows=1, k=2)).text
+    calibrate.run(pipeline, k=5)
+    found = load_calibration(pipeline, "database.npy")
+    assert found is not None
+    page = read_page(report.run(pipeline, rows=1, k=2))
+    assert "Brier score" in page.text
+    for figures in found[1]["held_out"].values():
+        assert f"{figures['brier']:.3f}" in page.text
+    record = layout.DATABASE_RECORD.load(pipeline)
+    layout.DATABASE_RECORD.save(pipeline, record | {"epoch": 5})
+    assert "Brier score" not in read_page(report.run(pipeline, rows=1, k=2)).text
