@@ -1,10 +1,12 @@
 """The stages search and calibrate, from the shell."""
 
 import json
+import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -213,3 +215,22 @@ def test_the_report_has_the_calibration_while_it_fits(pipeline: Path) -> None:
     record = layout.DATABASE_RECORD.load(pipeline)
     layout.DATABASE_RECORD.save(pipeline, record | {"epoch": 5})
     assert "Brier score" not in read_page(report.run(pipeline, rows=1, k=2)).text
+
+
+def test_the_python_of_the_document_runs(photos: Path) -> None:
+    text = (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    model, photo = photos / "para" / "model.ep0", sorted((photos / "shots").iterdir())[0]
+    year = layout.CAR_FRONT.load(photos)["Year"].iloc[0]
+    for name, value in (
+        ('"demo/para/model.ep4"', str(model)),
+        ('"demo"', str(photos)),
+        ('"photo.jpg"', str(photo)),
+        ('"2010"', year),
+        ("(30, 81, 426, 262)", (2, 2, 40, 30)),
+    ):
+        assert name in block
+        block = block.replace(name, repr(value))
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert {answer.year for answer in names["found"].answers} == {year}
