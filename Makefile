@@ -56,6 +56,7 @@ demo: .venv
 	$(call step,-m process_data.mips --dpath=$(DEMO) --batch_size=1024 --k=20)
 	$(call step,-m process_data.contact_sheet --dpath=$(DEMO))
 	$(call step,-m process_data.audit --dpath=$(DEMO))
+	$(call step,-m process_data.calibrate --dpath=$(DEMO))
 	$(call step,-m process_data.report --dpath=$(DEMO))
 	$(call step,-m process_data.summary --dpath=$(DEMO))
 	@echo "seconds of each command, the longest first:"

@@ -13,6 +13,7 @@ Several processes, on one machine or more with a shared disk, write one file tog
 
 import argparse
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -75,7 +76,7 @@ def run(
         raise InputError(f"--runtime={runtime} takes neither --scales nor --compile")
     path = layout.DATABASE.target(data_dir, output)
     provenance.record_target(data_dir, output)
-    if path.resolve() == layout.IMAGE_MATRIX.at(data_dir, input).resolve():
+    if os.path.realpath(path) == os.path.realpath(layout.IMAGE_MATRIX.at(data_dir, input)):
         raise InputError(f"--input and --output are both {output}; choose another --output")
     matrix = layout.IMAGE_MATRIX.load(data_dir, input)
     matrix_record = provenance.load_record(data_dir, input, layout.IMAGE_MATRIX)

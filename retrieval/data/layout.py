@@ -52,6 +52,16 @@ _MEASURED = {
     "versions": dict[str, str],
     "definitions": dict[str, str],
     "files": dict[str, str],
+    "macro": dict[str, float],
+    "intervals": dict[str, list[float]],
+    "device": str,
+    "transductive": bool,
+    "protocol": Literal["images", "classes"],
+    "weights?": str,
+    "trained_on?": str,
+    "checkpoint?": str,
+    "held_out?": list[int],
+    "*": float,  # the metrics
 }
 _SPLIT = _stage("process_data.make_train_valid")
 _MASKS = _stage("process_data.mask_data")

@@ -163,4 +163,6 @@ def _with_images(
 
 def _images_of(data_dir: Path, record: dict[str, Any] | None, usual: Array) -> np.ndarray:
     """Return the image matrix that embeddings were made from."""
-    return usual.load(data_dir, record["images"] if record else None)
+    name = record.get("images", usual.name) if record else usual.name
+    provenance.load_record(data_dir, name, usual)  # refuses a matrix that is not its record's
+    return usual.load(data_dir, name)

@@ -187,7 +187,9 @@ def test_a_broken_one_is_refused(pipeline: Path, function: dict[str, object]) ->
     content = json.loads(path.read_text())
     content["function"] |= function
     path.write_text(json.dumps(content))
-    with pytest.raises(InputError, match="(is not a calibration|does not hold what it should); make it again"):
+    with pytest.raises(
+        InputError, match="(is not a calibration|does not hold what it should); make it again"
+    ):
         load_calibration(pipeline, "database.npy")
 
 
