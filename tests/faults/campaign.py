@@ -48,7 +48,7 @@ def plan(arguments: argparse.Namespace) -> Iterator[str]:
         return
     counts = {
         "option": arguments.options,
-        **dict.fromkeys(KINDS, arguments.inputs),
+        **{kind: arguments.inputs for kind in KINDS if inputs.readers(_whole, kind)},
     }
     for name in _whole.results:
         counts |= {f"kill/{name}": arguments.kills, f"together/{name}": arguments.together}
@@ -148,9 +148,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             world.copy(arguments.data, _whole.folder / DATA)
         else:
             world.build(_whole)
-        for case in CASES:
-            if arguments.stage is None or case.name in arguments.stage:
-                world.measure(_whole, case)
+        chosen = [case for case in CASES if arguments.stage is None or case.name in arguments.stage]
+        for case in chosen:
+            if arguments.data:
+                world.extend(_whole, case)
+        for case in chosen:
+            world.measure(_whole, case)
         cases = list(plan(arguments))
         prepare_kills(cases, arguments.workers)
         end = time.monotonic() + 60 * arguments.minutes

@@ -40,7 +40,8 @@ def readers(whole: World, kind: str) -> list[tuple[Case, list[str]]]:
         reads = whole.reads.get(case.name, [])
         names = [name for name in reads if kind_of(name) == kind or (kind, name) in ROTTING]
         if kind == "image" and case.name == "process_data.data_info":  # lists, reads none
-            names = [name for name in whole.results[case.name][0] if name.startswith("photos/")]
+            results = whole.results.get(case.name, ({}, ""))
+            names = [name for name in results[0] if name.startswith("photos/")]
         if names:
             found.append((case, names))
     return found

@@ -30,7 +30,7 @@ HUGE = 1000
 def options(whole: World) -> list[tuple[Case, argparse.Action]]:
     """Return each option that takes a value, with a case of its stage."""
     found, seen = [], set()
-    for case in CASES:
+    for case in reversed(CASES):  # the resumed training has work left
         module = case.command.module
         if module in seen or case.name not in whole.results:
             continue

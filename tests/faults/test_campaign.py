@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("image_matrix", "make_train_valid", "transform", "mask_data", "mips", "nns")
-COUNTS = ("--inputs=12", "--options=30", "--kills=5", "--together=1", "--disks=1", "--workers=1")
+COUNTS = ("--inputs=8", "--options=20", "--kills=3", "--together=1", "--disks=1", "--workers=1")
 
 
 def test_no_stage_breaks_a_promise(pipeline: Path) -> None:

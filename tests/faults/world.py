@@ -46,9 +46,14 @@ def build(world: World) -> None:
     world.folder.mkdir(parents=True)
     for case in CASES:
         if case.is_built:
-            _, world.writes[case.name] = _watched(world.folder, case, world.root / "imports")
+            extend(world, case)
         if case.name == "compcars.sample":
             _own_photos(world.folder / DATA)
+
+
+def extend(world: World, case: Case) -> None:
+    """Run a stage in the whole data directory, so that its files are there; note which they are."""
+    _, world.writes[case.name] = _watched(world.folder, case, world.root / "imports")
 
 
 def measure(world: World, case: Case) -> None:
