@@ -61,6 +61,7 @@ _MEASURED = {
     "trained_on?": str,
     "checkpoint?": str,
     "held_out?": list[int],
+    "image_sides?": list[int],
     "*": float,  # the metrics
 }
 _SPLIT = _stage("process_data.make_train_valid")
