@@ -55,8 +55,10 @@ def parse_box(text: str | None) -> Box | None:
         return None
     try:
         x1, y1, x2, y2 = (float(part) for part in text.split(","))
+        if not all(map(math.isfinite, (x1, y1, x2, y2))):
+            raise ValueError
     except ValueError:
-        x1 = math.nan
-    if not math.isfinite(x1):
-        raise InputError(f"--box={text}: give x1,y1,x2,y2 in pixels, as in 10,20,310,220; or auto")
+        raise InputError(
+            f"--box={text}: give x1,y1,x2,y2 in pixels, as in 10,20,310,220; or auto"
+        ) from None
     return x1, y1, x2, y2
