@@ -55,10 +55,8 @@ def parse_box(text: str | None) -> Box | None:
         return None
     try:
         x1, y1, x2, y2 = (float(part) for part in text.split(","))
-        if not all(map(math.isfinite, (x1, y1, x2, y2))):
-            raise ValueError
     except ValueError:
-        raise InputError(
-            f"--box={text}: give x1,y1,x2,y2 in pixels, as in 10,20,310,220; or auto"
-        ) from None
+        x1 = y1 = x2 = y2 = math.nan
+    if not all(map(math.isfinite, (x1, y1, x2, y2))):
+        raise InputError(f"--box={text}: give x1,y1,x2,y2 in pixels, as in 10,20,310,220; or auto")
     return x1, y1, x2, y2
