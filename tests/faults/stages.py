@@ -79,6 +79,10 @@ MATRIX = Command("process_data.image_matrix", (f"--image_resolution={SIDE}",))
 TEST_MATRIX = Command(
     "process_data.image_matrix", (*SV, "--mname=test_image.npy", f"--image_resolution={SIDE}")
 )
+SEARCH = Command(
+    "process_data.search",
+    (f"--save_path={DATA}/para/model.ep0", f"--image={DATA}/photos/red", "--device=cpu"),
+)
 TRANSFORMED = Command(
     "process_data.mips",
     ("--k=5", "--database=database_t.npy", "--test_matrix=tdatabase_t.npy", "--run=white"),
@@ -185,6 +189,16 @@ CASES = (
         "process_data.export_onnx",
         Command("process_data.export_onnx", (f"--save_path={DATA}/para/model.ep0",)),
         (Command("process_data.export_onnx", (f"--save_path={DATA}/para/model.ep1",)),),
+    ),
+    Case(
+        "process_data.calibrate",
+        Command("process_data.calibrate"),
+        readers=(SEARCH,),
+    ),
+    Case(
+        "process_data.search",
+        SEARCH,
+        (Command("process_data.search", (*SEARCH.options, "--k=3")),),
     ),
     Case("process_data.compare", Command("process_data.compare", ("mips-test", "nns-test"))),
     Case("process_data.summary", SUMMARY),
