@@ -15,7 +15,7 @@ export OMP_WAIT_POLICY = passive
 # Without the libraries' bytecode, every command takes twice as long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint bench bench-gpu constraints
+.PHONY: demo test lint bench bench-gpu campaign constraints
 .DEFAULT_GOAL := test
 
 # The marker is written last, so that an interrupted install is taken up again.
@@ -89,6 +89,11 @@ bench-gpu: .venv
 # the slow ones are not left to the end.
 test: .venv
 	$(PY) -m pytest -n 2 --dist=loadfile --no-loadscope-reorder
+
+# Kills, damaged files, odd options and bad disks, for every stage: about 40 minutes on two cores. Rewrites
+# the table of docs/reliability.md; fails if a stage breaks a promise.
+campaign: .venv
+	nice $(PY) -m tests.faults.campaign --output=docs/reliability.md
 
 lint: .venv
 	$(BIN)/ruff check .

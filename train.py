@@ -101,7 +101,7 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
         if config.compile:
             compile_backbone(trainer.model)
         if resumed.content is not None:
-            trainer.restore(resumed.content)
+            trainer.restore(resumed.content, str(resumed.path))
 
         # What is written.
         domains = list(DOMAINS if config.cameras else DOMAINS[:1])
@@ -109,9 +109,10 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
         about |= {"split": data.split, "held_out": np.unique(data.labels[data.holdout]).tolist()}
         checkpointer = checkpointing.Checkpointer(save_path, trainer, config.save_every, about)
         is_main = distributed.is_main()
+        checkpointing.put_aside(save_path, resumed.epoch)
         run_log = RunLog(save_path, resumed.epoch, config.tensorboard) if is_main else None
         if run_log is not None:
-            checkpointing.restore_best(save_path, resumed.epoch, run_log.best_epoch)
+            checkpointing.restore_best(save_path, run_log.best_epoch)
         if not resumed.done:
             checkpointing.remove_last(save_path)
 

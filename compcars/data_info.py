@@ -60,7 +60,7 @@ def web_images(root: Path) -> "tuple[pd.DataFrame, Counter[str]]":
                     except FileNotFoundError:
                         left_out["without a label file"] += 1
                         continue
-                    except (ValueError, IndexError):
+                    except (ValueError, IndexError, OSError):
                         left_out["with a label file that cannot be read"] += 1
                         continue
                     rows.append(_row(path, label))

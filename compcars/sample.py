@@ -16,6 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -30,7 +31,12 @@ from retrieval.data.formats import InputError, Json
 
 log = logging.getLogger(__name__)
 
-MARKER = Json("SAMPLE.json", "python -m compcars.sample --dpath=...", "the options of a sample")
+MARKER = Json(
+    "SAMPLE.json",
+    "python -m compcars.sample --dpath=...",
+    "the options of a sample",
+    dict[str, Any],
+)
 VERSION = 1  # raise it when the same options give other bytes than before
 LOWEST = {
     "models": 2,

@@ -4,6 +4,7 @@ The archives hold ``data/`` and ``sv_data/``. People unpack them a level deeper 
 both folders are recognized by their content.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from retrieval.data.formats import InputError
 
 IMAGE_DATA = "Image_data"
+LONGEST_LABEL = 1000  # characters; a label has about 30
 VIEWPOINTS = {-1: "uncertain", 1: "front", 2: "rear", 3: "side", 4: "front-side", 5: "rear-side"}
 
 WEB_ROOTS = (f"{IMAGE_DATA}/data", f"{IMAGE_DATA}/data/data", IMAGE_DATA, "data", ".")
@@ -53,13 +55,19 @@ def _find(data_dir: Path, roots: tuple[str, ...], parts: tuple[str, ...], archiv
     )
 
 
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe in its place does not wait for a writer."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def read_label(path: Path) -> Label:
     """Read a label file: viewpoint, number of boxes, ``x1 y1 x2 y2`` (1-based, inclusive).
 
     Raises:
-        ValueError, IndexError: The file has another format.
+        ValueError, IndexError, OSError: The file has another format, or cannot be read.
     """
-    lines = path.read_text(encoding="ascii").split("\n")
+    with open(path, encoding="ascii", opener=_without_waiting) as file:
+        lines = file.read(LONGEST_LABEL).split("\n")
     viewpoint = int(lines[0])
     x1, y1, x2, y2 = map(int, lines[2].split())
     if viewpoint not in VIEWPOINTS:
@@ -71,12 +79,13 @@ def read_label(path: Path) -> Label:
 def read_mat(path: Path, *names: str) -> list[np.ndarray]:
     """Return the variables ``names`` of one of the dataset's MATLAB files."""
     import scipy.io
-    from scipy.io.matlab import MatReadError
 
+    if not path.is_file():
+        raise InputError(f"{path} is not a file; unpack it again")
     try:
         content = scipy.io.loadmat(path)
         return [content[name] for name in names]
-    except (KeyError, ValueError, TypeError, NotImplementedError, MatReadError) as error:
+    except Exception as error:  # scipy raises whatever a damaged file leads to
         raise InputError(f"{path} is not CompCars' {path.name}; unpack it again") from error
 
 

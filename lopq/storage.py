@@ -112,17 +112,20 @@ def read(
     path = Path(path)
     try:
         size = path.stat().st_size
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_without_waiting) as file:
+            if not path.is_file():
+                raise LOPQError(f"{path} is not a regular file")
             header = _read_header(path, file, size)
     except OSError as error:
         raise LOPQError(f"cannot read {path}: {error.strerror}") from error
-    if header["kind"] != kind:
-        raise LOPQError(f"{path} holds a {header['kind']}, not a {kind}")
-    arrays = {
-        name: _map_array(path, name, entry, size, verify or name not in LARGE)
-        for name, entry in header["arrays"].items()
-    }
-    return header["model"], arrays
+    with naming(path):
+        if header["kind"] != kind:
+            raise LOPQError(f"{path} holds a {header['kind']}, not a {kind}")
+        arrays = {
+            name: _map_array(path, name, entry, size, verify or name not in LARGE)
+            for name, entry in header["arrays"].items()
+        }
+        return dict(header["model"]), arrays
 
 
 def _read_header(path: Path, file: BinaryIO, size: int) -> dict[str, Any]:
@@ -135,13 +138,16 @@ def _read_header(path: Path, file: BinaryIO, size: int) -> dict[str, Any]:
     text = file.read(min(length, size))
     if len(text) < length or zlib.crc32(text) != checksum:
         raise LOPQError(f"{path} is damaged: its header is cut off or changed; save it again")
-    return json.loads(text)
+    with naming(path):
+        return dict(json.loads(text))
 
 
 def _map_array(path: Path, name: str, entry: dict[str, Any], size: int, verify: bool) -> np.ndarray:
     dtype, shape, offset = entry["dtype"], tuple(entry["shape"]), entry["offset"]
     if dtype not in DTYPES:
         raise LOPQError(f"{path} holds an array of unknown type {dtype}")
+    if not all(type(number) is int and number >= 0 for number in (*shape, offset)):
+        raise LOPQError(f"{path} is damaged: its {name} has no proper shape or place")
     if offset + math.prod(shape) * np.dtype(dtype).itemsize > size:
         raise LOPQError(f"{path} is damaged: it ends before the end of its {name}")
     if 0 in shape:
@@ -152,12 +158,19 @@ def _map_array(path: Path, name: str, entry: dict[str, Any], size: int, verify: 
     return array
 
 
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe in its place does not wait for a writer."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
     """Turn errors about the content of a file into a `LOPQError` that names the file."""
     try:
         yield
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        if isinstance(error, LOPQError) and str(path) in str(error):
+            raise
         raise LOPQError(f"{path} is damaged: {error}") from error
 
 

@@ -42,11 +42,13 @@ def list_images(root: Path) -> "pd.DataFrame":
     import pandas as pd
 
     suffixes = decode.image_suffixes()
-    paths = sorted(
-        path.relative_to(root).as_posix()
-        for path in root.rglob("*")
-        if path.suffix.lower() in suffixes and path.is_file()
-    )
+    found = [path for path in root.rglob("*") if path.suffix.lower() in suffixes]
+    files = [path for path in found if path.is_file()]
+    if len(files) < len(found):
+        log.warning(
+            "%d images are links to nothing, or no files: left out", len(found) - len(files)
+        )
+    paths = sorted(path.relative_to(root).as_posix() for path in files)
     visible = [p for p in paths if "/" in p and not any(n.startswith(".") for n in p.split("/"))]
     names = [path.split("/")[0] for path in visible]
     return pd.DataFrame({"Path": visible, "ClassName": names}, dtype="str")

@@ -1,8 +1,8 @@
 """Build the evaluation masks, which leave out the minor classes.
 
-Reads   cutted_class.json, model_num.json, database.npy; and, if there are test images, test.npy
-        (or --tindex) and tdatabase.npy
-Writes  mask2.npy, database_masked.npy, dbcm.npy; and test_masked.npy
+Reads   split.json, cutted_class.json, model_num.json, database.npy; and, if there are test images,
+        test.npy (or --tindex) and tdatabase.npy
+Writes  mask2.npy, database_masked.npy, dbcm.npy, masks.json; and test_masked.npy
 
     python -m process_data.mask_data --dpath=~/ir/
 """
@@ -21,6 +21,7 @@ import numpy as np
 from retrieval import cli
 from retrieval.data import files, image_index, layout, provenance
 from retrieval.data.formats import InputError
+from retrieval.data.split import load_split_record
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ def run(data_dir: Path, tindex: str | None = None) -> Path:
         tindex: Index csv of the test images that ``tdatabase.npy`` was made from; None takes
             ``test.npy``. Without test images, only the validation is prepared.
     """
+    split = load_split_record(data_dir)
     database = layout.DATABASE.load(data_dir)
     labels = image_index.load_labels(data_dir)
     if len(labels) != len(database):
@@ -45,6 +47,8 @@ def run(data_dir: Path, tindex: str | None = None) -> Path:
     minor = np.array(layout.MINOR_CLASSES.load(data_dir), np.int64)
     is_kept = ~np.isin(labels, minor)
     queries = _queries(data_dir, tindex)
+    # Masks without their record are not finished, and refused.
+    layout.MASKS_RECORD.at(data_dir).unlink(missing_ok=True)
     if queries is not None:
         is_masked = np.isin(queries[:, 1], minor)
         layout.TEST_MASKED.save(data_dir, queries[~is_masked])
@@ -57,6 +61,7 @@ def run(data_dir: Path, tindex: str | None = None) -> Path:
     _save_kept_rows(data_dir, database, np.flatnonzero(is_kept))
     layout.CLASSES_MASKED.save(data_dir, labels[is_kept])
     path = layout.GALLERY_MASK.save(data_dir, is_kept.astype(np.uint8)[None])
+    layout.MASKS_RECORD.save(data_dir, {"split_sha256": split["sha256"], "tindex": tindex})
     log.info("%s: %d of %d database images may be retrieved", path, is_kept.sum(), len(is_kept))
     return path
 

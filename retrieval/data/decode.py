@@ -12,17 +12,36 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFilter, ImageOps
+from PIL import ExifTags, Image, ImageFilter
+
+from retrieval.data.pixel_budget import PixelBudget
 
 Fill = Literal["Gaussian", "Black", "White"]
 Box = tuple[float, float, float, float]
 
 FILLS: tuple[Fill, ...] = ("Gaussian", "Black", "White")
-UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # EXIF orientation -> what shows the picture upright
+SHARED_BUDGET = PixelBudget()
+
+
+class UnreadableImage(ValueError):
+    """A file is missing, is not an image, is corrupt, or is too large."""
 
 
 def load_square(
-    source: Path | BinaryIO, side: int, fill: Fill = "Gaussian", box: Box | None = None
+    source: Path | BinaryIO,
+    side: int,
+    fill: Fill = "Gaussian",
+    box: Box | None = None,
+    budget: PixelBudget = SHARED_BUDGET,
 ) -> np.ndarray:
     """Read an image and fit it into a square, keeping its aspect ratio.
 
@@ -31,15 +50,16 @@ def load_square(
         side: Side of the square in pixels; the longer side of the image is resized to it.
         fill: Fill of the borders: ``Gaussian`` (the blurred image edges), ``Black`` or ``White``.
         box: Crop to x1, y1, x2, y2: pixels of the image as displayed, end exclusive.
+        budget: Bounds the pixels that all threads decode at once.
 
     Returns:
         (side, side, 3) uint8, RGB.
 
     Raises:
-        One of ``UNREADABLE``: the file is missing, not an image, or corrupt.
+        UnreadableImage: With the reason.
     """
     with opened(source) as image:
-        return to_square(image, side, fill, box)
+        return to_square(image, side, fill, box, budget)
 
 
 @contextmanager
@@ -47,34 +67,60 @@ def opened(source: Path | BinaryIO) -> Iterator[Image.Image]:
     """Open an image file; pixels are decoded when they are used, within the block.
 
     Raises:
-        One of ``UNREADABLE``: the file is missing, not an image, or corrupt.
+        UnreadableImage: The file is missing, or is no image.
     """
     with warnings.catch_warnings():
-        # Decode sizes that Pillow only warns about; decompression bombs still raise.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        warnings.filterwarnings("ignore", "Palette images with Transparency")
-        with Image.open(source) as image:
+        warnings.simplefilter("ignore")  # sizes are bounded here; odd files are none of ours
+        with _reasons():
+            if isinstance(source, Path) and not source.is_file():  # a pipe would wait for ever
+                raise ValueError("it is not a file" if source.exists() else "there is no such file")
+            image = Image.open(source)
+        with image:
             yield image
 
 
+@contextmanager
+def _reasons() -> Iterator[None]:
+    """Turn what a damaged file leads to into `UnreadableImage`.
+
+    Pillow's readers of some fifty formats raise anything.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise UnreadableImage(str(error) or type(error).__name__) from error
+
+
 def to_square(
-    image: Image.Image, side: int, fill: Fill = "Gaussian", box: Box | None = None
+    image: Image.Image,
+    side: int,
+    fill: Fill = "Gaussian",
+    box: Box | None = None,
+    budget: PixelBudget = SHARED_BUDGET,
 ) -> np.ndarray:
-    """Fit an open image into a square, as `load_square` does; the image is turned upright.
+    """Fit an open image into a square, as `load_square` does.
 
     A JPEG whose pixels were not used yet is decoded at the smallest scale that suffices.
     """
-    return fit_square(_part(image, side, box), side, fill)
+    with _reasons():
+        scale = _draft(image, side, box)
+        with budget.hold(image.width * image.height):
+            return fit_square(_upright_part(image, scale, box), side, fill)
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """Return a copy as it is displayed: turned by its EXIF orientation, RGB."""
-    return to_rgb(ImageOps.exif_transpose(image))
+def upright(image: Image.Image, budget: PixelBudget = SHARED_BUDGET) -> Image.Image:
+    """Return a copy as it is displayed: turned by its EXIF orientation, RGB.
+
+    Raises:
+        UnreadableImage: It cannot be decoded.
+    """
+    with _reasons(), budget.hold(image.width * image.height):
+        return _upright_part(image, (1.0, 1.0), None).copy()
 
 
 def displayed_size(image: Image.Image) -> tuple[int, int]:
     """Return width and height in pixels as the image is displayed, without decoding it."""
-    return image.size[::-1] if _is_turned(image) else image.size
+    return image.size[::-1] if _orientation(image) >= 5 else image.size
 
 
 def image_suffixes() -> set[str]:
@@ -82,24 +128,34 @@ def image_suffixes() -> set[str]:
     return {s for s, kind in Image.registered_extensions().items() if kind in Image.OPEN}
 
 
-def _is_turned(image: Image.Image) -> bool:
-    """Return whether the EXIF orientation turns the image by 90 or 270 degrees."""
-    return image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-
-
-def _part(image: Image.Image, side: int, box: Box | None) -> Image.Image:
-    """Decode at the smallest sufficient scale, rotate upright, crop to the box, convert to RGB."""
+def _draft(image: Image.Image, side: int, box: Box | None) -> tuple[float, float]:
+    """Choose the smallest scale that suffices to decode at; return it, across and down."""
     full = image.size
     shrink = side / (max(box[2] - box[0], box[3] - box[1]) if box else max(full))
-    if shrink < 1 and image.format == "JPEG":
+    if 0 < shrink < 1 and image.format == "JPEG":
         # Draft mode never goes below the requested size.
         image.draft("RGB", (int(full[0] * shrink) + 1, int(full[1] * shrink) + 1))
-    scale = image.width / full[0], image.height / full[1]
-    is_turned = _is_turned(image)
-    ImageOps.exif_transpose(image, in_place=True)
+    return image.width / full[0], image.height / full[1]
+
+
+def _upright_part(image: Image.Image, scale: tuple[float, float], box: Box | None) -> Image.Image:
+    """Decode, rotate upright, crop to the box, convert to RGB."""
+    image.load()
+    turn = _orientation(image)
+    if turn in TURNS:
+        image = image.transpose(TURNS[turn])
     if box is not None:
-        image = image.crop(_within(box, scale[::-1] if is_turned else scale, image.size))
+        image = image.crop(_within(box, scale[::-1] if turn >= 5 else scale, image.size))
     return to_rgb(image)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 (upright) if there is none or the EXIF data is broken."""
+    try:
+        turn = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # the picture is fine without it
+        return 1
+    return turn if isinstance(turn, int) and 1 <= turn <= 8 else 1
 
 
 def _within(

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrieval.data import files
+from retrieval.data import files, schema
+from retrieval.data.npy_header import map_array
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,11 +84,10 @@ class Array(File):
         """Map the file into memory, read-only."""
         path = self.found(data_dir, name)
         try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            # Truncated, not a .npy file at all, or a pickle, which could run code when read.
+            array = map_array(path)
+        except ValueError as error:
             raise InputError(
-                f"{path} is not a complete .npy file of plain numbers; "
+                f"{path} is not a complete .npy file of plain numbers ({error}); "
                 f"make it again with: {self.made_by}"
             ) from error
         return self._checked(array, path)
@@ -158,7 +158,14 @@ class Table(File):
     def save(self, data_dir: Path, table: "pd.DataFrame", name: str | None = None) -> Path:
         path = self.target(data_dir, name)
         text = self._checked(table, path).to_csv(index=False, lineterminator="\n")
-        return files.write_text(path, text)
+        try:
+            return files.write_text(path, text)
+        except UnicodeEncodeError as error:
+            bad = text[: error.end].rpartition("\n")[2] + text[error.end :].partition("\n")[0]
+            raise InputError(
+                f"{bad.encode('utf-8', 'backslashreplace').decode()}: the name of this file is "
+                "not UTF-8; rename it"
+            ) from error
 
     def _checked(self, table: "pd.DataFrame", path: Path) -> "pd.DataFrame":
         self._check_columns(list(map(str, table.columns)), path)
@@ -197,20 +204,31 @@ def _first_bad(column: "pd.Series") -> str:
 
 @dataclass(frozen=True)
 class Json(File):
-    """A ``.json`` file."""
+    """A ``.json`` file, with the form of its value (``schema.fits``)."""
+
+    holds_form: schema.Form
 
     def load(self, data_dir: Path, name: str | None = None) -> Any:
         path = self.found(data_dir, name)
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+            value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
             raise InputError(
                 f"{path} is not valid JSON ({error}); make it again with: {self.made_by}"
             ) from error
+        if not schema.fits(value, self.holds_form):
+            raise InputError(
+                f"{path} does not hold what it should; make it again with: {self.made_by}"
+            )
+        return value
 
     def save(self, data_dir: Path, value: object, name: str | None = None) -> Path:
         text = json.dumps(value, indent=1, allow_nan=False) + "\n"
         return files.write_text(self.target(data_dir, name), text)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number")
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def load_labels(data_dir: Path) -> np.ndarray:
     try:
         labels = np.array([int(label) for label in class_images], np.int64)
         images = [np.array(of_class, np.int64).reshape(-1) for of_class in class_images.values()]
-    except (AttributeError, TypeError, ValueError) as error:
+    except (ValueError, OverflowError) as error:
         raise _broken(data_dir) from error
     index = np.concatenate(images) if images else np.empty(0, np.int64)
     if not np.array_equal(np.sort(index), np.arange(len(index))):
@@ -72,17 +72,29 @@ def load_test_queries(
         n_image: Rows of the array that was made from them.
         array_name: Its file name, for the message.
     """
-    if tindex is None:
-        name, queries = layout.TEST_QUERIES.name, layout.TEST_QUERIES.load(data_dir)
-    else:
-        name, table = tindex, layout.TEST_INDEX.load(data_dir, tindex)
-        queries = table[["Index", "Class"]].to_numpy(np.int64)
+    name, queries = tindex or layout.TEST_QUERIES.name, _test_list(data_dir, tindex)
     if len(queries) != n_image:
         raise InputError(
             f"{name} lists {len(queries)} images, but {array_name} has {n_image} rows; if images "
             "were dropped, name the csv that was written then: --tindex=tindexinfo.kept.csv"
         )
     return queries
+
+
+def load_test_labels(data_dir: Path, tindex: str | None) -> np.ndarray:
+    """Return the class of each test image, (n_test,) int64, -1 for Indexes that are not listed."""
+    queries = _test_list(data_dir, tindex)
+    labels = np.full(int(queries[:, 0].max(initial=-1)) + 1, -1)
+    labels[queries[:, 0]] = queries[:, 1]
+    return labels
+
+
+def _test_list(data_dir: Path, tindex: str | None) -> np.ndarray:
+    """Return Index and Class, (n_test, 2) int64, of ``test.npy`` or of an index csv."""
+    if tindex is None:
+        return layout.TEST_QUERIES.load(data_dir)
+    table = layout.TEST_INDEX.load(data_dir, tindex)
+    return table[["Index", "Class"]].to_numpy(np.int64)
 
 
 def _broken(data_dir: Path) -> InputError:

@@ -5,6 +5,8 @@ Stages contain no file names. They read with ``layout.X.load(data_dir)`` and wri
 (``--mname``, ``--input``, ...), it is the optional last argument.
 """
 
+from typing import Any, Literal
+
 from retrieval.data.formats import RESERVED, Array, File, Folder, Json, Table
 
 
@@ -25,6 +27,42 @@ _CAR_COLUMNS = {
     "Y1": "float64",
     "X2": "float64",
     "Y2": "float64",
+}
+_ORIGIN = {
+    "content": str,
+    "index?": str,
+    "index_sha256?": str | None,
+    "images_sha256?": str,
+    "preparation?": dict[str, Any] | None,
+    "checkpoint?": str,
+    "checkpoint_sha256?": str,
+    "weights?": str,
+    "domains?": list[str],
+    "split?": dict[str, str] | None,
+    "held_out?": list[int],
+}
+_MEASURED = {
+    "search": str,
+    "queries": Literal["valid", "test"],
+    "stage": str,
+    "options": dict[str, Any],
+    "per_query": list[str],
+    "query_file": str,
+    "inputs": dict[str, str],
+    "versions": dict[str, str],
+    "definitions": dict[str, str],
+    "files": dict[str, str],
+    "macro": dict[str, float],
+    "intervals": dict[str, list[float]],
+    "device": str,
+    "transductive": bool,
+    "protocol": Literal["images", "classes"],
+    "weights?": str,
+    "trained_on?": str,
+    "checkpoint?": str,
+    "held_out?": list[int],
+    "image_sides?": list[int],
+    "*": float,  # the metrics
 }
 _SPLIT = _stage("process_data.make_train_valid")
 _MASKS = _stage("process_data.mask_data")
@@ -125,9 +163,18 @@ VALID_QUERIES = Array(
     "int64",
     ("n_valid", 2),
 )
-SPLIT = Json("split.json", _SPLIT, "the protocol and the options of the split")
-CLASS_IMAGES = Json("model_num.json", _SPLIT, "class -> the Indexes of its images")
-MINOR_CLASSES = Json("cutted_class.json", _SPLIT, "the minor classes: fewer than --min_len images")
+SPLIT = Json(
+    "split.json",
+    _SPLIT,
+    "the protocol and the options of the split",
+    {"protocol": Literal["images", "classes"], "index": str, "sha256": str, "index_sha256": str},
+)
+CLASS_IMAGES = Json(
+    "model_num.json", _SPLIT, "class -> the Indexes of its images", dict[str, list[int]]
+)
+MINOR_CLASSES = Json(
+    "cutted_class.json", _SPLIT, "the minor classes: fewer than --min_len images", list[int]
+)
 DATABASE = Array(
     "database.npy",
     _ENCODE,
@@ -146,6 +193,7 @@ DATABASE_RECORD = Json(
     "database.json",
     _ENCODE,
     "where database.npy came from: hashes of the checkpoint and the images (tdatabase.json alike)",
+    _ORIGIN,
 )
 DATABASE_TRANSFORMED = Array(
     "database_t.npy",
@@ -204,6 +252,12 @@ DATABASE_MASKED = Array(
 CLASSES_MASKED = Array(
     "dbcm.npy", _MASKS, "Class of each row of database_masked.npy", "int64", ("n_kept",)
 )
+MASKS_RECORD = Json(
+    "masks.json",
+    _MASKS,
+    "which split and which list of test images the masks were made from",
+    {"split_sha256": str, "tindex": str | None},
+)
 NEIGHBORS = Array(
     "neighbors.npy",
     _SEARCH,
@@ -218,7 +272,9 @@ SIMILARITIES = Array(
     "float32",
     ("n_query", "k"),
 )
-METRICS = Json("mAP.json", _SEARCH, "last evaluation: options, metrics, and the definition of each")
+METRICS = Json(
+    "mAP.json", _SEARCH, "last evaluation: options, metrics, and the definition of each", _MEASURED
+)
 PER_QUERY = Array(
     "mAP.npy",
     _SEARCH,
@@ -231,6 +287,7 @@ EVALUATION = Json(
     _SEARCH,
     "the same, kept for each search (mips, nns, pixels, histogram, or --run) and queries "
     "(valid, test)",
+    _MEASURED,
 )
 EVALUATION_PER_QUERY = Array(
     "evaluations/mips-test.npy",
@@ -249,12 +306,14 @@ LOPQ_RECORD = Json(
     _stage("process_data.nns"),
     "what lopq.index was fitted on: the hashes of database and validation queries, the options, "
     "the format",
+    dict[str, Any],
 )
 CALIBRATION = Json(
     "calibration.json",
     _stage("process_data.calibrate"),
     "the probability of the same model at each similarity, what it was measured to be worth, and "
     "the hashes of the checkpoint and of database.json",
+    dict[str, Any],
 )
 SEARCH_SHEET = File(
     "search.png",

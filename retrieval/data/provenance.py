@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FINGERPRINT_ROWS = 64
+WHOLE_BYTES = 1 << 26
 # What a photo must share with the images of a matrix, and where these images are.
 PREPARATION = ("index", "image_root_path", "image_resolution", "filter_type", "crop")
 PACKAGES = ("numpy", "torch", "faiss-cpu", "faiss-gpu")
@@ -92,15 +93,38 @@ def preparation_of(matrix_record: dict[str, Any] | None) -> dict[str, Any] | Non
 
 
 def fingerprint(array: np.ndarray) -> str:
-    """Return a hash of the form of an array and of some of its rows, evenly spaced, in hexadecimal.
+    """Return a hash of an array: of its form and its rows, in hexadecimal.
 
-    Cheap for any size; it tells arrays apart that were made from other images or by other models,
-    not a damage in a few rows.
+    Of an array above ``WHOLE_BYTES``, some rows, evenly spaced: cheap for any size. It then tells
+    arrays apart that were made from other images or by other models, not a damage in a few rows.
     """
-    rows = np.unique(np.linspace(0, max(len(array) - 1, 0), FINGERPRINT_ROWS).astype(int))
     digest = hashlib.sha256(f"{array.shape} {array.dtype}".encode())
-    digest.update(np.ascontiguousarray(array[rows[: len(array)]]).data)
+    if array.nbytes > WHOLE_BYTES:
+        array = array[np.unique(np.linspace(0, len(array) - 1, FINGERPRINT_ROWS).astype(int))]
+    digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+def check_members(
+    record: dict[str, Any], record_path: Path, made_by: str, arrays: dict[str, np.ndarray]
+) -> None:
+    """Refuse arrays that are not those that a record was written with.
+
+    Args:
+        record: Its ``files`` has the ``fingerprint`` of each array by its name.
+        record_path: Its file, for the message.
+        made_by: The command that makes the files.
+        arrays: Name -> what the file of that name holds now.
+
+    Raises:
+        InputError: Names the first array that is another.
+    """
+    for name, array in arrays.items():
+        if record["files"].get(name) != fingerprint(array):
+            raise InputError(
+                f"{name} is not of the run that wrote {record_path}: that run was stopped in "
+                f"between, or another followed; run again: {made_by}"
+            )
 
 
 def index_hash(table: "pd.DataFrame") -> str:

@@ -1,5 +1,6 @@
 """Approximate search in LOPQ codes as an evaluation uses it, and its index on disk."""
 
+import hashlib
 import logging
 import time
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ Rotation = Literal["pca", "procrustes", "global", "none"]
 IMAGES_PER_CELL = 1000  # images in a cell if --cells is 0
 MOST_CELLS = 1024
 CANDIDATES_PER_RESULT = 20  # images ranked for each result if --quota is 0
+HEADER_BYTES = 1 << 16
 RECALL_SAMPLE = 1000  # queries that are searched exactly too, for comparison
 
 
@@ -160,8 +162,8 @@ def fitted_index(
     if ranking.dba:
         allowed = sha256_of_array(query_gallery.is_allowed)
         wanted |= {"dba": [ranking.dba, ranking.qe_alpha], "allowed_sha256": allowed}
-    if path.exists() and layout.LOPQ_RECORD.at(data_dir).exists():
-        if layout.LOPQ_RECORD.load(data_dir) == wanted:
+    if path.is_file() and layout.LOPQ_RECORD.at(data_dir).exists():
+        if layout.LOPQ_RECORD.load(data_dir) == wanted | {"index": _identity(path)}:
             log.info("%s fits this database and these options; used again", path)
             return LOPQSearcher.load(path)
         log.info("%s has other images, other options or another format: fitting again", path)
@@ -170,8 +172,19 @@ def fitted_index(
     layout.LOPQ_RECORD.at(data_dir).unlink(missing_ok=True)
     with files.whole(path) as part:
         searcher.save(part)
-    layout.LOPQ_RECORD.save(data_dir, wanted)
+        identity = _identity(part)
+    layout.LOPQ_RECORD.save(data_dir, wanted | {"index": identity})
     return searcher
+
+
+def _identity(path: Path) -> str:
+    """Return what tells an index from others: its size, and a hash of its beginning.
+
+    The header there has the checksums of all that follows.
+    """
+    with path.open("rb") as file:
+        beginning = hashlib.sha256(file.read(HEADER_BYTES)).hexdigest()
+    return f"{path.stat().st_size} {beginning}"
 
 
 def fit_index(

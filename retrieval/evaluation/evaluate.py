@@ -3,8 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from retrieval.compute import devices, distributed
 from retrieval.data import layout, provenance
+from retrieval.data.provenance import fingerprint
 from retrieval.evaluation.measure import DEFINITIONS, Measured
 from retrieval.evaluation.query_gallery import QueryGallery, load_query_gallery
 from retrieval.evaluation.ranking import RankingOptions, Search, rank_gallery
@@ -45,10 +48,16 @@ def evaluate_search(
     record = save_evaluation(
         data_dir, query_gallery, options["run_name"], measured, options, stage, search.device
     )
-    layout.NEIGHBORS.save(data_dir, ranked.ids[:, :k])
-    layout.SIMILARITIES.save(data_dir, ranked.similarities[:, :k])
-    layout.PER_QUERY.save(data_dir, measured.table())
+    arrays = {
+        layout.NEIGHBORS: np.ascontiguousarray(ranked.ids[:, :k]),
+        layout.SIMILARITIES: np.ascontiguousarray(ranked.similarities[:, :k]),
+        layout.PER_QUERY: measured.table(),
+    }
+    for file, array in arrays.items():
+        file.save(data_dir, array)
     print(evaluation_table([record]))
+    # The record comes last and knows its arrays: readers refuse those of another run.
+    record["files"] = {file.name: fingerprint(array) for file, array in arrays.items()}
     return layout.METRICS.save(data_dir, record)
 
 
@@ -81,5 +90,6 @@ def save_evaluation(
     file = evaluation_file(f"{search_name}-{query_gallery.name}")
     arrays = Path(file).with_suffix(".npy").as_posix()
     layout.EVALUATION_PER_QUERY.save(data_dir, measured.table(), arrays)
+    record["files"] = {Path(arrays).name: fingerprint(measured.table())}
     layout.EVALUATION.save(data_dir, record, file)
     return record

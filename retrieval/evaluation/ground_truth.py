@@ -92,6 +92,11 @@ def load_ground_truth(
     """
     query_list = layout.VALID_QUERIES if is_valid else layout.TEST_MASKED
     query_file = to_test or query_list.name
+    if not is_valid and query_file == layout.VALID_QUERIES.name:
+        raise InputError(
+            f"{query_file} lists images of the database, which would find themselves; take them "
+            "out of the gallery with --isValid=1"
+        )
     chosen = np.array(query_list.load(data_dir, query_file))
     labels = image_index.load_labels(data_dir)
     is_allowed = layout.GALLERY_MASK.load(data_dir)[0] == 1
@@ -101,11 +106,17 @@ def load_ground_truth(
             f"{len(is_allowed)}: run again: {layout.GALLERY_MASK.made_by}"
         )
     _check_listed_once(chosen[:, 0], query_file)
-    is_same_set = is_valid and load_split_record(data_dir)["protocol"] == "classes"
+    split, masks = load_split_record(data_dir), layout.MASKS_RECORD.load(data_dir)
+    if masks["split_sha256"] != split["sha256"]:
+        raise InputError(
+            f"the masks were made for another split; run again: {layout.GALLERY_MASK.made_by}"
+        )
+    _check_labels(data_dir, chosen, query_file, labels if is_valid else None, masks["tindex"])
+    is_same_set = is_valid and split["protocol"] == "classes"
     if is_valid:
         is_usual = query_file == query_list.name
-        split = chosen if is_usual else layout.VALID_QUERIES.load(data_dir)
-        for name, pairs in ((query_file, chosen), (query_list.name, split)):
+        all_queries = chosen if is_usual else layout.VALID_QUERIES.load(data_dir)
+        for name, pairs in ((query_file, chosen), (query_list.name, all_queries)):
             image_index.check_rows(pairs[:, 0], len(labels), name, layout.CLASS_IMAGES.name)
             is_allowed[pairs[:, 0]] = is_same_set
     counts = metrics.count_relevant(chosen[:, 1], labels[is_allowed])
@@ -127,6 +138,39 @@ def load_ground_truth(
         query_file=provenance.input_name(data_dir, files[0]),
         inputs=InputFiles(data_dir, files),
     )
+
+
+def _check_labels(
+    data_dir: Path,
+    chosen: np.ndarray,
+    name: str,
+    labels: np.ndarray | None,
+    tindex: str | None,
+) -> None:
+    """Refuse queries whose classes differ from those in the list that they were taken from.
+
+    Args:
+        data_dir: The data directory.
+        chosen: (n_query, 2) int64, Index and Class.
+        name: Its file, for the message.
+        labels: (n_image,) int64 of the database, for queries that are its rows; None: test queries.
+        tindex: Index csv of the test images; None takes ``test.npy``, if there is one.
+    """
+    listed, source = labels, layout.CLASS_IMAGES.name
+    if listed is None:
+        source = tindex or layout.TEST_QUERIES.name
+        if not layout.TEST_QUERIES.at(data_dir, source).exists():
+            return
+        listed = image_index.load_test_labels(data_dir, tindex)
+    image_index.check_rows(chosen[:, 0], len(listed), name, source)
+    wrong = np.flatnonzero(listed[chosen[:, 0]] != chosen[:, 1])
+    if len(wrong):
+        index, label = chosen[wrong[0]]
+        raise InputError(
+            f"{name} has image {index} in class {label}, but {source} has it in class "
+            f"{listed[index]}: they list other images; name the queries with --to_test, or run "
+            f"again: {layout.GALLERY_MASK.made_by}"
+        )
 
 
 def check_n_image(truth: GroundTruth, name: str, n_row: int) -> None:

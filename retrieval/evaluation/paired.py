@@ -12,6 +12,7 @@ import numpy as np
 
 from retrieval.data import layout
 from retrieval.data.formats import InputError
+from retrieval.data.provenance import check_members
 from retrieval.evaluation import bootstrap, records
 
 
@@ -86,6 +87,7 @@ def load_evaluation(folder: Path, file: str, name: str) -> Evaluation:
     array_name = str(Path(file).with_suffix(".npy"))
     array = layout.EVALUATION_PER_QUERY.load(folder, array_name)
     columns = record["per_query"]
+    check_members(record, folder / file, layout.EVALUATION.made_by, {Path(array_name).name: array})
     if array.shape != (record["n_query"], len(columns)):
         raise InputError(
             f"{folder / array_name} does not fit {file}: evaluate again, with: "

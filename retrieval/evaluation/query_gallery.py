@@ -72,9 +72,11 @@ def load_query_gallery(
             f"the queries have {rows.shape[1]} dimensions and {database} "
             f"{gallery.shape[1]}: encode both with the same checkpoint"
         )
-    image_index.check_rows(truth.query_index, len(rows), truth.query_file, matrix)
-    if not is_valid:
+    if is_valid:
+        _check_same_images(records, database, matrix)
+    else:
         _check_other_images(records, database, matrix, paths[0].samefile(paths[1]))
+    image_index.check_rows(truth.query_index, len(rows), truth.query_file, matrix)
     check_unit_rows(gallery, database)
     if matrix != database:
         provenance.check_same_model(records)
@@ -123,13 +125,23 @@ def _check_split(data_dir: Path, record: dict[str, Any], database: str, is_valid
         )
     if not is_valid or not trained:
         return
-    if trained["index_sha256"] != split["index_sha256"]:
+    if trained.get("index_sha256") != split["index_sha256"]:
         log.info("%s: the model was trained on other images than these", database)
-    elif trained["sha256"] != split["sha256"]:
+    elif trained.get("sha256") != split["sha256"]:
         raise InputError(
             f"the model of {database} was trained on another split of the same images, so "
             "validation queries may have been trained on; make that split again "
             "(make_train_valid --seed=...), or train again"
+        )
+
+
+def _check_same_images(records: dict[str, dict[str, Any]], database: str, matrix: str) -> None:
+    """Refuse embeddings of validation queries that are not of the database's images."""
+    images = [records[name].get("images_sha256") for name in (database, matrix)]
+    if None not in images and images[0] != images[1]:
+        raise InputError(
+            f"--isValid=1 takes its queries from the images of {database}, and {matrix} was made "
+            "from others; leave --test_matrix out, or use --isValid=0"
         )
 
 

@@ -1,15 +1,15 @@
 """Checkpoints that describe themselves: ``<save_path>/model.ep{n}``."""
 
+import io
 import os
-import pickle
 import shutil
-import zipfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from retrieval.data import files
 from retrieval.data.formats import InputError
+from retrieval.model.checkpoint_guard import check_archive, check_content
 from retrieval.model.model_config import ModelConfig
 
 if TYPE_CHECKING:
@@ -17,15 +17,7 @@ if TYPE_CHECKING:
 
 FORMAT = "car retrieval checkpoint"
 VERSION = 4
-DAMAGES = (
-    *(pickle.UnpicklingError, zipfile.BadZipFile, NotImplementedError),
-    *(RuntimeError, EOFError, ValueError, KeyError, OverflowError),
-)
 BEST = "model.best"
-KEYS = {
-    *("format", "version", "epoch", "model", "weights", "state_dict", "options", "metrics"),
-    *("domains", "split", "held_out"),  # what it was trained on
-}
 
 
 def path_of(save_path: Path, epoch: int) -> Path:
@@ -56,9 +48,30 @@ def save(path: Path, model: "EmbeddingModel", *, epoch: int, weights: str, **mor
         **more,
     }
     # Through an open file: torch would write the name of the temporary file into the archive.
-    with files.whole(path) as part, part.open("wb") as file:
-        torch.save(content, file)
+    with files.whole(path) as part, _DiskFile(part, "w") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError:  # torch's own, for whatever writing leads to
+            if file.error is None:
+                raise
+            raise file.error from None
     return path
+
+
+class _DiskFile(io.FileIO):
+    """A file that remembers why it could not be written."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        view, done = memoryview(data).cast("B"), 0
+        try:
+            while done < len(view):  # a nearly full disk takes a part
+                done += super().write(view[done:]) or 0
+        except OSError as error:
+            self.error = error
+            raise
+        return done
 
 
 def check_exists(path: Path) -> None:
@@ -82,34 +95,28 @@ def load(path: Path) -> dict[str, Any]:
 
     try:
         with path.open("rb") as file:  # once: what was checked is what is read
-            _check_archive(file)
+            check_archive(file)
             file.seek(0)
             content = torch.load(file, map_location="cpu", weights_only=True)
-    except DAMAGES as error:
+    # Whatever a damaged pickle leads to.
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
         raise InputError(
             f"{path} is damaged, or holds more than tensors and plain values; train it again"
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path} is not a checkpoint written by train.py")
-    if content.get("version") != VERSION or not set(content) >= KEYS:
+    if content.get("version") != VERSION:
         raise InputError(
             f"{path} is of version {content.get('version')}; this program reads version {VERSION}: "
             "train it again"
         )
+    try:
+        check_content(content)
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {error}; train it again") from error
     return content
-
-
-def _check_archive(file: BinaryIO) -> None:
-    """Refuse an archive with a flipped bit, which torch reads without a word, or with a bomb.
-
-    Raises:
-        zipfile.BadZipFile: A checksum is wrong, or a part is compressed, which torch never does.
-    """
-    with zipfile.ZipFile(file) as archive:
-        bad = [part.filename for part in archive.infolist() if part.compress_type]
-        bad += [archive.testzip() or ""]
-    if any(bad):
-        raise zipfile.BadZipFile(bad[0])
 
 
 def keep_best(path: Path) -> Path:
@@ -143,9 +150,9 @@ def build_model(content: dict[str, Any], path: Path, arch: str | None = None) ->
         raise InputError(
             f"{path} holds a {config.arch}, not --arch={arch}; use --arch={config.arch}"
         )
-    model = EmbeddingModel(config, is_loaded=True)
     try:
+        model = EmbeddingModel(config, is_loaded=True)
         model.load_state_dict(content["state_dict"], strict=True)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, AssertionError) as error:
         raise InputError(f"the weights in {path} do not fit its {config.arch}") from error
     return model

@@ -1,5 +1,6 @@
 """The commands behind a report, from the records."""
 
+import logging
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Any
 
 from retrieval.data import provenance
 from retrieval.data.formats import InputError
+
+log = logging.getLogger(__name__)
 
 FLAG_OF = {"is_valid": "isValid", "run_name": "run"}
 
@@ -32,6 +35,9 @@ def _commands_of(data_dir: Path, name: str) -> list[str]:
         transform = command("python -m process_data.transform", record["transform"])
         return [*_commands_of(data_dir, record["from"]), transform]
     options = {"save_path": record["checkpoint"], "input": record["images"], "output": name}
+    if record["images"] is None:
+        photos = dict(record["preparation"])
+        options |= {"image_info": photos.pop("index"), **photos}
     # A switch that is off has no flag: None.
     named = ("batch_size", "precision", "tta", "scales", "adapt_bn", "runtime")
     more = {key: record.get(key) or None for key in named}
@@ -41,7 +47,10 @@ def _commands_of(data_dir: Path, name: str) -> list[str]:
 
 
 def _training_commands(path: Path, sha256: str) -> list[str]:
-    if not path.is_file() or provenance.sha256(path) != sha256:
+    if not path.is_file():
+        return []
+    if provenance.sha256(path) != sha256:
+        log.warning("%s is not the checkpoint that encoded the images: no command of it", path)
         return []
     from retrieval.model import checkpoint
 

@@ -1,5 +1,6 @@
 """The evaluations of a report, with their rankings if these are known."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -18,6 +19,8 @@ from retrieval.evaluation.query_gallery import QueryGallery, load_query_gallery
 from retrieval.evaluation.ranking import RankingOptions, rank_gallery
 from retrieval.evaluation.records import load_evaluation_records
 from retrieval.report.retrieval_results import RetrievalResults, load_last_results, with_images
+
+log = logging.getLogger(__name__)
 
 METRIC_TOLERANCE = 1e-4  # difference of a metric computed on another device
 
@@ -108,20 +111,25 @@ def load_runs(
             selection = {option: record["options"][option] for option in SELECTION}
             return _repeated(data_dir, name, record, partial(load, **selection), search)
         if all(last.get(key) == record[key] for key in ("search", "queries", "options")):
-            return _last(data_dir, name, record)
+            return _last(data_dir, name, record, last)
         return Run(name, record, note="the ranking is not kept: only the last search's is")
 
     return [run_of(name) for name in chosen]
 
 
-def _last(data_dir: Path, name: str, record: dict[str, Any]) -> Run:
+def _last(data_dir: Path, name: str, record: dict[str, Any], last: dict[str, Any]) -> Run:
     """Return the last evaluation with the neighbors that it left."""
     try:
-        results = load_last_results(data_dir, record)
+        results = load_last_results(data_dir, last)
         _check_agreement(results, record)
     except InputError as error:
-        return Run(name, record, note=f"the ranking cannot be shown: {error}")
+        return _not_shown(name, record, error)
     return Run(name, record, results, note="no precision curve: the ranking is known up to k only")
+
+
+def _not_shown(name: str, record: dict[str, Any], error: InputError) -> Run:
+    log.warning("%s: the ranking cannot be shown: %s", name, error)
+    return Run(name, record, note=f"the ranking cannot be shown: {error}")
 
 
 def _repeated(
@@ -142,7 +150,7 @@ def _repeated(
         results = with_images(data_dir, query_gallery, *found)
         _check_agreement(results, record)
     except InputError as error:
-        return Run(name, record, note=f"the ranking cannot be shown: {error}")
+        return _not_shown(name, record, error)
     ranks = search.relevant_ranks(query_gallery)
     whole = float(metrics.average_precision(ranks).mean())
     if abs(whole - record["map"]) > METRIC_TOLERANCE:

@@ -5,6 +5,7 @@ epoch ends. Both are whole or absent: a killed run loses what it did since the l
 once resumed ends with the weights of a run that was never stopped.
 """
 
+import itertools
 import logging
 import re
 import time
@@ -18,6 +19,7 @@ from retrieval.data.formats import InputError
 from retrieval.model import checkpoint
 from retrieval.training.config import RULES, TrainingConfig
 from retrieval.training.monitor import StepFigures
+from retrieval.training.run_log import NAME as LOG
 from retrieval.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -118,19 +120,60 @@ def check_resumable(config: TrainingConfig, before: Mapping[str, Any], dim: int,
 
 
 def newest(save_path: Path) -> Path | None:
-    """Return the checkpoint that was written last and is readable; None if there is none."""
+    """Return the readable checkpoint that is furthest in the training; None if there is none."""
     if not save_path.is_dir():
         return None
-    names = re.compile(r"model\.(ep\d+|last)")
-    found = [path for path in save_path.iterdir() if names.fullmatch(path.name)]
-    for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
-        try:
-            checkpoint.load(path)
-        except InputError as error:
-            log.warning("%s; trying an older one", error)
-        else:
+    positions = {path: (epoch + 1, 0) for path, epoch in _epochs(save_path).items()}
+    last = save_path / LAST
+    if last.is_file() and (content := _loaded(last)):
+        positions[last] = (content["epoch"], len(content.get("rows", ())))
+    # By place, not by time: copies get new times.
+    for path in sorted(positions, key=lambda path: positions[path], reverse=True):
+        if path == last or _loaded(path):
             return path
     return None
+
+
+def _epochs(save_path: Path) -> dict[Path, int]:
+    """Return the checkpoints of whole epochs in a folder, with the number of the epoch."""
+    matches = {path: re.fullmatch(r"model\.ep(\d+)", path.name) for path in save_path.iterdir()}
+    return {path: int(match[1]) for path, match in matches.items() if match}
+
+
+def _loaded(path: Path) -> dict[str, Any] | None:
+    """Return the content of a checkpoint; None, with a line, if it is damaged."""
+    try:
+        return checkpoint.load(path)
+    except InputError as error:
+        log.warning("%s; trying an older one", error)
+        return None
+
+
+def put_aside(save_path: Path, first_epoch: int) -> None:
+    """Move what another run left of the epochs that are trained now into a folder of its own.
+
+    Args:
+        save_path: Folder of the checkpoints.
+        first_epoch: The epoch that training continues with; 0 moves the log too.
+    """
+    if not distributed.is_main() or not save_path.is_dir():
+        return
+    found = [path for path, epoch in _epochs(save_path).items() if epoch >= first_epoch]
+    best = save_path / checkpoint.BEST
+    if best.is_file():
+        content = _loaded(best)
+        if content is None or content["epoch"] >= first_epoch:
+            found.append(best)
+    if first_epoch == 0:
+        found += [path for path in (save_path / LAST, save_path / LOG) if path.is_file()]
+    if not found:
+        return
+    folders = (save_path / f"earlier-{number}" for number in itertools.count(1))
+    folder = next(folder for folder in folders if not folder.exists())
+    folder.mkdir()
+    for path in found:
+        path.rename(folder / path.name)
+    log.warning("%s holds another run; moved to %s: %d files", save_path, folder, len(found))
 
 
 @dataclass
@@ -180,22 +223,7 @@ def remove_last(save_path: Path) -> None:
         (save_path / LAST).unlink(missing_ok=True)
 
 
-def restore_best(save_path: Path, first_epoch: int, best: int | None) -> None:
-    """Link ``model.best`` to an epoch that is kept, not to one that is trained again.
-
-    Args:
-        save_path: Folder of the checkpoints.
-        first_epoch: The epoch that training continues with.
-        best: The best epoch before it, if any is known.
-    """
+def restore_best(save_path: Path, best: int | None) -> None:
+    """Link ``model.best`` to the best epoch of those that are kept, if its file is there."""
     if best is not None and checkpoint.path_of(save_path, best).is_file():
         checkpoint.keep_best(checkpoint.path_of(save_path, best))
-        return
-    path = save_path / checkpoint.BEST
-    try:
-        kept = checkpoint.load(path)["epoch"] if path.exists() else -1
-    except InputError:
-        kept = first_epoch  # damaged
-    if kept >= first_epoch:
-        path.unlink()
-        log.warning("%s belonged to an epoch that is trained again; removed", path)

@@ -137,7 +137,7 @@ class TrainingConfig:
         0.0, "minutes between checkpoints within an epoch; 0: none", "free", at_least=0
     )
     resume: Resume = _run(
-        "none", "auto: continue from the newest checkpoint, if there is one", "free"
+        "none", "auto: continue from the furthest checkpoint, if there is one", "free"
     )
     start_epoch: int = _run(
         -1, "continue from model.ep{start_epoch}; -1: start a new run", "free", at_least=-1

@@ -163,11 +163,11 @@ def check_same_list(data_dir: Path, split_record: dict[str, Any]) -> None:
     """Refuse an image matrix that was made from another list of images than the split."""
     name = layout.IMAGE_MATRIX.name
     record = provenance.load_record(data_dir, name, layout.IMAGE_MATRIX)
-    if record is not None and record["index_sha256"] != split_record["index_sha256"]:
+    if record is not None and record.get("index_sha256") != split_record["index_sha256"]:
         raise InputError(
-            f"{name} was made from {record['index']} and the split from {split_record['index']}, "
-            "which list other images now, or in another order; make both from the same csv "
-            "(image_matrix --image_info=..., make_train_valid --iname=...)"
+            f"{name} was made from {record.get('index')} and the split from "
+            f"{split_record['index']}, which list other images now, or in another order; make "
+            "both from the same csv (image_matrix --image_info=..., make_train_valid --iname=...)"
         )
 
 

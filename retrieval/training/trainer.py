@@ -168,8 +168,24 @@ class Trainer:
             "frozen_norms": self.model.has_frozen_norms,
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take over a ``state``; ``model`` already has the weights of ``result``."""
+    def restore(self, state: dict[str, Any], name: str) -> None:
+        """Take over a ``state``; ``model`` already has the weights of ``result``.
+
+        Args:
+            state: What ``state`` returned.
+            name: Where it was read from, for messages.
+
+        Raises:
+            InputError: It is not the state of such a run.
+        """
+        try:
+            self._restore(state)
+        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise InputError(
+                f"{name} holds no state of such a training ({error}); continue from another epoch"
+            ) from error
+
+    def _restore(self, state: dict[str, Any]) -> None:
         before = state["optimizer"]
         # The options of this run and the kernels of this device; the next step sets ``lr``.
         groups = [

@@ -1,12 +1,16 @@
 """Any image becomes an upright RGB square with its aspect kept."""
 
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFilter
+from PIL import ExifTags, Image, ImageFilter
 
 from retrieval.data import decode
+from retrieval.data.pixel_budget import PixelBudget
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -117,12 +121,76 @@ def test_what_cannot_be_read_raises(tmp_path: Path, content: bytes | None) -> No
     path = tmp_path / "a.jpg"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(decode.UNREADABLE):
+    with pytest.raises(decode.UnreadableImage):
         decode.load_square(path, 8)
 
 
 def test_a_truncated_jpeg_raises(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jpg", halves(64, 64))
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(decode.UNREADABLE):
+    with pytest.raises(decode.UnreadableImage):
         decode.load_square(path, 64)
+
+
+@pytest.mark.parametrize("form", ["png", "webp", "jpg"])
+@pytest.mark.parametrize("exif", [b"Exif\0\0" + b"\xff" * 40, b"", b"Exif\0\0MM\0*\0\0"])
+def test_broken_exif_costs_nothing_but_the_orientation(
+    tmp_path: Path, form: str, exif: bytes
+) -> None:
+    image = halves(64, 32)
+    image.save(tmp_path / f"a.{form}", exif=exif, **({"lossless": True} if form == "webp" else {}))
+    image.save(tmp_path / f"b.{form}", **({"lossless": True} if form == "webp" else {}))
+    squares = [decode.load_square(tmp_path / f"{name}.{form}", 16) for name in "ab"]
+    np.testing.assert_array_equal(*squares)
+
+
+def _orientation_in(data: bytes) -> object:
+    exif = Image.Exif()
+    exif.load(data)
+    return exif[ExifTags.Base.Orientation]
+
+
+def test_an_orientation_of_a_wrong_type_is_none(tmp_path: Path) -> None:
+    entry = b"\x01\x12" + b"\0\x02" + b"\0\0\0\x02" + b"6\0\0\0"  # Orientation as text
+    exif = b"Exif\0\0" + b"MM\0*\0\0\0\x08" + b"\0\x01" + entry + bytes(4)
+    assert isinstance(_orientation_in(exif), str)
+    halves(64, 32).save(tmp_path / "a.jpg", exif=exif)
+    halves(64, 32).save(tmp_path / "b.jpg")
+    np.testing.assert_array_equal(*(decode.load_square(tmp_path / f"{n}.jpg", 16) for n in "ab"))
+
+
+def test_a_picture_beyond_the_budget_is_named(tmp_path: Path) -> None:
+    Image.new("L", (1200, 1000)).save(tmp_path / "a.png")
+    Image.new("L", (1200, 1000)).save(tmp_path / "a.jpg")
+    budget = PixelBudget(1)
+    with pytest.raises(decode.UnreadableImage, match="1 megapixels, more than --max_megapixels=1"):
+        decode.load_square(tmp_path / "a.png", 16, budget=budget)
+    decode.load_square(tmp_path / "a.jpg", 16, budget=budget)  # decoded at an eighth of the scale
+
+
+def test_threads_wait_for_pixels() -> None:
+    budget, running, most = PixelBudget(1), list[int](), list[int]()
+
+    def decode_one(n_pixel: int) -> None:
+        with budget.hold(n_pixel):
+            running.append(n_pixel)
+            most.append(sum(running))
+            time.sleep(0.002)
+            running.remove(n_pixel)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(decode_one, [400_000] * 20))
+    assert max(most) == 800_000
+
+
+@pytest.mark.parametrize("size", [(1, 30_000), (30_000, 1), (1, 1)])
+def test_extreme_shapes_fit(tmp_path: Path, size: tuple[int, int]) -> None:
+    Image.new("RGB", size, "red").save(tmp_path / "a.png")
+    for fill in decode.FILLS:
+        assert decode.load_square(tmp_path / "a.png", 24, fill).shape == (24, 24, 3)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(decode.UnreadableImage, match="not a file"):
+        decode.load_square(tmp_path / "a.jpg", 16)

@@ -10,7 +10,7 @@ from retrieval.data.formats import Array, InputError, Json, Table
 
 ARRAY = Array("a.npy", "python make_a.py", "", "int64", ("n", 2))
 TABLE = Table("t.csv", "python make_t.py", "", {"Path": "str", "Index": "int64"})
-JSON = Json("j.json", "python make_j.py", "")
+JSON = Json("j.json", "python make_j.py", "", dict[str, list[int]])
 
 
 def test_round_trips(tmp_path: Path) -> None:

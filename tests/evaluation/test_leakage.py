@@ -26,6 +26,7 @@ def test_queries_that_were_trained_on_are_refused(pipeline: Path) -> None:
         train_small(pipeline, epoch=2, start_epoch=0)
     # The same split, made again, is the same.
     make_train_valid.run(pipeline, **SPLIT)
+    mask_data.run(pipeline)
     mips.run(pipeline, k=5, is_valid=True)
     train_small(pipeline, epoch=2, start_epoch=0)
 

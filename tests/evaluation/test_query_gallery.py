@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from process_data import baselines, mask_data, mips, nns, summary, transform
+from process_data import baselines, make_train_valid, mask_data, mips, nns, summary, transform
 from retrieval.data import image_index, layout
 from retrieval.data.formats import InputError
 from retrieval.evaluation.query_gallery import load_query_gallery
@@ -55,15 +55,17 @@ def test_mask_data_writes_what_it_declares(masked: Path) -> None:
 
 
 def test_queries_without_a_relevant_image_are_left_out_and_counted(pipeline: Path) -> None:
-    queries = np.array(layout.TEST_MASKED.load(pipeline))
+    queries = np.array(layout.TEST_QUERIES.load(pipeline))
     queries[:2, 1] = 99_999
-    layout.TEST_MASKED.save(pipeline, queries)
+    layout.TEST_QUERIES.save(pipeline, queries)
+    mask_data.run(pipeline)
     mips.run(pipeline, k=3)
     record = layout.METRICS.load(pipeline)
     assert record["n_query_left_out"] == 2
     assert record["n_query"] == len(queries) - 2 == len(layout.NEIGHBORS.load(pipeline))
     queries[:, 1] = 99_999
-    layout.TEST_MASKED.save(pipeline, queries)
+    layout.TEST_QUERIES.save(pipeline, queries)
+    mask_data.run(pipeline)
     with pytest.raises(InputError, match="no query of test_masked.npy"):
         mips.run(pipeline)
 
@@ -158,7 +160,31 @@ def test_a_database_is_no_set_of_test_queries(pipeline: Path) -> None:
     layout.DATABASE.save(pipeline, np.array(layout.DATABASE.load(pipeline)), "copy.npy")
     layout.DATABASE_RECORD.save(pipeline, layout.DATABASE_RECORD.load(pipeline), "copy.json")
     with pytest.raises(InputError, match=r"copy\.npy holds the images of database\.npy"):
-        mips.run(pipeline, k=3, to_test="valid_for_test.npy", test_matrix="copy.npy")
+        mips.run(pipeline, k=3, test_matrix="copy.npy")
+
+
+def test_queries_of_other_images_are_refused(pipeline: Path) -> None:
+    with pytest.raises(InputError, match=r"test_masked.npy has image 3 in class .* list other"):
+        mips.run(pipeline, k=3, is_valid=True, to_test="test_masked.npy")
+    with pytest.raises(InputError, match=r"takes its queries from the images of database\.npy"):
+        mips.run(pipeline, k=3, is_valid=True, test_matrix="tdatabase.npy")
+    queries = np.array(layout.TEST_MASKED.load(pipeline))
+    queries[0, 1] += 1
+    layout.TEST_MASKED.save(pipeline, queries, "others.npy")
+    with pytest.raises(InputError, match=r"others\.npy has image .* but test\.npy has it in"):
+        mips.run(pipeline, k=3, to_test="others.npy")
+    mips.run(pipeline, k=3, is_valid=True, test_matrix="database.npy")
+
+
+def test_masks_of_another_split_are_refused(pipeline: Path) -> None:
+    make_train_valid.run(pipeline, ratio=4, min_len=8, seed=8)
+    with pytest.raises(InputError, match="the masks were made for another split; run again"):
+        mips.run(pipeline, k=3)
+    mask_data.run(pipeline)
+    mips.run(pipeline, k=3)
+    layout.MASKS_RECORD.at(pipeline).unlink()  # as a kill leaves it
+    with pytest.raises(InputError, match=r"masks\.json is missing; make it with"):
+        mips.run(pipeline, k=3)
 
 
 def test_some_validation_queries_search_in_the_gallery_of_all(pipeline: Path) -> None:

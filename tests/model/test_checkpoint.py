@@ -1,6 +1,8 @@
 """Checkpoints are data, and are checked."""
 
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -68,3 +70,77 @@ def test_a_compressed_checkpoint_is_refused(pipeline: Path, tmp_path: Path) -> N
             target.writestr(name, source.read(name))
     with pytest.raises(InputError, match="is damaged"):
         checkpoint.load(bomb)
+
+
+def _rewritten(source: Path, target: Path, change: Callable[[bytes], bytes]) -> Path:
+    """Copy a checkpoint with another pickle, and valid checksums."""
+    with zipfile.ZipFile(source) as before, zipfile.ZipFile(target, "w") as after:
+        for name in before.namelist():
+            content = before.read(name)
+            after.writestr(name, change(content) if name.endswith("data.pkl") else content)
+    return target
+
+
+def test_a_storage_that_claims_more_than_it_holds_is_refused(
+    pipeline: Path, tmp_path: Path
+) -> None:
+    n_value = (16 * 3 * 3 * 3).to_bytes(2, "little")  # the first convolution
+    claim, huge = b"M" + n_value + b"t", b"J" + (2**31 - 1).to_bytes(4, "little") + b"t"
+
+    def enlarge(content: bytes) -> bytes:
+        assert claim in content
+        return content.replace(claim, huge, 1)
+
+    source = pipeline / "para" / "model.ep0"
+    assert checkpoint.load(_rewritten(source, tmp_path / "model.ep1", lambda content: content))
+    with pytest.raises(InputError, match="is damaged"):
+        checkpoint.load(_rewritten(source, tmp_path / "model.ep0", enlarge))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("epoch", "0"),
+        ("model", {}),
+        ("options", [1]),
+        ("held_out", [1.5]),
+        ("split", {"sha256": 1}),
+        ("state_dict", {"pool.p": 3}),
+    ],
+)
+def test_members_of_a_wrong_type_are_refused(
+    pipeline: Path, tmp_path: Path, key: str, value: object
+) -> None:
+    content = torch.load(pipeline / "para" / "model.ep0", weights_only=True)
+    torch.save(content | {key: value}, tmp_path / "model.ep0")
+    with pytest.raises(InputError, match=f"is damaged: its {key} is not as train.py writes it"):
+        checkpoint.load(tmp_path / "model.ep0")
+
+
+@pytest.mark.parametrize(
+    "change", [{"dim": 10**9}, {"side": 0}, {"std": (0.0, 1.0, 1.0)}, {"mean": (0.1,)}, {"x": 1}]
+)
+def test_models_that_cannot_be_are_refused(
+    pipeline: Path, tmp_path: Path, change: dict[str, object]
+) -> None:
+    content = torch.load(pipeline / "para" / "model.ep0", weights_only=True)
+    content["model"] |= change
+    torch.save(content, tmp_path / "model.ep0")
+    with pytest.raises(InputError, match="is damaged: its model"):
+        checkpoint.load(tmp_path / "model.ep0")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_said_as_such(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = pipeline / "para" / "model.ep0"
+    content, before = checkpoint.load(path), path.read_bytes()
+    model = checkpoint.build_model(content, path)
+
+    @contextmanager
+    def full(path: Path) -> Iterator[Path]:
+        yield Path("/dev/full")
+
+    monkeypatch.setattr("retrieval.data.files.whole", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save(path, model, epoch=0, weights="")
+    assert path.read_bytes() == before

@@ -8,6 +8,7 @@ import pytest
 from process_data import baselines, compare, mips
 from retrieval.data import layout
 from retrieval.data.formats import InputError
+from retrieval.data.provenance import fingerprint
 
 
 def test_means_are_those_of_the_evaluations(
@@ -40,6 +41,7 @@ def test_a_better_ranking_is_called_better(pipeline: Path) -> None:
     record = layout.EVALUATION.load(pipeline, "evaluations/mips-test.json")
     values = np.array(layout.EVALUATION_PER_QUERY.load(pipeline, "evaluations/mips-test.npy"))
     values[:, 2:] += 0.1
+    record["files"] = {"better-test.npy": fingerprint(values)}
     layout.EVALUATION.save(pipeline, record, "evaluations/better-test.json")
     layout.EVALUATION_PER_QUERY.save(pipeline, values, "evaluations/better-test.npy")
     for names in (("mips-test", "better-test"), ("better-test", "mips-test")):
@@ -70,7 +72,7 @@ def test_what_cannot_be_compared_is_refused(pipeline: Path) -> None:
         compare.run(pipeline, "mips-valid", "mips-test")
     values = np.array(layout.EVALUATION_PER_QUERY.load(pipeline, "evaluations/mips-test.npy"))
     layout.EVALUATION_PER_QUERY.save(pipeline, values[1:], "evaluations/mips-test.npy")
-    with pytest.raises(InputError, match="does not fit"):
+    with pytest.raises(InputError, match="is not of the run that wrote"):
         compare.run(pipeline, "mips-test", "mips-test")
 
 

@@ -171,5 +171,5 @@ def test_a_split_without_its_record_is_refused(tmp_path: Path, text: str) -> Non
     with pytest.raises(InputError, match="split.json is missing"):
         split.load_split_record(tmp_path)
     layout.SPLIT.at(tmp_path).write_text(text)
-    with pytest.raises(InputError, match="is not a record of a split; run again"):
+    with pytest.raises(InputError, match="does not hold what it should; make it again with"):
         split.load_split_record(tmp_path)

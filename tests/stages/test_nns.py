@@ -135,7 +135,18 @@ def test_mistakes_are_said(pipeline: Path) -> None:
         nns.run(pipeline, k=10_000)
     with pytest.raises(InputError, match="must be at least 0"):
         nns.run(pipeline, quota=-1)
+
+
+@pytest.mark.parametrize("damage", [b"no index", b""])
+def test_an_index_that_is_not_its_records_is_fitted_again(pipeline: Path, damage: bytes) -> None:
     nns.run(pipeline, dimension=4, k=3)
-    layout.LOPQ_INDEX.at(pipeline).write_bytes(b"no index")
-    with pytest.raises(InputError, match=r"lopq\.index"):
-        nns.run(pipeline, dimension=4, k=3)
+    path = layout.LOPQ_INDEX.at(pipeline)
+    content, ids = path.read_bytes(), np.array(layout.NEIGHBORS.load(pipeline))
+    nns.run(pipeline, dimension=2, k=3)
+    path.write_bytes(damage or content)  # damaged, or of another run
+    nns.run(pipeline, dimension=2, k=3)
+    other = path.read_bytes()
+    assert other not in (damage, content)
+    nns.run(pipeline, dimension=4, k=3)
+    assert path.read_bytes() == content
+    np.testing.assert_array_equal(layout.NEIGHBORS.load(pipeline), ids)

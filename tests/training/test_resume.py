@@ -121,14 +121,17 @@ def test_killed_runs_end_with_the_bytes_of_one_that_never_stopped(
 def test_the_newest_whole_checkpoint_is_taken(pipeline: Path, tmp_path: Path) -> None:
     assert checkpointing.newest(tmp_path / "nowhere") is None
     train_small(pipeline, tmp_path, epoch=2)
-    for age, name in enumerate(("model.ep0", "model.ep1")):
+    for age, name in enumerate(("model.ep1", "model.ep0")):  # a copy has other times
         os.utime(tmp_path / name, (age, age))
     assert checkpointing.newest(tmp_path) == tmp_path / "model.ep1"
     last = tmp_path / checkpointing.LAST
     last.write_bytes((tmp_path / "model.ep0").read_bytes()[:1000])  # damaged
     assert checkpointing.newest(tmp_path) == tmp_path / "model.ep1"
-    os.utime(tmp_path / "model.ep0", (9, 9))
+    (tmp_path / "model.ep1").write_bytes(b"damaged")
     assert checkpointing.newest(tmp_path) == tmp_path / "model.ep0"
+    content = torch.load(tmp_path / "model.ep0", weights_only=True)
+    torch.save(content | {"epoch": 1, "rows": [[0.0, 0.0, 0.0]]}, last)
+    assert checkpointing.newest(tmp_path) == last  # a step further
 
 
 def test_where_all_is_done_nothing_happens(pipeline: Path, tmp_path: Path) -> None:
@@ -150,6 +153,37 @@ def test_a_new_run_forgets_what_an_old_one_left_within_an_epoch(
     assert not (tmp_path / checkpointing.LAST).exists()
 
 
+def test_what_another_run_left_is_moved_aside(
+    pipeline: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "para"
+    options = {"max_tuples": 4, "holdout_classes": 2}
+    train_small(pipeline, folder, epoch=3, **options)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    train_small(pipeline, folder, epoch=1, seed=8, **options)
+    moved = {path.name: path.read_bytes() for path in (folder / "earlier-1").iterdir()}
+    assert moved == before
+    assert f"moved to {folder / 'earlier-1'}: {len(before)} files" in caplog.text
+    assert checkpointing.newest(folder) == folder / "model.ep0"
+    train_small(pipeline, folder, epoch=2, resume="auto", seed=8, **options)
+    assert not (folder / "earlier-2").exists()
+    train_small(pipeline, folder, epoch=2, start_epoch=0, seed=8, **options)
+    assert {path.name for path in (folder / "earlier-2").iterdir()} >= {"model.ep1"}
+    assert len((folder / "log.csv").read_text().splitlines()) == 1 + 2
+
+
+@pytest.mark.parametrize(
+    "change", [{"optimizer": {"state": {}, "param_groups": []}}, {"loss": {"x": 1}}, {"raw": {}}]
+)
+def test_a_state_that_does_not_fit_is_refused(
+    pipeline: Path, tmp_path: Path, change: dict[str, object]
+) -> None:
+    content = torch.load(pipeline / "para" / "model.ep0", weights_only=True)
+    torch.save(content | change, tmp_path / "model.ep0")
+    with pytest.raises(InputError, match="model.ep0 holds no state of such a training"):
+        train_small(pipeline, tmp_path, epoch=2, start_epoch=0)
+
+
 def write_epochs(folder: Path, count: int) -> None:
     """Write minimal checkpoints."""
     model = EmbeddingModel(ModelConfig("resnet18", 4, 32))
@@ -165,6 +199,7 @@ def write_epochs(folder: Path, count: int) -> None:
             held_out=[],
             options={},
             metrics={},
+            frozen_norms=False,
         )
 
 
@@ -172,22 +207,19 @@ def best_epoch(folder: Path) -> int:
     return int(checkpoint.load(folder / checkpoint.BEST)["epoch"])
 
 
-def test_the_best_epoch_is_one_of_those_that_are_kept(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_best_epoch_is_one_of_those_that_are_kept(tmp_path: Path) -> None:
     write_epochs(tmp_path, 3)
     checkpoint.keep_best(tmp_path / "model.ep2")
-    checkpointing.restore_best(tmp_path, 2, 0)  # back to after epoch 1
+    checkpointing.put_aside(tmp_path, 2)  # back to after epoch 1
+    assert (tmp_path / "earlier-1" / checkpoint.BEST).exists()
+    checkpointing.restore_best(tmp_path, 0)
     assert best_epoch(tmp_path) == 0
     (tmp_path / "model.ep0").unlink()
-    checkpointing.restore_best(tmp_path, 2, 0)  # its file was deleted, but not what was linked
+    checkpointing.put_aside(tmp_path, 2)
+    checkpointing.restore_best(tmp_path, 0)  # its file was deleted, but not what was linked
     assert best_epoch(tmp_path) == 0
-    assert not caplog.records
-    checkpoint.keep_best(tmp_path / "model.ep2")
-    checkpointing.restore_best(tmp_path, 2, None)
-    assert not (tmp_path / checkpoint.BEST).exists()
-    assert "; removed" in caplog.text
-    checkpointing.restore_best(tmp_path, 2, 0)  # neither is there
+    checkpointing.restore_best(tmp_path, None)
+    assert best_epoch(tmp_path) == 0
 
 
 def test_going_on_does_not_need_the_file_of_the_best_epoch(pipeline: Path, tmp_path: Path) -> None:

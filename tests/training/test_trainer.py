@@ -152,7 +152,7 @@ def test_a_step_that_overflows_is_left_out(monkeypatch: pytest.MonkeyPatch) -> N
     assert session.scaler.get_scale() == 2.0
     again = make(CONFIG)
     again.scaler = torch.amp.GradScaler("cpu")
-    again.restore(session.state())
+    again.restore(session.state(), "model.ep0")
     assert again.scaler.get_scale() == 2.0
     with pytest.raises(InputError, match="all 1 steps overflow in float16"):
         devices.check_steps(session.scaler, 4.0, 1)
@@ -242,7 +242,7 @@ def test_a_run_goes_on_with_the_weights_that_were_trained(is_averaged: bool) -> 
         before.step(given(), 0.0)
     after = make(replace(CONFIG, ema=0.9 if is_averaged else 0.0))
     after.model.load_state_dict(before.result.state_dict())  # as a checkpoint's
-    after.restore(before.state())
+    after.restore(before.state(), "model.ep0")
     assert backbone_of(after).keys() == backbone_of(before).keys()
     for key, value in backbone_of(before).items():
         assert torch.equal(backbone_of(after)[key], value)
@@ -254,6 +254,6 @@ def test_a_run_goes_on_with_the_weights_that_were_trained(is_averaged: bool) -> 
 def test_a_run_of_a_cpu_goes_on_with_the_kernels_of_a_gpu() -> None:
     before, after = make(CONFIG), make(CONFIG, device="cuda")
     before.step(given(), 0.0)
-    after.restore(before.state())
+    after.restore(before.state(), "model.ep0")
     after.step(given(device="cuda"), 0.0)
     assert all(group["fused"] for group in after.optimizer.param_groups)
