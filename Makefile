@@ -17,7 +17,7 @@ export OMP_WAIT_POLICY = passive
 # Without the libraries' bytecode, every command takes twice as long to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint bench bench-gpu constraints
+.PHONY: demo test lint bench bench-gpu campaign constraints
 .DEFAULT_GOAL := test
 
 # The marker is written last, so that an interrupted install is taken up again.
@@ -58,6 +58,7 @@ demo: .venv
 	$(call step,-m process_data.mips --dpath=$(DEMO) --batch_size=1024 --k=20)
 	$(call step,-m process_data.contact_sheet --dpath=$(DEMO))
 	$(call step,-m process_data.audit --dpath=$(DEMO))
+	$(call step,-m process_data.calibrate --dpath=$(DEMO))
 	$(call step,-m process_data.report --dpath=$(DEMO))
 	$(call step,-m process_data.summary --dpath=$(DEMO))
 	@echo "seconds of each command, the longest first:"
@@ -123,6 +124,11 @@ bench-gpu: .venv
 # the slow ones are not left to the end.
 test: .venv
 	$(PY) -m pytest -n 2 --dist=loadfile --no-loadscope-reorder
+
+# Kills, damaged files, odd options and bad disks, for every stage: about 40 minutes on two cores. Rewrites
+# the table of docs/reliability.md; fails if a stage breaks a promise.
+campaign: .venv
+	nice $(PY) -m tests.faults.campaign --output=docs/reliability.md
 
 lint: .venv
 	$(BIN)/ruff check .

@@ -22,6 +22,7 @@ from benchmarks.harness import by_turns, median, spread
 from benchmarks.photos import write_photos
 from process_data.image_matrix import write_matrix
 from retrieval.data import decode
+from retrieval.data.photo_array import PhotoArray, PhotoOptions
 
 FLOOR = "scaled decoding alone"
 OURS = "image_matrix"
@@ -90,7 +91,8 @@ def timed(method: str, paths: list[str], side: int, workers: int, target: str) -
     load(files[0], side)  # imports
     start = time.perf_counter()
     if method == OURS:
-        write_matrix(Path(target), files, [None] * len(files), side, "Gaussian", workers)
+        options = PhotoOptions(image_resolution=side, workers=workers)
+        write_matrix(Path(target), PhotoArray(files, [None] * len(files), options))
     elif method == FLOOR:
         for path in files:
             load(path, side)

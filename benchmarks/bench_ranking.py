@@ -24,8 +24,8 @@ import build_image_db
 from benchmarks import results
 from benchmarks.pipeline import Pipeline
 from process_data import transform
-from process_data.image_matrix import Crop
 from retrieval.data import files, layout
+from retrieval.data.photo_array import Crop
 from retrieval.evaluation.bootstrap import paired_bootstrap
 from retrieval.evaluation.exact_search import ExactSearch
 from retrieval.evaluation.measure import measure as measure_ranking

@@ -14,7 +14,6 @@ never seen (another seed).
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -24,9 +23,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks import results
-from benchmarks.harness import by_turns, median, once, spread
-from benchmarks.processes import ROOT
+from benchmarks import processes, results
+from benchmarks.harness import median, once
 from compcars import data_info, sample
 from retrieval.asking.engine import PhotoSearch
 from retrieval.data import layout, provenance
@@ -76,7 +74,7 @@ def _recalibrate(large: Path) -> None:
         path.write_text(json.dumps(content))
 
 
-def latency(data_dir: Path, model: Path, n_row: int, repeats: int) -> results.Row:
+def latency(data_dir: Path, model: Path, n_row: int, repeats: int, threads: int) -> results.Row:
     """Time the command for one photo, and further photos of a program that has all loaded."""
     photo = sorted((data_dir / PHOTOS).rglob("*.jpg"))[0]
     with tempfile.TemporaryDirectory() as folder:
@@ -85,26 +83,21 @@ def latency(data_dir: Path, model: Path, n_row: int, repeats: int) -> results.Ro
         options = [f"--dpath={large}", f"--save_path={model}", f"--image={photo}"]
         command = [sys.executable, "-m", "process_data.search", *options]
         imports = [sys.executable, "-c", IMPORTS]
-        calls = {
-            name: partial(once, partial(_run, line))
-            for name, line in (("search", command), ("imports", imports))
-        }
-        found = by_turns(calls, repeats, warm_up=1)
+        runs: list[tuple[processes.Usage, processes.Usage]] = []
+        for _ in range(repeats + 1):  # the first warms the cache of files
+            runs.append((processes.run(command, threads), processes.run(imports, threads)))
         search = PhotoSearch.open(large, model)
-        asked = by_turns({"ask": partial(once, partial(search.ask, photo))}, 10 * repeats)["ask"]
-    beyond = np.array(found["search"]) - np.array(found["imports"])
+        asked = [once(partial(search.ask, photo)) for _ in range(10 * repeats + 1)]
+    pairs = runs[1:]
     return {
         "rows": n_row,
-        "command_s": median(found["search"]),
-        "spread_%": spread(found["search"]),
-        "imports_s": median(found["imports"]),
-        "beyond_imports_s": float(np.median(beyond)),
-        "further_photos_s": median(asked),
+        "command_s": median([run.seconds for run, _ in pairs]),
+        "imports_s": median([least.seconds for _, least in pairs]),
+        "beyond_imports_s": median([run.seconds - least.seconds for run, least in pairs]),
+        "cpu_beyond_s": median([run.cpu_seconds - least.cpu_seconds for run, least in pairs]),
+        "further_photos_s": median(asked[1:]),
+        "peak_MB": max(run.peak_bytes for run, _ in pairs) / 1e6,
     }
-
-
-def _run(command: list[str]) -> None:
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
 
 
 def unseen_photos(
@@ -157,7 +150,9 @@ def run(args: argparse.Namespace) -> None:
     record = results.Run("search", args, args.output)
     model = Path(layout.DATABASE_RECORD.load(args.dpath)["checkpoint"])
     if args.rows:
-        record.publish("search", [latency(args.dpath, model, n, args.repeats) for n in args.rows])
+        record.publish(
+            "search", [latency(args.dpath, model, n, args.repeats, args.threads) for n in args.rows]
+        )
     search = PhotoSearch.open(args.dpath, model)
     options = json.loads((args.dpath / "Image_data" / "SAMPLE.json").read_text())["options"]
     kinds = {

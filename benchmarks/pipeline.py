@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks import processes
 from benchmarks.stages import SURVEILLANCE
 from compcars import sample
-from process_data.image_matrix import Crop
+from retrieval.data.photo_array import Crop
 
 VALID = "--isValid=1"
 

@@ -17,7 +17,7 @@ if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from retrieval import cli
-from retrieval.data import image_index, layout
+from retrieval.data import image_index, layout, provenance
 from retrieval.evaluation import descriptors
 from retrieval.evaluation.evaluate import save_evaluation
 from retrieval.evaluation.exact_search import ExactSearch
@@ -52,6 +52,8 @@ def run(
     index = truth.query_index
     image_index.check_rows(index, len(query_images), truth.query_file, query_file.name)
     paths = [layout.IMAGE_MATRIX.at(data_dir), query_file.at(data_dir)]
+    for file in {layout.IMAGE_MATRIX, query_file}:
+        provenance.load_record(data_dir, file.name, file)  # refuses a matrix of another run
     search = ExactSearch(batch_size)
     records = []
     for name, descriptor in DESCRIPTORS.items():

@@ -85,7 +85,7 @@ def run(
     for photo, of_photo in zip(photos, boxes, strict=True):
         found.append(search.ask(photo, of_photo, k, filters, at_least, show_all))
         if not as_json:
-            print(_text(found[-1]))
+            print(_text(found[-1], "" if show_all or at_least is not None else "--all"))
     if as_json:
         print(json.dumps([of_photo.as_json() for of_photo in found], indent=1, ensure_ascii=False))
     from retrieval.asking.answer_sheet import answer_sheet
@@ -93,7 +93,7 @@ def run(
     sheet = answer_sheet(search, found, explain)
     with files.whole(path) as unfinished:
         sheet.save(unfinished, format="PNG")
-    log.info("%s: %d photos and their answers", path, len(found))
+    log.info("%s: answers to %d photo%s", path, len(found), "s" if len(found) > 1 else "")
     return found
 
 
@@ -112,14 +112,14 @@ def _car_boxes(photos: Sequence[Path]) -> list[Box | None]:
     return boxes
 
 
-def _text(found: Found) -> str:
-    """Return the answers to a photo as text."""
+def _text(found: Found, option: str) -> str:
+    """Return the answers to a photo as text; ``option`` shows those that are hidden."""
     part = "" if found.box is None else f", box {','.join(f'{x:.0f}' for x in found.box)}"
     lines = [f"{found.photo}{part}: {found.n_searched} images searched"]
     if found.answers:
         lines += _aligned(texts(found.answers))
     lines.append(summary_line(found))
-    hidden = hidden_line(found, "--all" if found.is_calibrated else "")
+    hidden = hidden_line(found, option)
     return "\n".join([*lines, *([hidden] if hidden else []), ""])
 
 

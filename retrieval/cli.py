@@ -28,6 +28,7 @@ REMEDIES = {
     errno.EPERM: "make it readable and writable for this user",
     errno.EROFS: "choose a folder on a disk that can be written",
     errno.EEXIST: "name a folder, not a file",
+    errno.ENOTEMPTY: "another command made it in the meantime; run this one again",
     errno.EISDIR: "name a file, not a folder",
     errno.ENOTDIR: "name a folder, not a file",
     errno.ENOTSUP: "name a regular file, or one that does not exist yet",
@@ -36,6 +37,9 @@ REMEDIES = {
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EIO: "the disk failed to read or write; check it",
 }
+
+
+LONGEST_LINE = 1000  # characters
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -154,6 +158,14 @@ def _check_numbers(arguments: dict[str, object]) -> None:
             raise InputError(f"--{name} must be at least 0; got {value}")
 
 
+def _shortened(text: str) -> str:
+    """Return the beginning and the end of a message that quotes a very long value, in one line."""
+    line = " ".join(text.split("\n"))
+    if len(line) <= LONGEST_LINE:
+        return line
+    return f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}"
+
+
 def execute(
     run: Callable[..., object], parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
 ) -> int:
@@ -175,7 +187,7 @@ def execute(
         _check_numbers(arguments)
         run(**arguments)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_shortened(str(error))}", file=sys.stderr)
         return 1
     except OSError as error:
         if error.errno not in REMEDIES:

@@ -4,6 +4,7 @@ import importlib
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -104,7 +105,12 @@ def test_the_python_of_the_readme_runs(pipeline: Path, monkeypatch: pytest.Monke
     shown: list[Image.Image] = []
     monkeypatch.setattr(Image.Image, "show", lambda image: shown.append(image))
     (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    exec(block.replace('"demo"', repr(str(pipeline))).replace("k=20", "k=5"), {})
+    photo = next(pipeline.glob("Image_data/sv_data/image/*/*.jpg"))
+    block = block.replace('"demo/para/model.ep4"', repr(str(pipeline / "para" / "model.ep0")))
+    block = block.replace('"photo.jpg"', repr(str(photo))).replace('"demo"', repr(str(pipeline)))
+    names: dict[str, Any] = {}
+    exec(block.replace("k=20", "k=5"), names)
+    assert len(names["found"].answers) == 20
     assert layout.EVALUATION.at(pipeline, "evaluations/expanded-test.json").exists()
     assert len(shown) == 1 and min(shown[0].size) > 400
 

@@ -56,7 +56,7 @@ def parse_box(text: str | None) -> Box | None:
     try:
         x1, y1, x2, y2 = (float(part) for part in text.split(","))
     except ValueError:
-        x1 = math.nan
-    if not math.isfinite(x1):
+        x1 = y1 = x2 = y2 = math.nan
+    if not all(map(math.isfinite, (x1, y1, x2, y2))):
         raise InputError(f"--box={text}: give x1,y1,x2,y2 in pixels, as in 10,20,310,220; or auto")
     return x1, y1, x2, y2

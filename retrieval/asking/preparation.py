@@ -69,7 +69,7 @@ class Preparation:
                 return self._square(image, box, name)
         except InputError:
             raise
-        except (OSError, ValueError) as error:
+        except decode.UnreadableImage as error:
             raise _unreadable(name, error) from error
 
     def _square(self, image: Image.Image, box: Box | None, name: str) -> np.ndarray:
@@ -90,7 +90,7 @@ def whole_photo(photo: Photo, name: str = "the photo") -> Image.Image:
             return decode.upright(photo)
         with decode.opened(photo) as image:
             return decode.upright(image)
-    except (OSError, ValueError) as error:
+    except decode.UnreadableImage as error:
         raise _unreadable(name, error) from error
 
 

@@ -14,7 +14,6 @@ from typing import BinaryIO, Literal
 import numpy as np
 from PIL import ExifTags, Image, ImageFilter
 
-from retrieval.data.formats import InputError
 from retrieval.data.pixel_budget import PixelBudget
 
 Fill = Literal["Gaussian", "Black", "White"]
@@ -74,20 +73,28 @@ def opened(
         formats: Formats to allow, as Pillow names them; None allows all that it reads.
 
     Raises:
-        UnreadableImage: With the reason.
+        UnreadableImage: The file is missing, or is no image.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # sizes are bounded here; odd files are none of ours
-        try:
+        with _reasons():
             if isinstance(source, Path) and not source.is_file():  # a pipe would wait for ever
                 raise ValueError("it is not a file" if source.exists() else "there is no such file")
-            with Image.open(source, formats=formats) as image:
-                yield image
-        except (InputError, UnreadableImage):
-            raise
-        # Pillow's readers of some fifty formats raise whatever a damaged file leads to.
-        except Exception as error:
-            raise UnreadableImage(str(error) or type(error).__name__) from error
+            image = Image.open(source, formats=formats)
+        with image:
+            yield image
+
+
+@contextmanager
+def _reasons() -> Iterator[None]:
+    """Turn what a damaged file leads to into `UnreadableImage`.
+
+    Pillow's readers of some fifty formats raise anything.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise UnreadableImage(str(error) or type(error).__name__) from error
 
 
 def to_square(
@@ -97,20 +104,24 @@ def to_square(
     box: Box | None = None,
     budget: PixelBudget = SHARED_BUDGET,
 ) -> np.ndarray:
-    """Fit an open image into a square, as `load_square` does; the image is turned upright.
+    """Fit an open image into a square, as `load_square` does.
 
     A JPEG whose pixels were not used yet is decoded at the smallest scale that suffices.
     """
-    shrink_to = _draft(image, side, box)
-    with budget.hold(image.width * image.height):
-        return fit_square(_upright(image, shrink_to, box), side, fill)
+    with _reasons():
+        scale = _draft(image, side, box)
+        with budget.hold(image.width * image.height):
+            return fit_square(_upright_part(image, scale, box), side, fill)
 
 
 def upright(image: Image.Image, budget: PixelBudget = SHARED_BUDGET) -> Image.Image:
-    """Return a copy as it is displayed: turned by its EXIF orientation, RGB."""
-    with budget.hold(image.width * image.height):
-        shown = _upright(image, (1.0, 1.0), None)
-        return shown.copy() if shown is image else shown
+    """Return a copy as it is displayed: turned by its EXIF orientation, RGB.
+
+    Raises:
+        UnreadableImage: It cannot be decoded.
+    """
+    with _reasons(), budget.hold(image.width * image.height):
+        return _upright_part(image, (1.0, 1.0), None).copy()
 
 
 def displayed_size(image: Image.Image) -> tuple[int, int]:
@@ -133,7 +144,7 @@ def _draft(image: Image.Image, side: int, box: Box | None) -> tuple[float, float
     return image.width / full[0], image.height / full[1]
 
 
-def _upright(image: Image.Image, scale: tuple[float, float], box: Box | None) -> Image.Image:
+def _upright_part(image: Image.Image, scale: tuple[float, float], box: Box | None) -> Image.Image:
     """Decode, rotate upright, crop to the box, convert to RGB."""
     image.load()
     turn = _orientation(image)

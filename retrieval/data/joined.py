@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from retrieval.data.photo_array import PhotoArray
+
 
 class JoinedArrays:
     """Arrays of one form, one after the other, without a copy.
@@ -44,4 +46,4 @@ class JoinedArrays:
         return found
 
 
-Images = np.ndarray | JoinedArrays
+Images = np.ndarray | JoinedArrays | PhotoArray

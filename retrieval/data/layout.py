@@ -33,6 +33,7 @@ _ORIGIN = {
     "index?": str,
     "index_sha256?": str | None,
     "images_sha256?": str,
+    "preparation?": dict[str, Any] | None,
     "checkpoint?": str,
     "checkpoint_sha256?": str,
     "weights?": str,
@@ -51,6 +52,17 @@ _MEASURED = {
     "versions": dict[str, str],
     "definitions": dict[str, str],
     "files": dict[str, str],
+    "macro": dict[str, float],
+    "intervals": dict[str, list[float]],
+    "device": str,
+    "transductive": bool,
+    "protocol": Literal["images", "classes"],
+    "weights?": str,
+    "trained_on?": str,
+    "checkpoint?": str,
+    "held_out?": list[int],
+    "image_sides?": list[int],
+    "*": float,  # the metrics
 }
 _SPLIT = _stage("process_data.make_train_valid")
 _MASKS = _stage("process_data.mask_data")

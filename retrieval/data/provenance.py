@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FINGERPRINT_ROWS = 64
+WHOLE_BYTES = 1 << 26
 # What a photo must share with the images of a matrix, and where these images are.
 PREPARATION = ("index", "image_root_path", "image_resolution", "filter_type", "crop")
-WHOLE_BYTES = 1 << 26
 PACKAGES = ("numpy", "torch", "faiss-cpu", "faiss-gpu")
 
 

@@ -13,8 +13,8 @@ def fits(value: object, form: Form) -> bool:
     Args:
         value: Of JSON: text, number, truth value, None, list or dict.
         form: A type; ``list[T]``; ``dict[str, T]``; ``A | B``; a ``Literal``; or a dict of the keys
-            that must be there with their forms, beside which others may be; a key that ends in
-            ``?`` may be missing.
+            that must be there with their forms; a key that ends in ``?`` may be missing. Other keys
+            may be there, with the form of the key ``*`` if there is one.
 
     >>> fits({"3": [0, 1]}, dict[str, list[int]]), fits([0, True], list[int])
     (True, False)
@@ -22,10 +22,7 @@ def fits(value: object, form: Form) -> bool:
     (True, False)
     """
     if isinstance(form, Mapping):
-        return isinstance(value, dict) and all(
-            fits(value[key.rstrip("?")], part) if key.rstrip("?") in value else key.endswith("?")
-            for key, part in form.items()
-        )
+        return isinstance(value, dict) and _keys_fit(value, form)
     origin, parts = get_origin(form), get_args(form)
     if origin is list:
         return isinstance(value, list) and all(fits(item, parts[0]) for item in value)
@@ -42,3 +39,10 @@ def fits(value: object, form: Form) -> bool:
     if form is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     return isinstance(value, form) and (form is bool or not isinstance(value, bool))
+
+
+def _keys_fit(value: dict[str, object], form: Mapping[str, Form]) -> bool:
+    known = {key.rstrip("?"): part for key, part in form.items() if key != "*"}
+    is_whole = all(key in value for key in form if key != "*" and not key.endswith("?"))
+    others = form.get("*", Any)
+    return is_whole and all(fits(item, known.get(key, others)) for key, item in value.items())

@@ -6,7 +6,7 @@ affects another.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -126,6 +126,8 @@ def rank_gallery(
         )
     if ranking.dba:
         query_gallery = expand_gallery(query_gallery, ranking, search.device)
+    # To sort more results than there are is to sort them all.
+    ranking = replace(ranking, rerank_kr=min(ranking.rerank_kr, query_gallery.n_gallery))
     depth = max(query_gallery.depth(k), ranking.rerank_kr)
     find = search.finder(query_gallery, depth)
     if query_gallery.own_rows is not None:

@@ -1,5 +1,6 @@
 """Evaluation metadata: names of evaluations, their files, and which results are comparable."""
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from retrieval.data import layout
 from retrieval.data.formats import InputError
 from retrieval.evaluation.ground_truth import GroundTruth
+
+log = logging.getLogger(__name__)
 
 BASELINES = ("pixels", "histogram")  # reserved names: no other search may take them
 
@@ -49,12 +52,16 @@ def query_hash(record: dict[str, Any]) -> str:
 def evaluation_metadata(truth: GroundTruth) -> dict[str, Any]:
     """Return the part of an evaluation's record that names its inputs and its setting."""
     record = getattr(truth, "query_record", {})  # ground truth alone has no embeddings
-    metadata = {
+    metadata: dict[str, Any] = {
         "transductive": is_transductive(truth.name, record),
         "protocol": "classes" if truth.is_same_set else "images",
         "query_file": truth.query_file,
         "inputs": truth.inputs.sha256,
     }
+    sides = [_side(of) for of in (record, getattr(truth, "gallery_record", {}))]
+    if None not in sides and sides[0] != sides[1]:
+        log.warning("the queries' images have %d px and the database's %d px", *sides)
+        metadata["image_sides"] = sides
     if "weights" in record:  # where training started from
         metadata["weights"] = record["weights"]
     if "domains" in record:
@@ -62,6 +69,11 @@ def evaluation_metadata(truth: GroundTruth) -> dict[str, Any]:
         # With held-out classes, model.best is the best epoch on them.
         metadata |= {name: record[name] for name in ("checkpoint", "held_out")}
     return metadata
+
+
+def _side(record: dict[str, Any]) -> int | None:
+    """Return the side of the images that embeddings were made from, in pixels, if it is known."""
+    return (record.get("preparation") or {}).get("image_resolution")
 
 
 def is_transductive(queries: str, record: dict[str, Any]) -> bool:

@@ -13,6 +13,7 @@ from torch import nn
 from tqdm import tqdm
 
 from retrieval.data.formats import InputError
+from retrieval.data.joined import Images
 from retrieval.model.embedding import EmbeddingModel
 
 ORDER_SEED = 7
@@ -20,7 +21,7 @@ ORDER_SEED = 7
 
 @torch.inference_mode()
 def adapt_batch_norm(
-    model: EmbeddingModel, matrix: np.ndarray, batch_size: int, title: str
+    model: EmbeddingModel, matrix: Images, batch_size: int, title: str
 ) -> EmbeddingModel:
     """Replace the running statistics of all batch norms by those of some images.
 

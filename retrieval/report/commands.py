@@ -35,6 +35,9 @@ def _commands_of(data_dir: Path, name: str) -> list[str]:
         transform = command("python -m process_data.transform", record["transform"])
         return [*_commands_of(data_dir, record["from"]), transform]
     options = {"save_path": record["checkpoint"], "input": record["images"], "output": name}
+    if record["images"] is None:
+        photos = dict(record["preparation"])
+        options |= {"image_info": photos.pop("index"), **photos}
     # A switch that is off has no flag: None.
     named = ("batch_size", "precision", "tta", "scales", "adapt_bn", "runtime")
     more = {key: record.get(key) or None for key in named}

@@ -9,6 +9,8 @@ import numpy as np
 
 from retrieval.data import image_index, layout, provenance
 from retrieval.data.formats import Array, InputError
+from retrieval.data.joined import Images
+from retrieval.data.photo_array import IndexedPhotos
 from retrieval.evaluation import metrics
 from retrieval.evaluation.ground_truth import GroundTruth, load_ground_truth
 from retrieval.evaluation.query_gallery import QueryGallery
@@ -27,16 +29,16 @@ class RetrievalResults:
         truth: The queries and what is relevant.
         ids: (n_query, k) int64 rows of the gallery, best first, -1 where there is none.
         similarities: (n_query, k) float32.
-        query_images: (n, 3, side, side) uint8, memory-mapped; rows as in ``truth.query_index``.
-        gallery_images: (n_image, 3, side, side) uint8, memory-mapped.
+        query_images: (n, 3, side, side) uint8, read when needed; rows as in ``truth.query_index``.
+        gallery_images: (n_image, 3, side, side) uint8, read when needed.
         names: Class -> name.
     """
 
     truth: GroundTruth
     ids: np.ndarray
     similarities: np.ndarray
-    query_images: np.ndarray
-    gallery_images: np.ndarray
+    query_images: Images
+    gallery_images: Images
     names: dict[int, str]
 
     @property
@@ -78,7 +80,7 @@ class RetrievalResults:
         label = self.truth.query_labels[position]
         labels = self.truth.gallery_labels[ids]
         return result_sheet.SheetRow(
-            query=self.query_images[self.truth.query_index[position]],
+            query=self.query_images[self.truth.query_index[[position]]][0],
             query_name=self.name(label),
             results=self.gallery_images[ids],
             names=[self.name(of_result) for of_result in labels],
@@ -146,9 +148,9 @@ def _with_images(
     query_record: dict[str, Any] | None,
     gallery_record: dict[str, Any] | None,
 ) -> RetrievalResults:
-    gallery_images = query_images = _images_of(data_dir, gallery_record, layout.IMAGE_MATRIX)
+    gallery_images = query_images = images_of(data_dir, gallery_record, layout.IMAGE_MATRIX)
     if truth.name == "test":
-        query_images = _images_of(data_dir, query_record, layout.TEST_MATRIX)
+        query_images = images_of(data_dir, query_record, layout.TEST_MATRIX)
     counts = len(query_images), len(gallery_images)
     for index, n_image, file in zip(
         (truth.query_index, ids[ids >= 0]),
@@ -161,6 +163,10 @@ def _with_images(
     return RetrievalResults(truth, ids, similarities, query_images, gallery_images, names)
 
 
-def _images_of(data_dir: Path, record: dict[str, Any] | None, usual: Array) -> np.ndarray:
-    """Return the image matrix that embeddings were made from."""
-    return usual.load(data_dir, record["images"] if record else None)
+def images_of(data_dir: Path, record: dict[str, Any] | None, usual: Array) -> Images:
+    """Return the images that embeddings were made from: a matrix, or photos."""
+    if record and record.get("images") is None and record.get("preparation"):
+        return IndexedPhotos.of_record(data_dir, record["preparation"]).images
+    name = record.get("images", usual.name) if record else usual.name
+    provenance.load_record(data_dir, name, usual)  # refuses a matrix that is not its record's
+    return usual.load(data_dir, name)

@@ -1,8 +1,8 @@
 """The tables of a report."""
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -18,6 +18,8 @@ from retrieval.report.runs import Run
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger(__name__)
 
 MAIN = ("cmc@1", "cmc@10", "map@k", "map@R", "map")
 COUNTS = ("n_query", "n_query_left_out", "n_gallery", "k", "transductive", "trained_on")
@@ -116,11 +118,14 @@ def gains(data_dir: Path, runs: list[Run], metrics: Sequence[str]) -> list[Gain]
         for name in group:
             if name == other:
                 continue
-            with suppress(InputError):  # they share too few queries
+            try:
                 comparison = paired.compare_evaluations(load(other), load(name))
-                values = {m: comparison.of(m) for m in metrics}
-                ends = {m: (v.difference, v.low, v.high) for m, v in values.items() if v}
-                found.append(Gain(name, other, comparison.n_query, ends))
+            except InputError as error:
+                log.warning("%s and %s are not compared: %s", other, name, error)
+                continue
+            values = {m: comparison.of(m) for m in metrics}
+            ends = {m: (v.difference, v.low, v.high) for m, v in values.items() if v}
+            found.append(Gain(name, other, comparison.n_query, ends))
     return found
 
 

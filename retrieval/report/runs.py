@@ -123,9 +123,13 @@ def _last(data_dir: Path, name: str, record: dict[str, Any], last: dict[str, Any
         results = load_last_results(data_dir, last)
         _check_agreement(results, record)
     except InputError as error:
-        log.warning("%s: the ranking cannot be shown: %s", name, error)
-        return Run(name, record, note=f"the ranking cannot be shown: {error}")
+        return _not_shown(name, record, error)
     return Run(name, record, results, note="no precision curve: the ranking is known up to k only")
+
+
+def _not_shown(name: str, record: dict[str, Any], error: InputError) -> Run:
+    log.warning("%s: the ranking cannot be shown: %s", name, error)
+    return Run(name, record, note=f"the ranking cannot be shown: {error}")
 
 
 def _repeated(
@@ -146,7 +150,7 @@ def _repeated(
         results = with_images(data_dir, query_gallery, *found)
         _check_agreement(results, record)
     except InputError as error:
-        return Run(name, record, note=f"the ranking cannot be shown: {error}")
+        return _not_shown(name, record, error)
     ranks = search.relevant_ranks(query_gallery)
     whole = float(metrics.average_precision(ranks).mean())
     if abs(whole - record["map"]) > METRIC_TOLERANCE:

@@ -16,7 +16,7 @@ ALL = Filter()
 
 
 @dataclass(frozen=True)
-class Answer:
+class RankedRows:
     """The neighbors of some queries.
 
     Attributes:
@@ -54,6 +54,8 @@ class ImageStore(ABC):
     def add(self, rows: Sequence[ImageRow]) -> int:
         """Add rows in one transaction, and return how many were new.
 
+        Milvus takes a thousand rows in a transaction, so more are several.
+
         A row whose id is there already is left out.
         """
 
@@ -70,7 +72,7 @@ class ImageStore(ABC):
         """Return the ids of the rows that fit a filter, (n,) int64, ascending."""
 
     @abstractmethod
-    def search(self, queries: np.ndarray, k: int, where: Filter = ALL) -> Answer:
+    def search(self, queries: np.ndarray, k: int, where: Filter = ALL) -> RankedRows:
         """Return the ``k`` most similar rows that fit a filter.
 
         Args:

@@ -7,7 +7,6 @@ twice as fast.
 
 import errno
 import fcntl
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -99,7 +98,10 @@ def writer_lock(folder: Path) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(folder)) from None
+                    raise InputError(
+                        f"another command is changing the store {folder}; run this one again when "
+                        "that has ended"
+                    ) from None
                 time.sleep(0.005)
             except OSError:  # a file system without locks
                 break

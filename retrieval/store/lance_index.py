@@ -8,6 +8,7 @@ the index.
 """
 
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,7 @@ def n_cells(n_row: int) -> int:
 
 def make_or_renew(dataset: "lance.LanceDataset", folder: Path) -> None:
     """Make the index, or fold newer rows into it; measure its recall and keep that."""
+    logging.getLogger("pylance").setLevel(logging.WARNING)  # it logs how long parts of it took
     dim = dataset.schema.field("embedding").type.list_size
     if has_index(dataset):
         dataset.optimize.optimize_indices()

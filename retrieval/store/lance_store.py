@@ -14,7 +14,7 @@ from retrieval.data import files
 from retrieval.data.formats import InputError
 from retrieval.store import filters, lance_files, lance_index, rescoring
 from retrieval.store.filters import Filter
-from retrieval.store.interface import ALL, EXACT_ROWS, Answer, ImageStore
+from retrieval.store.interface import ALL, EXACT_ROWS, ImageStore, RankedRows
 from retrieval.store.lance_files import lance_errors, retried
 from retrieval.store.resident import FACETS, Resident, Segment, Vocabulary
 from retrieval.store.rows import Collection, ImageRow, check_new_rows
@@ -47,10 +47,10 @@ class LanceStore(ImageStore):
         self._known: tuple[tuple[int, ...], np.ndarray] | None = None  # sorted ids of a version
         self._offsets: tuple[tuple[int, ...], np.ndarray, np.ndarray] | None = None
         with lance_errors(folder):
-            text = (self._dataset().schema.metadata or {}).get(lance_files.METADATA)
+            text = (self._newest().schema.metadata or {}).get(lance_files.METADATA)
         if text is None:
             raise InputError(f"{folder} is not a store of images; name another --store")
-        self.collection = Collection.from_json(text.decode())
+        self._text, self.collection = text, Collection.from_json(text.decode())
 
     @classmethod
     def exists(cls, folder: Path) -> bool:
@@ -112,7 +112,7 @@ class LanceStore(ImageStore):
     def ids(self, where: Filter = ALL) -> np.ndarray:
         with lance_errors(self.folder):
             if not where:
-                return self._ids(self._dataset())
+                return self._ids(self._dataset()).copy()
             table = self._dataset().to_table(columns=["id"], filter=where.sql())
             return np.sort(table["id"].to_numpy())
 
@@ -127,7 +127,7 @@ class LanceStore(ImageStore):
         columns = (groups.column(name).to_pylist() for name in (*FACETS, "count_all"))
         return Counter({tuple(key): n for *key, n in zip(*columns, strict=True)})
 
-    def search(self, queries: np.ndarray, k: int, where: Filter = ALL) -> Answer:
+    def search(self, queries: np.ndarray, k: int, where: Filter = ALL) -> RankedRows:
         queries = rescoring.check_queries(queries, k, self.collection.dim)
         with lance_errors(self.folder):
             dataset = self._dataset()
@@ -136,7 +136,7 @@ class LanceStore(ImageStore):
                 found = self._indexed(dataset, queries, k, where)
                 return found or self._scanned(dataset, queries, k, where)
             resident = self._current(dataset)
-        return Answer(*resident.search(queries, k, where), is_exact=True)
+        return RankedRows(*resident.search(queries, k, where), is_exact=True)
 
     def optimize(self) -> None:
         with lance_errors(self.folder):
@@ -153,11 +153,18 @@ class LanceStore(ImageStore):
         with self._lock:
             self._resident = self._known = self._offsets = None
 
-    def _dataset(self) -> "lance.LanceDataset":
+    def _newest(self) -> "lance.LanceDataset":
         """Return the newest version; opening it takes a millisecond."""
         import lance
 
         return lance.dataset(str(self.folder / lance_files.TABLE))
+
+    def _dataset(self) -> "lance.LanceDataset":
+        """Return the newest version, which must be of the same collection as before."""
+        dataset = self._newest()
+        if (dataset.schema.metadata or {}).get(lance_files.METADATA) != self._text:
+            raise InputError(f"the store {self.name} was replaced by another one; start again")
+        return dataset
 
     def _version(self, dataset: "lance.LanceDataset") -> tuple[int, ...]:
         # The folder's inode: a store that was made again may have the same number of versions.
@@ -217,7 +224,7 @@ class LanceStore(ImageStore):
 
     def _indexed(
         self, dataset: "lance.LanceDataset", queries: np.ndarray, k: int, where: Filter
-    ) -> Answer | None:
+    ) -> RankedRows | None:
         """Search by the index; None if all rows must be compared."""
         if not lance_index.has_index(dataset):
             return None
@@ -229,11 +236,11 @@ class LanceStore(ImageStore):
         if min(len(np.unique(of_query.ids)) for of_query in found) < k:
             return None
         recall = lance_index.kept_recall(self.folder)
-        return Answer(*rescoring.ranked(queries, found, k), is_exact=False, recall=recall)
+        return RankedRows(*rescoring.ranked(queries, found, k), is_exact=False, recall=recall)
 
     def _scanned(
         self, dataset: "lance.LanceDataset", queries: np.ndarray, k: int, where: Filter
-    ) -> Answer:
+    ) -> RankedRows:
         """Compare with all rows on disk that fit the filter."""
         condition, exactly = where.sql(), {"use_index": False}
 
@@ -241,7 +248,7 @@ class LanceStore(ImageStore):
             return [lance_index.nearest(dataset, query, n, condition, exactly) for query in some]
 
         found = rescoring.ranked_exactly(queries, find, k, max(k, dataset.count_rows(condition)))
-        return Answer(*found, is_exact=True)
+        return RankedRows(*found, is_exact=True)
 
 
 def _segment(blocks: Iterable["pa.RecordBatch"], resident: Resident, dim: int, n: int) -> Segment:

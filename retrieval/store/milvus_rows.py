@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ TIMEOUT_S = 10.0  # of one call
 
 _FILES: Counter[str] = Counter()  # how many clients this process has of each file
 _FILES_LOCK = threading.Lock()
+_WRITER_LOCK = threading.RLock()  # Milvus Lite opens one log twice if two threads write
 
 
 @contextmanager
@@ -93,6 +94,11 @@ def disconnect(client: "MilvusClient", address: str) -> None:
         _FILES[path] -= 1
         if not _FILES[path]:
             server_manager_instance.release_server(address)
+
+
+def writing(address: str) -> AbstractContextManager[object]:
+    """Return a context in which rows may be changed: for a file, one thread at a time."""
+    return _WRITER_LOCK if is_file(address) else nullcontext()
 
 
 def is_file(address: str) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from retrieval.data.formats import InputError
 from retrieval.store import filters, rescoring
 from retrieval.store.filters import Filter
-from retrieval.store.interface import ALL, Answer, ImageStore
+from retrieval.store.interface import ALL, ImageStore, RankedRows
 from retrieval.store.milvus_rows import (
     NAME,
     RECALL,
@@ -25,6 +25,7 @@ from retrieval.store.milvus_rows import (
     milvus_errors,
     packed,
     unpacked,
+    writing,
 )
 from retrieval.store.rows import Collection, ImageRow, check_new_rows
 
@@ -40,7 +41,7 @@ MEASURED = 100  # rows that are searched again to measure the recall of an index
 
 
 class MilvusStore(ImageStore):
-    """A collection ``images`` of Milvus. Each call of `add` or `remove` is one transaction.
+    """A collection ``images`` of Milvus, changed in transactions of up to 1,000 rows.
 
     Up to ``exact_rows`` rows Milvus compares all rows; `optimize` makes an index beyond that.
     """
@@ -77,7 +78,7 @@ class MilvusStore(ImageStore):
             return 0
         embeddings = check_new_rows(rows, self.collection.dim, self.name)
         n_added, now = 0, time.time_ns()
-        with milvus_errors(self.name):
+        with milvus_errors(self.name), writing(self.name):
             for start in range(0, len(rows), ROWS_PER_CALL):
                 some = rows[start : start + ROWS_PER_CALL]
                 known = {row["id"] for row in self._query([row.id for row in some], ["id"])}
@@ -95,7 +96,7 @@ class MilvusStore(ImageStore):
     def remove(self, ids: Iterable[int]) -> int:
         wanted = sorted(set(map(int, ids)))
         n_removed = 0
-        with milvus_errors(self.name):
+        with milvus_errors(self.name), writing(self.name):
             for start in range(0, len(wanted), ROWS_PER_CALL):
                 rows = self._query(wanted[start : start + ROWS_PER_CALL], ["id"])
                 if rows:
@@ -135,7 +136,7 @@ class MilvusStore(ImageStore):
             )
         return counts
 
-    def search(self, queries: np.ndarray, k: int, where: Filter = ALL) -> Answer:
+    def search(self, queries: np.ndarray, k: int, where: Filter = ALL) -> RankedRows:
         queries = rescoring.check_queries(queries, k, self.collection.dim)
         if k > MOST_FOUND - rescoring.SPARE:
             raise InputError(f"Milvus finds at most {MOST_FOUND} rows; got --k={k}")
@@ -144,17 +145,17 @@ class MilvusStore(ImageStore):
                 found = rescoring.ranked_exactly(
                     queries, lambda some, n: self._nearest(some, n, where), k, MOST_FOUND
                 )
-                return Answer(*found, is_exact=True)
+                return RankedRows(*found, is_exact=True)
             n = min(FACTOR * k, MOST_FOUND)
             candidates = self._nearest(queries, n, where, {"nprobe": PROBES})
             if min(len(of_query.ids) for of_query in candidates) < k:  # too few cells were read
                 candidates = self._nearest(queries, n, where, {"nprobe": self._n_cell()})
             properties = self._client.describe_collection(NAME, timeout=TIMEOUT_S)["properties"]
             recall = float(properties[RECALL]) if RECALL in properties else None
-            return Answer(*rescoring.ranked(queries, candidates, k), False, recall)
+            return RankedRows(*rescoring.ranked(queries, candidates, k), False, recall)
 
     def optimize(self) -> None:
-        with milvus_errors(self.name):
+        with milvus_errors(self.name), writing(self.name):
             self._client.flush(NAME, timeout=6 * TIMEOUT_S)
             if not is_file(self.name):
                 self._client.compact(NAME, timeout=TIMEOUT_S)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FACETS = ("make", "model", "label", "year", "viewpoint")
 QUERIES_AT_ONCE = 16  # their products with a million rows take 64 MB
-COPIED = 0.25  # share of allowed rows up to which they are copied rather than masked
+COPIED = 0.05  # share of allowed rows up to which they are copied rather than masked
 LARGEST_TAIL = 20_000  # newer rows; more are sorted in among the others
 
 
@@ -150,14 +150,15 @@ class Resident:
         kept = [segment.keep(segment.places(ids, added_ns)) for segment in self.segments]
         first, *rest = kept or [new]
         tail = [*rest, new] if kept else []
-        if sum(map(len, tail)) > max(LARGEST_TAIL, len(first) // 4):
+        is_sparse = 2 * np.count_nonzero(first.is_alive) < len(first)
+        if is_sparse or sum(map(len, tail)) > max(LARGEST_TAIL, len(first) // 4):
             return replace(self, version=version, segments=(joined([first, *tail]),))
         segments = [first.ordered() if not kept else first]
         segments += [joined(tail)] if tail else []
         return replace(self, version=version, segments=tuple(segments))
 
     def search(self, queries: np.ndarray, k: int, where: Filter) -> tuple[np.ndarray, np.ndarray]:
-        """Return ids and similarities of the ``k`` best rows of each query, as `Answer` does."""
+        """Return ids and similarities of the ``k`` best rows of each query, as in `RankedRows`."""
         codes = self._codes(where)
         allowed = [segment.allowed(codes) for segment in self.segments]
 

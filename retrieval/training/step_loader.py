@@ -101,7 +101,9 @@ def _pieces(part: range, n: int) -> range:
 def _rows_to_read(batch: Batch) -> np.ndarray:
     n = _n_filled(batch)
     pieces = _pieces(distributed.own_part(n), n)
-    return np.resize(batch.rows, n)[pieces.start : pieces.stop]
+    # Repeats from all over the step: batch norm should not see one class more than others.
+    repeats = np.linspace(0, len(batch.rows) - 1, n - len(batch.rows)).round().astype(np.int64)
+    return np.concatenate([batch.rows, batch.rows[repeats]])[pieces.start : pieces.stop]
 
 
 def _prepare(

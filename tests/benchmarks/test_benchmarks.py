@@ -21,6 +21,7 @@ from benchmarks import (
     bench_index,
     bench_large,
     bench_mips,
+    bench_photos,
     bench_pipeline,
     bench_serve,
     bench_store,
@@ -64,6 +65,14 @@ def tiny(module: object, output: Path, options: str) -> None:
     parser = module.make_parser()  # type: ignore[attr-defined]
     args = parser.parse_args([*options.split(), f"--output={output}"])
     module.run(args)  # type: ignore[attr-defined]
+
+
+def test_photos(tmp_path: Path) -> None:
+    sizes = "--width=96 --height=64 --side=32 --images=8 --batch=4"
+    tiny(bench_photos, tmp_path, f"--network=timm/test_resnet {sizes} --repeats=1")
+    table = results.latest(tmp_path, "photos").set_index("method")
+    assert list(table.index) == ["decoding alone", "encoding alone", "photos to embeddings"]
+    assert (table["images_per_s"] > 0).all()
 
 
 @pytest.mark.usefixtures("here")

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import build_image_db
-from process_data import contact_sheet, mips, transform
+from process_data import contact_sheet, image_matrix, mips, transform
 from retrieval.data import layout, provenance
 from retrieval.data.formats import Array, InputError
 from retrieval.evaluation.ranking import RankingOptions
+from tests.conftest import SIDE
 
 
 def test_an_evaluation_says_whether_it_is_transductive(pipeline: Path) -> None:
@@ -69,3 +70,18 @@ def test_a_ranking_of_another_run_is_not_drawn(pipeline: Path, file: Array) -> N
     file.save(pipeline, others)
     with pytest.raises(InputError, match=f"{file.name} is not of the run that wrote .*mAP.json"):
         contact_sheet.run(pipeline)
+
+
+def test_queries_of_another_side_are_named(pipeline: Path) -> None:
+    mips.run(pipeline, k=3)
+    assert "image_sides" not in layout.METRICS.load(pipeline)
+    image_matrix.run(
+        pipeline,
+        "tindexinfo.csv",
+        "Image_data/sv_data/image/",
+        "test_image.npy",
+        image_resolution=24,
+    )
+    build_image_db.run(pipeline, pipeline / "para/model.ep0", "test_image.npy", "tdatabase.npy")
+    mips.run(pipeline, k=3)
+    assert layout.METRICS.load(pipeline)["image_sides"] == [24, SIDE]

@@ -30,7 +30,7 @@ def test_the_notebook_runs_on_test_and_on_validation_images(
             for output in cell.get("outputs", [])
             if "image/png" in output.get("data", {})
         ]
-        assert len(pictures) == 4  # one query, the best, the worst, the plot
+        assert len(pictures) == 5  # one query, a photo, the best, the worst, the plot
 
 
 def test_the_notebook_is_kept_without_outputs_and_functions() -> None:

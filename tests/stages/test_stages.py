@@ -113,10 +113,11 @@ def test_a_missing_folder_is_one_line_and_exit_1(
         pytest.skip("it makes the folder")
     module = importlib.import_module(name)
     argv = [f"--dpath={tmp_path / 'no where'}"]
-    with_checkpoint = ("export_onnx", "search", "add", "serve")
-    if name in ("train", "build_image_db", *(f"process_data.{n}" for n in with_checkpoint)):
+    takes_photos = name in ("process_data.search", "process_data.add")
+    with_checkpoint = ("train", "build_image_db", "process_data.export_onnx", "process_data.serve")
+    if takes_photos or name in with_checkpoint:
         argv.append(f"--save_path={tmp_path / 'no where'}")
-    if name in ("process_data.search", "process_data.add"):
+    if takes_photos:
         argv.append(f"--image={tmp_path / 'no where'}")
     if name == "process_data.compare":
         argv += ["mips-test", "nns-test"]

@@ -7,7 +7,7 @@ import numpy as np
 
 from retrieval.search.nearest import nearest_neighbors
 from retrieval.store.filters import Filter
-from retrieval.store.interface import Answer
+from retrieval.store.interface import RankedRows
 from retrieval.store.rows import Collection, ImageRow
 
 DIM = 16
@@ -62,7 +62,7 @@ def expected(
     return ids[places], similarities
 
 
-def check(answer: Answer, wanted: tuple[np.ndarray, np.ndarray]) -> None:
+def check(answer: RankedRows, wanted: tuple[np.ndarray, np.ndarray]) -> None:
     """Check that an answer is exact: equal ids, and similarities but for a float32's rounding."""
     assert answer.is_exact and answer.recall is None
     np.testing.assert_array_equal(answer.ids, wanted[0])

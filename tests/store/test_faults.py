@@ -13,10 +13,12 @@ import pytest
 from retrieval.data.formats import InputError
 from retrieval.store.interface import ImageStore
 from retrieval.store.opening import open_store
+from retrieval.store.rows import Collection
 from tests.store import kills
 from tests.store.conftest import Opener, Server, drop, one_line
 from tests.store.drawn_rows import (
     COLLECTION,
+    RECORD,
     check,
     draw_queries,
     draw_row,
@@ -63,6 +65,9 @@ def test_a_removed_store_is_named_and_may_come_back(tmp_path: Path, gone: str) -
             other.remove([2])
         left = [*rows[:2], *rows[3:5]]
         check(store.search(queries, 3), expected(left, queries, 3))
+        shutil.rmtree(tmp_path / "store")
+        open_store(tmp_path, create=Collection({**RECORD, "checkpoint_sha256": "d" * 64})).close()
+        all_name(store, "was replaced")
 
 
 @pytest.fixture

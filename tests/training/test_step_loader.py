@@ -59,6 +59,19 @@ def test_a_step_is_filled_up_with_its_own_images(device: str) -> None:
         np.testing.assert_array_equal(given.tuples.cpu().numpy(), batch.tuples)
 
 
+def test_repeats_come_from_all_over_the_step() -> None:
+    """Rows are sorted, so repeats of the first ones would weigh the first classes."""
+    rows = np.arange(40)
+    (step,) = step_inputs(
+        IMAGES, [Batch(rows, rows % 7, None, 40, 48)], "none", torch.device("cpu"), (7, 0)
+    )
+    repeats = [
+        next(i for i in rows if np.array_equal(IMAGES[i], image))
+        for image in step.images[40:].numpy()
+    ]
+    assert repeats == [0, 6, 11, 17, 22, 28, 33, 39]
+
+
 @pytest.mark.parametrize("device", DEVICES)
 def test_an_epoch_is_taken_up_at_any_step(device: str) -> None:
     whole = inputs(device)
