@@ -38,7 +38,7 @@ from retrieval.data.photo_array import (
 )
 from retrieval.data.shards import Shards, check_shards
 from retrieval.model import checkpoint
-from retrieval.model.database_encoder import DatabaseEncoder, Encoding, Source
+from retrieval.model.database_encoder import DatabaseEncoder, EncodingOptions, Source
 from retrieval.model.model_config import Runtime, Tta
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def run(
     save_path = save_path.expanduser()
     checkpoint.check_exists(save_path)
     check_shards(shards, shard)
-    how = Encoding(
+    how = EncodingOptions(
         batch_size, arch, device, precision, tta, tuple(scales), adapt_bn, compile, runtime
     )
     encode = _encode if shards == 1 else partial(_encode_shards, shards=shards, shard=shard)
@@ -120,7 +120,9 @@ def run(
     return encode(data_dir, save_path, source, output, how)
 
 
-def _encode(data_dir: Path, save_path: Path, source: Source, output: str, how: Encoding) -> Path:
+def _encode(
+    data_dir: Path, save_path: Path, source: Source, output: str, how: EncodingOptions
+) -> Path:
     """Write the embeddings of some images and their record; return the path of the former."""
     from retrieval.compute import distributed
 
@@ -143,7 +145,7 @@ def _encode_shards(
     save_path: Path,
     source: Source,
     output: str,
-    how: Encoding,
+    how: EncodingOptions,
     shards: int,
     shard: int | None,
 ) -> Path:
@@ -196,7 +198,7 @@ def _save_record(
     log.info("%s: %d embeddings of %d dimensions", path, rows, dim)
 
 
-def _device(how: Encoding) -> "torch.device":
+def _device(how: EncodingOptions) -> "torch.device":
     from retrieval.compute import devices
 
     is_torch = how.runtime == "torch"

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Encoding:
+class EncodingOptions:
     """How images are encoded: options of build_image_db.py."""
 
     batch_size: int
@@ -74,7 +74,7 @@ class DatabaseEncoder:
     """
 
     def __init__(
-        self, save_path: Path, source: Source, how: Encoding, device: "torch.device"
+        self, save_path: Path, source: Source, how: EncodingOptions, device: "torch.device"
     ) -> None:
         """Load the checkpoint, and prepare the model for these images.
 
