@@ -93,7 +93,7 @@ def run(
     sheet = answer_sheet(search, found, explain)
     with files.whole(path) as unfinished:
         sheet.save(unfinished, format="PNG")
-    log.info("%s: %d photos and their answers", path, len(found))
+    log.info("%s: answers to %d photo%s", path, len(found), "s" if len(found) > 1 else "")
     return found
 
 

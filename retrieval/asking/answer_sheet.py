@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from retrieval.asking.answers import Answer, Found, percent
+from retrieval.asking.answers import Answer, Found, percent, summary_line
 from retrieval.asking.engine import PhotoSearch
-from retrieval.data import layout
 from retrieval.report.result_sheet import SheetRow, contact_sheet
 
 MOST = 10  # answers of each photo
@@ -26,22 +25,22 @@ def answer_sheet(
             comes from, and where on the answer.
 
     Raises:
-        InputError: The image matrix is missing; or, explained, the network has no feature map.
+        InputError: The database's images are missing; or the network has no feature map to explain.
     """
-    images = layout.IMAGE_MATRIX.load(search.data_dir, search.record["images"])
     rows = []
     for of_photo in found:
         answers = of_photo.answers[:MOST]
-        rows.append(_row(of_photo, answers, images[[answer.index for answer in answers]]))
+        pictures = search.images[np.array([answer.index for answer in answers], np.int64)]
+        rows.append(_row(of_photo, answers, pictures))
         if is_explained and answers:
-            rows += _explained(search, of_photo, answers, images)
+            rows += _explained(search, of_photo, answers, pictures)
     return contact_sheet(rows)
 
 
 def _row(
     found: Found, answers: Sequence[Answer], pictures: np.ndarray, title: str = ""
 ) -> SheetRow:
-    name = "not in the database" if found.vote is None else found.vote.name
+    name = summary_line(found) if found.vote is None else found.vote.name
     return SheetRow(
         query=found.square,
         query_name=title or name,
@@ -60,18 +59,17 @@ def _value(answer: Answer) -> str:
 
 
 def _explained(
-    search: PhotoSearch, found: Found, answers: Sequence[Answer], images: np.ndarray
+    search: PhotoSearch, found: Found, answers: Sequence[Answer], pictures: np.ndarray
 ) -> list[SheetRow]:
     from retrieval.asking.explanation import overlay, similarity_maps  # imports torch
 
     on_photo, on_answers = [], []
-    for answer in answers:
-        image = np.array(images[answer.index])
+    for image in pictures:
         maps = similarity_maps(search.encoder, found.square, image)
         on_photo.append(overlay(found.square, maps.of_query))
         on_answers.append(overlay(image, maps.of_answer))
     titles = ("where on the photo", "where on the answer")
     return [
-        _row(found, answers, np.stack(pictures), title)
-        for title, pictures in zip(titles, (on_photo, on_answers), strict=True)
+        _row(found, answers, np.stack(overlays), title)
+        for title, overlays in zip(titles, (on_photo, on_answers), strict=True)
     ]

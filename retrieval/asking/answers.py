@@ -61,8 +61,10 @@ class Found:
         photo: What the photo is called.
         box: The part that was searched with, x1, y1, x2, y2 in pixels; None: the whole photo.
         answers: The answers that are shown, best first.
-        vote: The most likely model; None if there are no answers: it is not in the database.
+        vote: The most likely model; None if there are no answers: it is not in the database, or
+            not among the images that the filters allow.
         n_hidden: Answers that are not shown, as they are below the threshold.
+        n_image: Images in the database.
         n_searched: Images that were searched: all, or those that the filters allow.
         is_calibrated: Whether answers have a probability.
         square: (3, side, side) uint8, the photo as the model saw it.
@@ -74,6 +76,7 @@ class Found:
     answers: tuple[Answer, ...]
     vote: Vote | None
     n_hidden: int
+    n_image: int
     n_searched: int
     is_calibrated: bool
     square: np.ndarray = field(repr=False)
@@ -85,7 +88,8 @@ class Found:
             "photo": self.photo,
             "box": None if self.box is None else list(self.box),
             "most_likely": None if self.vote is None else asdict(self.vote),
-            "in_database": self.vote is not None,
+            "is_found": self.vote is not None,
+            "n_image": self.n_image,
             "n_searched": self.n_searched,
             "n_hidden": self.n_hidden,
             "is_calibrated": self.is_calibrated,
@@ -129,7 +133,8 @@ def percent(probability: float) -> str:
 def summary_line(found: Found) -> str:
     """Return what was found in one line: the most likely model, or that there is none."""
     if found.vote is None:
-        return "not in the database"
+        is_filtered = found.n_searched < found.n_image
+        return "not among the images searched" if is_filtered else "not in the database"
     text = f"most likely: {found.vote.name}, {100 * found.vote.share:.0f} % of the vote"
     best = found.answers[0].probability
     return text if best is None else f"{text}; best answer: {percent(best)} the same model"

@@ -9,6 +9,7 @@ similarities are those of ``process_data.mips`` for the same file.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,10 @@ from retrieval.asking.preparation import Photo, Preparation
 from retrieval.data import layout, provenance
 from retrieval.data.decode import Box
 from retrieval.data.formats import InputError
+from retrieval.data.joined import Images
 from retrieval.evaluation.calibration import Calibration, load_calibration
 from retrieval.model import checkpoint
+from retrieval.report.retrieval_results import images_of
 from retrieval.search.embeddings import check_unit_rows
 from retrieval.search.nearest import nearest_neighbors
 
@@ -92,6 +95,14 @@ class PhotoSearch:
             QueryEncoder.load(save_path, record, device),
         )
 
+    @cached_property
+    def images(self) -> Images:
+        """The database's images as the model saw them, (n_image, 3, side, side) uint8.
+
+        Index it with rows, (n,) int64.
+        """
+        return images_of(self.data_dir, self.record, layout.IMAGE_MATRIX)
+
     def ask(
         self,
         photo: Photo,
@@ -161,6 +172,7 @@ class PhotoSearch:
             answers=shown,
             vote=most_likely(shown),
             n_hidden=len(answers) - len(shown),
+            n_image=len(self.gallery),
             n_searched=n_searched,
             is_calibrated=self.calibration is not None,
             square=square,

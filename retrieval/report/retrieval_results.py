@@ -148,9 +148,9 @@ def _with_images(
     query_record: dict[str, Any] | None,
     gallery_record: dict[str, Any] | None,
 ) -> RetrievalResults:
-    gallery_images = query_images = _images_of(data_dir, gallery_record, layout.IMAGE_MATRIX)
+    gallery_images = query_images = images_of(data_dir, gallery_record, layout.IMAGE_MATRIX)
     if truth.name == "test":
-        query_images = _images_of(data_dir, query_record, layout.TEST_MATRIX)
+        query_images = images_of(data_dir, query_record, layout.TEST_MATRIX)
     counts = len(query_images), len(gallery_images)
     for index, n_image, file in zip(
         (truth.query_index, ids[ids >= 0]),
@@ -163,7 +163,7 @@ def _with_images(
     return RetrievalResults(truth, ids, similarities, query_images, gallery_images, names)
 
 
-def _images_of(data_dir: Path, record: dict[str, Any] | None, usual: Array) -> Images:
+def images_of(data_dir: Path, record: dict[str, Any] | None, usual: Array) -> Images:
     """Return the images that embeddings were made from: a matrix, or photos."""
     if record and record.get("images") is None and record.get("preparation"):
         return IndexedPhotos.of_record(data_dir, record["preparation"]).images

@@ -10,7 +10,7 @@ from PIL import Image
 
 import build_image_db
 from process_data import image_matrix, transform
-from retrieval.asking.answers import Answer, most_likely, percent, texts
+from retrieval.asking.answers import Answer, most_likely, percent, summary_line, texts
 from retrieval.asking.catalogue import VIEWPOINTS, Filters
 from retrieval.asking.engine import PhotoSearch
 from retrieval.data import layout, provenance
@@ -148,7 +148,10 @@ def test_unlikely_answers_are_hidden(pipeline: Path) -> None:
     assert len(calibrated.ask(photo, k=6, show_all=True, at_least=middle).answers) == 3
     nothing = replace(search, calibration=Calibration("isotonic", (0.0,), (0.4,))).ask(photo)
     assert nothing.answers == () and nothing.vote is None
-    assert nothing.as_json()["in_database"] is False
+    assert summary_line(nothing) == "not in the database"
+    some = replace(nothing, n_searched=nothing.n_image - 1)
+    assert summary_line(some) == "not among the images searched"
+    assert nothing.as_json()["is_found"] is False
 
 
 def test_other_models_and_databases_are_refused(pipeline: Path) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import build_image_db
+from process_data import make_train_valid, mask_data
 from retrieval.data import layout
 from retrieval.data.formats import InputError
 from retrieval.evaluation import calibration, calibration_fit
@@ -19,7 +21,7 @@ from retrieval.evaluation.reliability import (
     expected_calibration_error,
     reliability_bins,
 )
-from tests.conftest import replace_embeddings
+from tests.conftest import replace_embeddings, train_small
 
 MEASURED = dict.fromkeys(calibration.MEASURED, 0)
 
@@ -200,3 +202,22 @@ def test_what_was_measured_must_be_whole(pipeline: Path) -> None:
     path.write_text("[]")
     with pytest.raises(InputError, match="(is not a calibration|does not hold what it should)"):
         load_calibration(pipeline, "database.npy")
+
+
+def test_classes_that_were_not_trained_on_are_searched_among_each_other(pipeline: Path) -> None:
+    make_train_valid.run(pipeline, protocol="classes")
+    model = train_small(pipeline, pipeline / "apart", epoch=1)
+    build_image_db.run(pipeline, model)
+    build_image_db.run(pipeline, model, "test_image.npy", "tdatabase.npy")
+    mask_data.run(pipeline)
+    found, k = load_query_gallery(pipeline, is_valid=True), 4
+    assert found.own_rows is not None
+    neighbors = find_neighbors(found, k)
+    exact = found.queries.astype(np.float64) @ np.array(found.gallery, np.float64).T
+    for row, (own, label) in enumerate(zip(found.own_rows, found.query_labels, strict=True)):
+        is_same = found.gallery_labels == label
+        others = found.is_allowed & (np.arange(len(is_same)) != own)
+        for half, is_allowed in enumerate((others, others & ~is_same)):
+            rows = np.flatnonzero(is_allowed)
+            best = rows[np.argsort(-exact[row, rows], kind="stable")][:k]
+            np.testing.assert_array_equal(neighbors.is_same[half, row], is_same[best])

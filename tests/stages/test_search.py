@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import build_image_db
 from process_data import calibrate, report, search
 from retrieval.asking import answer_sheet, detector
 from retrieval.asking.detector import Detection
 from retrieval.data import layout
 from retrieval.data.formats import InputError
+from retrieval.data.photo_array import PhotoOptions
 from retrieval.evaluation.calibration import load_calibration
 from tests.pages import read_page
 from tests.stages.test_stages import ROOT
@@ -72,7 +74,7 @@ def test_json_has_the_same_answers_as_python(
     (printed,) = json.loads(first)
     assert printed == json.loads(json.dumps(found[0].as_json()))
     assert [answer["rank"] for answer in printed["answers"]] == [1, 2, 3, 4]
-    assert printed["in_database"] and printed["most_likely"]["name"] == found[0].vote.name  # type: ignore[union-attr]
+    assert printed["is_found"] and printed["most_likely"]["name"] == found[0].vote.name  # type: ignore[union-attr]
     assert run_main(photos, f"--image={photo} --k=4 --json") == 0
     assert capsys.readouterr().out == first
 
@@ -143,6 +145,22 @@ def test_explained_answers_have_rows_of_their_own(photos: Path) -> None:
         np.asarray(Image.open(photos / "plain.png"))[8:144, 168:], rows[0]
     )
     assert (rows[0] != rows[1]).any() and (rows[1] != rows[2]).any()
+
+
+def test_a_database_without_an_image_matrix_is_searched_alike(photos: Path) -> None:
+    model, photo = photos / "para" / "model.ep0", [photos / "shots"]
+    before = search.run(photos, model, photo, k=4)
+    first = layout.SEARCH_SHEET.at(photos).read_bytes()
+    options = PhotoOptions(image_resolution=search_side(photos))
+    build_image_db.run(photos, model, image_info="car_front.csv", photos=options)
+    layout.IMAGE_MATRIX.at(photos).unlink()
+    after = search.run(photos, model, photo, k=4)
+    assert [one.answers for one in after] == [one.answers for one in before]
+    assert layout.SEARCH_SHEET.at(photos).read_bytes() == first
+
+
+def search_side(data_dir: Path) -> int:
+    return int(layout.IMAGE_MATRIX.load(data_dir).shape[-1])
 
 
 @pytest.mark.parametrize(
