@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("data", "compute", "model", "search", "evaluation", "training", "report", "asking", "cli")
+ROOMS = (
+    *("data", "compute", "model", "search", "store"),
+    *("evaluation", "training", "report", "asking", "cli"),
+)
 STAGES = [
     *(p for folder in ("compcars", "process_data") for p in ROOT.glob(f"{folder}/*.py")),
     *(ROOT / name for name in ("train.py", "build_image_db.py")),

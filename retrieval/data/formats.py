@@ -229,3 +229,12 @@ class Json(File):
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not a number")
+
+
+@dataclass(frozen=True)
+class Folder(File):
+    """A folder whose files belong to one library."""
+
+    @property
+    def form(self) -> str:
+        return "folder"

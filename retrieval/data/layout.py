@@ -7,7 +7,7 @@ Stages contain no file names. They read with ``layout.X.load(data_dir)`` and wri
 
 from typing import Any, Literal
 
-from retrieval.data.formats import RESERVED, Array, File, Json, Table
+from retrieval.data.formats import RESERVED, Array, File, Folder, Json, Table
 
 
 def _stage(name: str, options: str = "") -> str:
@@ -352,6 +352,11 @@ AUDIT = Table(
 )
 AUDIT_PAGE = File(
     "audit.html", _stage("process_data.audit"), "the same on a page, with the pictures side by side"
+)
+STORE = Folder(
+    "store",
+    _stage("process_data.publish"),
+    "the image database that grows: a LanceDB database with the table images (docs/serving.md)",
 )
 
 

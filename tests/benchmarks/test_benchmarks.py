@@ -22,6 +22,7 @@ from benchmarks import (
     bench_mips,
     bench_photos,
     bench_pipeline,
+    bench_store,
     bench_training_speed,
     extrapolate,
     growth_plot,
@@ -99,6 +100,18 @@ def test_large(tmp_path: Path) -> None:
     table = results.latest(tmp_path, "large").set_index(["stage", "rows"])
     assert table.loc[("mips", 400), "work"] > 0.8 * 400 * 20  # some classes may be minor
     assert (table["peak_MB"] > 0).all()
+
+
+def test_store(tmp_path: Path) -> None:
+    options = "--rows 2000 --dim 16 --queries 3 --cells 4 --sample 1500 --k 5"
+    lists = "--quotas 500 --candidates 50 --probes 20 --refine 10"
+    tiny(bench_store, tmp_path, f"{options} {lists}")
+    table = results.latest(tmp_path, "store")
+    is_exact = table["method"].str.startswith("exact")
+    assert (table[is_exact]["recall"] == 1).all() and not table[is_exact]["short_answers"].any()
+    assert set(table[~is_exact]["method"]) == {"LOPQ", "Lance IVF_PQ"}
+    assert (table["recall"] > 0.2).all() and (table["ms_p50"] > 0).all()
+    assert (results.latest(tmp_path, "store_add")["rows_per_s"] > 100).all()
 
 
 def test_memory_follows_the_images_where_it_grows() -> None:

@@ -113,9 +113,10 @@ def test_a_missing_folder_is_one_line_and_exit_1(
         pytest.skip("it makes the folder")
     module = importlib.import_module(name)
     argv = [f"--dpath={tmp_path / 'no where'}"]
-    if name in ("train", "build_image_db", "process_data.export_onnx", "process_data.search"):
+    takes_photos = name in ("process_data.search", "process_data.add")
+    if takes_photos or name in ("train", "build_image_db", "process_data.export_onnx"):
         argv.append(f"--save_path={tmp_path / 'no where'}")
-    if name == "process_data.search":
+    if takes_photos:
         argv.append(f"--image={tmp_path / 'no where'}")
     if name == "process_data.compare":
         argv += ["mips-test", "nns-test"]

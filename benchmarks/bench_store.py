@@ -1,0 +1,289 @@
+"""The image database that grows: adding rows, exact search, and two approximate searches.
+
+Writes  store.csv and store_add.csv in --output
+
+    python -m benchmarks.bench_store
+
+Random embeddings, scattered around the centers of classes of 40. An approximate search finds
+candidates, whose similarities are then computed exactly. Queries come one at a time; the first
+ten are a warm-up. Only one thing runs at a time.
+"""
+
+import argparse
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import psutil
+
+from benchmarks import harness, results
+from lopq import LOPQModel, LOPQSearcher
+from lopq.lists import CellLists
+from retrieval.store import lance_files, lance_index, rescoring
+from retrieval.store.filters import Filter
+from retrieval.store.lance_store import LanceStore
+from retrieval.store.opening import open_store
+from retrieval.store.rows import Collection, ImageRow
+
+PER_CLASS = 40
+MAKES = 100  # a filter of one make keeps 1 %
+BATCH = 8192
+THUMBNAIL_BYTES = 3000  # of a drawn car's JPEG at 128 px
+ADDED = 200_000  # rows added with thumbnails
+WARM_UP = 10
+BYTES = 64  # of a code, in both indexes
+ALL, ONE_MAKE = Filter(), Filter(makes=frozenset({"make 7"}))
+
+if TYPE_CHECKING:
+    import lance
+
+Search = Callable[[np.ndarray, Filter], tuple[np.ndarray, np.ndarray]]
+
+
+def vectors(labels: np.ndarray, dim: int, seed: int) -> np.ndarray:
+    """Return (n, dim) float32 unit vectors around the centers of their classes."""
+    centers = np.random.default_rng(7).standard_normal((labels.max() + 1, dim), dtype=np.float32)
+    rng = np.random.default_rng(seed)
+    found = np.empty((len(labels), dim), np.float32)
+    for start in range(0, len(labels), BATCH):
+        part = centers[labels[start : start + BATCH]]
+        part = part + rng.standard_normal(part.shape, dtype=np.float32)
+        found[start : start + BATCH] = part / np.linalg.norm(part, axis=1, keepdims=True)
+    return found
+
+
+def batches(embeddings: np.ndarray, labels: np.ndarray, jpeg: bytes) -> Iterator[list[ImageRow]]:
+    """Yield the rows in batches."""
+    for start in range(0, len(labels), BATCH):
+        yield [
+            ImageRow(
+                number,
+                embeddings[number],
+                f"{number:064x}",
+                label,
+                f"make {label % MAKES}",
+                f"model {label}",
+                "2010",
+                "front",
+                (1.0, 2.0, 3.0, 4.0),
+                f"{label}/{number}.jpg",
+                jpeg,
+            )
+            for number, label in enumerate(labels[start : start + BATCH].tolist(), start)
+        ]
+
+
+def fill(store: LanceStore, embeddings: np.ndarray, labels: np.ndarray, jpeg: bytes) -> results.Row:
+    """Add all rows; return rows per second, and how the memory grew after the tenth batch."""
+    spent, cpu, memory = 0.0, 0.0, [0]
+    for rows in batches(embeddings, labels, jpeg):
+        started, cpu_started = time.perf_counter(), time.process_time()
+        store.add(rows)
+        spent += time.perf_counter() - started
+        cpu += time.process_time() - cpu_started
+        memory.append(psutil.Process().memory_info().rss)
+    return {
+        "rows": len(labels),
+        "dim": embeddings.shape[1],
+        "thumbnail_bytes": len(jpeg),
+        "rows_per_s": len(labels) / spent,
+        "rows_per_cpu_s": len(labels) / cpu,
+        "growth_MB": (memory[-1] - memory[min(10, len(memory) - 1)]) / 1e6,
+    }
+
+
+def lance_search(store: LanceStore, k: int, probes: int, refine: int) -> Search:
+    """Return a search in Lance's own index."""
+    options = {"nprobes": probes, "refine_factor": refine}
+    n = k + rescoring.SPARE
+
+    def search(query: np.ndarray, where: Filter) -> tuple[np.ndarray, np.ndarray]:
+        found = lance_index.nearest(store._dataset(), query, n, where.sql(), options)
+        return rescoring.ranked(query[None], [found], k)
+
+    return search
+
+
+def codes_search(
+    store: LanceStore,
+    searcher: LOPQSearcher,
+    labels: np.ndarray,
+    k: int,
+    quota: int,
+    candidates: int,
+) -> Search:
+    """Return a search in LOPQ codes in memory; candidates are read from the store."""
+    masked = LOPQSearcher(searcher.model)
+
+    def search(query: np.ndarray, where: Filter) -> tuple[np.ndarray, np.ndarray]:
+        chosen = searcher
+        if where:  # the codes of the rows that fit, as a service would choose them for each query
+            lists, chosen = searcher.lists, masked
+            keep = (labels % MAKES == 7)[lists.ids]
+            cells = lists.cell_of_each()[keep]
+            masked.lists = CellLists.sort(cells, lists.codes[keep], lists.ids[keep])
+        _, (ids,) = chosen.search_batch(query[None], candidates, quota=quota)
+        rows = store._dataset().take(ids[ids >= 0], columns=["id", "embedding"])
+        found = rescoring.Candidates(rows["id"].to_numpy(), lance_files.embeddings_of(rows))
+        return rescoring.ranked(query[None], [found], k)
+
+    return search
+
+
+def measure(
+    method: str,
+    parameters: str,
+    search: Search,
+    queries: np.ndarray,
+    truth: dict[Filter, np.ndarray],
+) -> list[results.Row]:
+    """Return recall and latency of a search, without and with a filter."""
+    rows: list[results.Row] = []
+    for where, exact in truth.items():
+        found, spent = [], []
+        for query in queries:
+            started = time.perf_counter()
+            ids, _ = search(query, where)
+            spent.append(1000 * (time.perf_counter() - started))
+            found.append(ids[0])
+        short = sum(int((ids < 0).any()) for ids in found)
+        rows.append(
+            {
+                "method": method,
+                "parameters": parameters,
+                "filter_keeps": "1 %" if where else "all",
+                "recall": harness.k_recall(np.array(found)[WARM_UP:], exact[WARM_UP:]),
+                "short_answers": short,
+                "ms_p50": float(np.percentile(spent[WARM_UP:], 50)),
+                "ms_p95": float(np.percentile(spent[WARM_UP:], 95)),
+            }
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
+def compare(args: argparse.Namespace, store: LanceStore, labels: np.ndarray) -> list[results.Row]:
+    """Measure the exact search and both indexes on one store."""
+    rng = np.random.default_rng(9)
+    queries = vectors(rng.choice(labels, args.queries + WARM_UP), args.dim, 10)
+    k = args.k
+    truth = {where: store.search(queries, k, where).ids for where in (ALL, ONE_MAKE)}
+
+    def exact(query: np.ndarray, where: Filter) -> tuple[np.ndarray, np.ndarray]:
+        answer = store.search(query[None], k, where)
+        return answer.ids, answer.similarities
+
+    rows = measure("exact, in memory", "", exact, queries, truth)
+    dataset = store._dataset()
+
+    def scan(query: np.ndarray, where: Filter) -> tuple[np.ndarray, np.ndarray]:
+        answer = store._scanned(dataset, query[None], k, where)
+        return answer.ids, answer.similarities
+
+    rows += measure("exact, Lance's scan", "", scan, queries[: WARM_UP + 10], _first(truth, 10))
+    embeddings = store._current(dataset).segments[0].embeddings
+    rows += _codes(args, store, labels, embeddings, queries, truth)
+    store.close()
+    del embeddings
+    seconds = harness.once(lambda: make_index(dataset, args.dim))
+    print("IVF_PQ made in", seconds, flush=True)
+    for probes in args.probes:
+        for refine in args.refine:
+            text = f"probes {probes}, refine {refine}, made in {seconds:.0f} s"
+            search = lance_search(store, k, probes, refine)
+            rows += measure("Lance IVF_PQ", text, search, queries, truth)
+    return rows
+
+
+def _codes(
+    args: argparse.Namespace,
+    store: LanceStore,
+    labels: np.ndarray,
+    embeddings: np.ndarray,
+    queries: np.ndarray,
+    truth: dict[Filter, np.ndarray],
+) -> list[results.Row]:
+    started = time.perf_counter()
+    model = LOPQModel(V=args.cells, M=min(BYTES, args.dim))
+    sample = np.random.default_rng(3).choice(len(labels), min(args.sample, len(labels)), False)
+    model.fit(embeddings[np.sort(sample)], train_size=None)
+    searcher = LOPQSearcher(model)
+    searcher.add_data(embeddings)
+    seconds = time.perf_counter() - started
+    print("LOPQ made in", seconds, flush=True)
+    rows: list[results.Row] = []
+    for quota in args.quotas:
+        for candidates in args.candidates:
+            text = f"quota {quota}, candidates {candidates}, made in {seconds:.0f} s"
+            search = codes_search(store, searcher, labels, args.k, quota, candidates)
+            rows += measure("LOPQ", text, search, queries, truth)
+    return rows
+
+
+def _first(truth: dict[Filter, np.ndarray], n: int) -> dict[Filter, np.ndarray]:
+    return {where: exact[: WARM_UP + n] for where, exact in truth.items()}
+
+
+def make_index(dataset: "lance.LanceDataset", dim: int) -> None:
+    """Make Lance's index with codes as long as those of LOPQ."""
+    n_cell = int(dataset.count_rows() ** 0.5)
+    dataset.create_index(
+        "embedding",
+        "IVF_PQ",
+        metric="dot",
+        num_partitions=n_cell,
+        num_sub_vectors=min(BYTES, dim),
+        replace=True,
+    )
+
+
+def new_store(folder: Path, collection: Collection, exact_rows: int) -> LanceStore:
+    store = open_store(folder, create=collection, exact_rows=exact_rows)
+    assert isinstance(store, LanceStore)
+    return store
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure, and publish both tables."""
+    record = results.Run("store", args, args.output)
+    labels = np.random.default_rng(1).permutation(np.arange(args.rows) // PER_CLASS)
+    embeddings = vectors(labels, args.dim, 8)
+    collection = Collection({"dim": args.dim, "checkpoint_sha256": "c" * 64})
+    added = []
+    with tempfile.TemporaryDirectory(dir=args.folder) as name:
+        for size in (THUMBNAIL_BYTES, 0):
+            shutil.rmtree(Path(name) / "store", ignore_errors=True)
+            store = new_store(Path(name), collection, args.rows)
+            some = min(args.rows, ADDED) if size else args.rows
+            added.append(fill(store, embeddings[:some], labels[:some], bytes(size)))
+            print(added[-1], flush=True)
+        record.publish("store_add", added)
+        del embeddings
+        store.optimize()
+        record.publish("store", compare(args, store, labels))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    add = parser.add_argument
+    add("--rows", type=int, default=1_000_000, help="rows of the store")
+    add("--dim", type=int, default=512, help="embedding size")
+    add("--queries", type=int, default=100, help="number of queries")
+    add("--k", type=int, default=20, help="neighbors of each query")
+    add("--cells", type=int, default=1024, help="cells of LOPQ")
+    add("--sample", type=int, default=60_000, help="rows that LOPQ is fitted on")
+    add("--quotas", type=int, nargs="+", default=[10_000, 50_000], help="codes ranked by LOPQ")
+    add("--candidates", type=int, nargs="+", default=[200, 1000], help="rows scored exactly")
+    add("--probes", type=int, nargs="+", default=[20, 100], help="cells that Lance reads")
+    add("--refine", type=int, nargs="+", default=[10, 50], help="rows scored exactly, per result")
+    add("--folder", type=Path, help="parent of the temporary data directory")
+    results.add_arguments(parser)
+    return parser
+
+
+if __name__ == "__main__":
+    run(make_parser().parse_args())

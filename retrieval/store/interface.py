@@ -1,0 +1,109 @@
+"""What every store can do. `opening.open_store` returns one."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+
+from retrieval.store.filters import Filter
+from retrieval.store.rows import Collection, ImageRow
+
+EXACT_ROWS = 1_000_000  # up to here a search compares with every row
+ALL = Filter()
+
+
+@dataclass(frozen=True)
+class RankedRows:
+    """The neighbors of some queries.
+
+    Attributes:
+        ids: (n_query, k) int64, best first, equal similarities by ascending id; -1 where fewer
+            than k rows fit the filter.
+        similarities: (n_query, k) float32 cosines, computed in float64 and rounded; -inf with an
+            id of -1.
+        is_exact: Whether every row that fits the filter was compared.
+        recall: Share of the exact neighbors that an approximate search was measured to find when
+            its index was made; None if the search was exact or no index was measured.
+    """
+
+    ids: np.ndarray
+    similarities: np.ndarray
+    is_exact: bool
+    recall: float | None = None
+
+
+class ImageStore(ABC):
+    """A collection of images that is searched while rows come and go.
+
+    All methods may be called from several threads. Searches see every row whose `add` has
+    returned, in whatever process. A store that is gone, full or does not answer raises
+    `InputError`, which names it; the next call tries again.
+
+    Attributes:
+        name: Its folder or address, for messages.
+        collection: What all rows have in common.
+    """
+
+    name: str
+    collection: Collection
+
+    @abstractmethod
+    def add(self, rows: Sequence[ImageRow]) -> int:
+        """Add rows in one transaction, and return how many were new.
+
+        Milvus takes a thousand rows in a transaction, so more are several.
+
+        A row whose id is there already is left out.
+        """
+
+    @abstractmethod
+    def remove(self, ids: Iterable[int]) -> int:
+        """Remove rows in one transaction, and return how many there were."""
+
+    @abstractmethod
+    def get(self, ids: Iterable[int]) -> list[ImageRow]:
+        """Return rows in the order of ``ids``; those that are not there are left out."""
+
+    @abstractmethod
+    def ids(self, where: Filter = ALL) -> np.ndarray:
+        """Return the ids of the rows that fit a filter, (n,) int64, ascending."""
+
+    @abstractmethod
+    def search(self, queries: np.ndarray, k: int, where: Filter = ALL) -> RankedRows:
+        """Return the ``k`` most similar rows that fit a filter.
+
+        Args:
+            queries: (n_query, dim) float32, rows of unit L2 norm.
+            k: Neighbors of each query, at least 1.
+            where: Rows that may be found.
+        """
+
+    @abstractmethod
+    def count(self, where: Filter = ALL) -> int:
+        """Return the number of rows that fit a filter."""
+
+    @abstractmethod
+    def facets(self) -> Counter[tuple[str, str, int, str, str]]:
+        """Return how many rows have each make, model, label, year and viewpoint: for menus."""
+
+    @abstractmethod
+    def optimize(self) -> None:
+        """Fold new and removed rows into the files and the index; searches go on meanwhile."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free memory and connections."""
+
+    def __enter__(self) -> "ImageStore":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

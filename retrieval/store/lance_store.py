@@ -1,0 +1,266 @@
+"""A store in a folder, without a server: LanceDB."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from retrieval.data import files
+from retrieval.data.formats import InputError
+from retrieval.store import filters, lance_files, lance_index, rescoring
+from retrieval.store.filters import Filter
+from retrieval.store.interface import ALL, EXACT_ROWS, ImageStore, RankedRows
+from retrieval.store.lance_files import lance_errors, retried
+from retrieval.store.resident import FACETS, Resident, Segment, Vocabulary
+from retrieval.store.rows import Collection, ImageRow, check_new_rows
+
+if TYPE_CHECKING:
+    import lance
+    import pyarrow as pa
+
+IDS_PER_CONDITION = 5_000
+KEPT_VERSIONS = timedelta(hours=1)  # a reader of another process may still read the files
+LARGEST_FILE = 1_000_000  # rows
+
+
+class LanceStore(ImageStore):
+    """A store in a folder.
+
+    Up to ``exact_rows`` rows are held in memory and searched exactly. One process or thread at a
+    time changes the rows (`lance_files.writer_lock`); any number search meanwhile.
+    """
+
+    def __init__(self, folder: Path, exact_rows: int = EXACT_ROWS) -> None:
+        """Open a store that exists.
+
+        Args:
+            folder: Its folder.
+            exact_rows: Most rows that a search compares with every query.
+        """
+        self.folder, self.name, self.exact_rows = folder, str(folder), exact_rows
+        self._lock = threading.Lock()
+        self._resident: Resident | None = None
+        self._known: tuple[tuple[int, ...], np.ndarray] | None = None  # sorted ids of a version
+        with lance_errors(folder):
+            text = (self._newest().schema.metadata or {}).get(lance_files.METADATA)
+        if text is None:
+            raise InputError(f"{folder} is not a store of images; name another --store")
+        self._text, self.collection = text, Collection.from_json(text.decode())
+
+    @classmethod
+    def exists(cls, folder: Path) -> bool:
+        """Return whether there is a store in the folder."""
+        return (folder / lance_files.TABLE).is_dir()
+
+    @classmethod
+    def create(cls, folder: Path, collection: Collection) -> None:
+        """Create a store without rows; nothing is left if that fails."""
+        import lance
+
+        table = lance_files.schema(collection.dim, collection.to_json())
+        with lance_errors(folder), files.whole_folder(folder) as part:
+            lance.write_dataset(table.empty_table(), str(part / lance_files.TABLE), schema=table)
+
+    def add(self, rows: Sequence[ImageRow]) -> int:
+        if not rows:
+            return 0
+        embeddings = check_new_rows(rows, self.collection.dim, self.name)
+        ids = np.array([row.id for row in rows])
+        with lance_errors(self.folder), lance_files.writer_lock(self.folder):
+            dataset = self._dataset()
+            known = self._ids(dataset)
+            new = np.flatnonzero(~np.isin(ids, known))
+            if not len(new):
+                return 0
+            if len(new) < len(rows):
+                rows, embeddings = [rows[row] for row in new.tolist()], embeddings[new]
+            table = lance_files.as_table(rows, embeddings, time.time_ns())
+            before = dataset.version
+            retried(lambda: dataset.insert(table, mode="append"))
+            if dataset.version == before + 1:  # no other change in between
+                self._known = (
+                    self._version(dataset),
+                    np.sort(np.concatenate([known, ids[new]]), kind="stable"),
+                )
+        return len(new)
+
+    def remove(self, ids: Iterable[int]) -> int:
+        wanted = np.unique(np.fromiter(ids, np.int64))
+        with lance_errors(self.folder), lance_files.writer_lock(self.folder):
+            found = np.intersect1d(wanted, self._ids(self._dataset()))
+            if len(found):
+                retried(lambda: self._dataset().delete(filters.ids_sql(found)))
+        return len(found)
+
+    def get(self, ids: Iterable[int]) -> list[ImageRow]:
+        wanted = list(dict.fromkeys(map(int, ids)))
+        found: dict[int, ImageRow] = {}
+        with lance_errors(self.folder):
+            dataset = self._dataset()
+            for start in range(0, len(wanted), IDS_PER_CONDITION):
+                some = filters.ids_sql(wanted[start : start + IDS_PER_CONDITION])
+                rows = lance_files.as_rows(dataset.to_table(filter=some))
+                found |= {row.id: row for row in rows}
+        return [found[number] for number in wanted if number in found]
+
+    def ids(self, where: Filter = ALL) -> np.ndarray:
+        with lance_errors(self.folder):
+            if not where:
+                return self._ids(self._dataset()).copy()
+            table = self._dataset().to_table(columns=["id"], filter=where.sql())
+            return np.sort(table["id"].to_numpy())
+
+    def count(self, where: Filter = ALL) -> int:
+        with lance_errors(self.folder):
+            return self._dataset().count_rows(where.sql())
+
+    def facets(self) -> "Counter[tuple[str, str, int, str, str]]":
+        with lance_errors(self.folder):
+            table = self._dataset().to_table(columns=list(FACETS))
+        groups = table.group_by(list(FACETS)).aggregate([([], "count_all")])
+        columns = (groups.column(name).to_pylist() for name in (*FACETS, "count_all"))
+        return Counter({tuple(key): n for *key, n in zip(*columns, strict=True)})
+
+    def search(self, queries: np.ndarray, k: int, where: Filter = ALL) -> RankedRows:
+        queries = rescoring.check_queries(queries, k, self.collection.dim)
+        with lance_errors(self.folder):
+            dataset = self._dataset()
+            n_row = dataset.count_rows()
+            if n_row > self.exact_rows or where.sha256s:
+                found = self._indexed(dataset, queries, k, where)
+                return found or self._scanned(dataset, queries, k, where)
+            resident = self._current(dataset)
+        return RankedRows(*resident.search(queries, k, where), is_exact=True)
+
+    def optimize(self) -> None:
+        with lance_errors(self.folder):
+            retried(
+                lambda: self._dataset().optimize.compact_files(
+                    target_rows_per_fragment=LARGEST_FILE
+                )
+            )
+            if self._dataset().count_rows() > self.exact_rows:
+                retried(lambda: lance_index.make_or_renew(self._dataset(), self.folder))
+            self._dataset().cleanup_old_versions(older_than=KEPT_VERSIONS)
+
+    def close(self) -> None:
+        with self._lock:
+            self._resident = self._known = None
+
+    def _newest(self) -> "lance.LanceDataset":
+        """Return the newest version; opening it takes a millisecond."""
+        import lance
+
+        return lance.dataset(str(self.folder / lance_files.TABLE))
+
+    def _dataset(self) -> "lance.LanceDataset":
+        """Return the newest version, which must be of the same collection as before."""
+        dataset = self._newest()
+        if (dataset.schema.metadata or {}).get(lance_files.METADATA) != self._text:
+            raise InputError(f"the store {self.name} was replaced by another one; start again")
+        return dataset
+
+    def _version(self, dataset: "lance.LanceDataset") -> tuple[int, ...]:
+        # The folder's inode: a store that was made again may have the same number of versions.
+        return (self.folder / lance_files.TABLE).stat().st_ino, dataset.version
+
+    def _ids(self, dataset: "lance.LanceDataset") -> np.ndarray:
+        """Return the ids of all rows, sorted."""
+        version, known = self._version(dataset), self._known
+        if known is None or known[0] != version:
+            ids = np.sort(dataset.to_table(columns=["id"])["id"].to_numpy())
+            known = self._known = version, ids
+        return known[1]
+
+    def _current(self, dataset: "lance.LanceDataset") -> Resident:
+        """Return the rows of a version in memory; read only what was not there before."""
+        version = self._version(dataset)
+        with self._lock:
+            resident = self._resident
+            if resident is None or resident.version[0] != version[0]:
+                names = {name: Vocabulary() for name in FACETS}
+                resident = Resident((version[0], 0), (), names)
+            if resident.version[1] < version[1]:
+                resident = self._renewed(resident, dataset, version)
+                self._resident = resident
+            return resident
+
+    def _renewed(
+        self, resident: Resident, dataset: "lance.LanceDataset", version: tuple[int, ...]
+    ) -> Resident:
+        keys = dataset.to_table(columns=["id", "added_ns"], with_row_address=True)
+        ids, added_ns = keys["id"].to_numpy(), keys["added_ns"].to_numpy()
+        is_missing = resident.missing(ids, added_ns)
+        files_of_rows = keys["_rowaddr"].to_numpy() >> 32
+        fragments = [
+            fragment
+            for fragment in dataset.get_fragments()
+            if fragment.fragment_id in np.unique(files_of_rows[is_missing])
+        ]
+        blocks = (
+            dataset.scanner(
+                columns=["id", "added_ns", "embedding", *FACETS], fragments=fragments
+            ).to_batches()
+            if fragments
+            else ()
+        )
+        new = _segment(blocks, resident, self.collection.dim, int(is_missing.sum()))
+        return resident.renewed(version, ids, added_ns, new)
+
+    def _indexed(
+        self, dataset: "lance.LanceDataset", queries: np.ndarray, k: int, where: Filter
+    ) -> RankedRows | None:
+        """Search by the index; None if all rows must be compared."""
+        if not lance_index.has_index(dataset):
+            return None
+        n_row = dataset.count_rows(where.sql())
+        if n_row <= max(lance_index.FEW_ROWS if where else 0, k):
+            return None
+        n, settings = k + rescoring.SPARE, lance_index.options(dataset)
+        found = [lance_index.nearest(dataset, q, n, where.sql(), settings) for q in queries]
+        if min(len(np.unique(of_query.ids)) for of_query in found) < k:
+            return None
+        recall = lance_index.kept_recall(self.folder)
+        return RankedRows(*rescoring.ranked(queries, found, k), is_exact=False, recall=recall)
+
+    def _scanned(
+        self, dataset: "lance.LanceDataset", queries: np.ndarray, k: int, where: Filter
+    ) -> RankedRows:
+        """Compare with all rows on disk that fit the filter."""
+        condition, exactly = where.sql(), {"use_index": False}
+
+        def find(some: np.ndarray, n: int) -> list[rescoring.Candidates]:
+            return [lance_index.nearest(dataset, query, n, condition, exactly) for query in some]
+
+        found = rescoring.ranked_exactly(queries, find, k, max(k, dataset.count_rows(condition)))
+        return RankedRows(*found, is_exact=True)
+
+
+def _segment(blocks: Iterable["pa.RecordBatch"], resident: Resident, dim: int, n: int) -> Segment:
+    """Return the rows of some blocks that are missing in memory, n of them."""
+    import pyarrow as pa
+
+    new = Segment(
+        np.empty(n, np.int64),
+        np.empty(n, np.int64),
+        np.empty((n, dim), np.float32),
+        {name: np.empty(n, np.int32) for name in FACETS},
+        np.ones(n, bool),
+    )
+    start = 0
+    for block in blocks:
+        table = pa.Table.from_batches([block])
+        ids, added_ns = table["id"].to_numpy(), table["added_ns"].to_numpy()
+        chosen = resident.missing(ids, added_ns)
+        rows = slice(start, start + int(chosen.sum()))
+        new.ids[rows], new.added_ns[rows] = ids[chosen], added_ns[chosen]
+        new.embeddings[rows] = lance_files.embeddings_of(table)[chosen]
+        for name, codes in new.columns.items():
+            codes[rows] = resident.vocabularies[name].encode(table[name])[chosen]
+        start = rows.stop
+    return new.ordered()

@@ -1,0 +1,246 @@
+"""A store on a Milvus server, or in a file of Milvus Lite."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from retrieval.data.formats import InputError
+from retrieval.store import filters, rescoring
+from retrieval.store.filters import Filter
+from retrieval.store.interface import ALL, ImageStore, RankedRows
+from retrieval.store.milvus_rows import (
+    NAME,
+    RECALL,
+    RECORD,
+    TIMEOUT_S,
+    connect,
+    create_collection,
+    disconnect,
+    index_params,
+    is_file,
+    milvus_errors,
+    packed,
+    unpacked,
+    writing,
+)
+from retrieval.store.rows import Collection, ImageRow, check_new_rows
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+FACETS = ("make", "model", "label", "year", "viewpoint")
+ROWS_PER_CALL = 1_000  # a call may carry 64 MB
+MOST_FOUND = 16_384  # Milvus returns no more
+PROBES = 64  # of the cells of an approximate index
+FACTOR = 10  # candidates for each neighbor of an approximate search, scored again exactly
+MEASURED = 100  # rows that are searched again to measure the recall of an index
+
+
+class MilvusStore(ImageStore):
+    """A collection ``images`` of Milvus, changed in transactions of up to 1,000 rows.
+
+    Up to ``exact_rows`` rows Milvus compares all rows; `optimize` makes an index beyond that.
+    """
+
+    def __init__(self, client: "MilvusClient", address: str, exact_rows: int) -> None:
+        self._client, self.name, self.exact_rows = client, address, exact_rows
+        self._is_closed = False
+        with milvus_errors(address):
+            properties = client.describe_collection(NAME, timeout=TIMEOUT_S)["properties"]
+        if RECORD not in properties:
+            raise InputError(f"{address} has a collection {NAME} that is not a store of images")
+        self.collection = Collection.from_json(properties[RECORD])
+
+    @classmethod
+    def open(cls, address: str, create: Collection | None, exact_rows: int) -> "MilvusStore":
+        """Open or create a store, as `opening.open_store` does."""
+        if create is None and is_file(address) and not Path(address).exists():
+            raise _no_store(address)
+        client = connect(address)
+        try:
+            with milvus_errors(address):
+                if not client.has_collection(NAME, timeout=TIMEOUT_S):
+                    if create is None:
+                        raise _no_store(address)
+                    create_collection(client, create)
+                client.load_collection(NAME, timeout=6 * TIMEOUT_S)
+            return cls(client, address, exact_rows)
+        except InputError:
+            disconnect(client, address)
+            raise
+
+    def add(self, rows: Sequence[ImageRow]) -> int:
+        if not rows:
+            return 0
+        embeddings = check_new_rows(rows, self.collection.dim, self.name)
+        n_added, now = 0, time.time_ns()
+        with milvus_errors(self.name), writing(self.name):
+            for start in range(0, len(rows), ROWS_PER_CALL):
+                some = rows[start : start + ROWS_PER_CALL]
+                known = {row["id"] for row in self._query([row.id for row in some], ["id"])}
+                data = [
+                    packed(row, embedding, now)
+                    for row, embedding in zip(some, embeddings[start:], strict=False)
+                    if row.id not in known
+                ]
+                if data:
+                    # Not insert: of two writers that add one photo, Milvus keeps one row.
+                    self._client.upsert(NAME, data, timeout=TIMEOUT_S)
+                n_added += len(data)
+        return n_added
+
+    def remove(self, ids: Iterable[int]) -> int:
+        wanted = sorted(set(map(int, ids)))
+        n_removed = 0
+        with milvus_errors(self.name), writing(self.name):
+            for start in range(0, len(wanted), ROWS_PER_CALL):
+                rows = self._query(wanted[start : start + ROWS_PER_CALL], ["id"])
+                if rows:
+                    found = [row["id"] for row in rows]
+                    self._client.delete(NAME, ids=found, timeout=TIMEOUT_S)
+                n_removed += len(rows)
+        return n_removed
+
+    def get(self, ids: Iterable[int]) -> list[ImageRow]:
+        wanted = list(dict.fromkeys(map(int, ids)))
+        found: dict[int, ImageRow] = {}
+        with milvus_errors(self.name):
+            for start in range(0, len(wanted), ROWS_PER_CALL):
+                rows = self._query(wanted[start : start + ROWS_PER_CALL], ["*"])
+                found |= {row["id"]: unpacked(row) for row in rows}
+        return [found[number] for number in wanted if number in found]
+
+    def ids(self, where: Filter = ALL) -> np.ndarray:
+        ids = [row["id"] for block in self._blocks(where, ["id"]) for row in block]
+        return np.sort(np.array(ids, np.int64))
+
+    def count(self, where: Filter = ALL) -> int:
+        with milvus_errors(self.name):
+            (row,) = self._client.query(
+                NAME,
+                filter=where.expression() or "id >= 0",
+                output_fields=["count(*)"],
+                timeout=TIMEOUT_S,
+            )
+        return int(row["count(*)"])
+
+    def facets(self) -> "Counter[tuple[str, str, int, str, str]]":
+        counts: Counter[tuple[str, str, int, str, str]] = Counter()
+        for block in self._blocks(ALL, list(FACETS)):
+            counts.update(
+                (r["make"], r["model"], int(r["label"]), r["year"], r["viewpoint"]) for r in block
+            )
+        return counts
+
+    def search(self, queries: np.ndarray, k: int, where: Filter = ALL) -> RankedRows:
+        queries = rescoring.check_queries(queries, k, self.collection.dim)
+        if k > MOST_FOUND - rescoring.SPARE:
+            raise InputError(f"Milvus finds at most {MOST_FOUND} rows; got --k={k}")
+        with milvus_errors(self.name):
+            if not self._is_indexed():
+                found = rescoring.ranked_exactly(
+                    queries, lambda some, n: self._nearest(some, n, where), k, MOST_FOUND
+                )
+                return RankedRows(*found, is_exact=True)
+            n = min(FACTOR * k, MOST_FOUND)
+            candidates = self._nearest(queries, n, where, {"nprobe": PROBES})
+            if min(len(of_query.ids) for of_query in candidates) < k:  # too few cells were read
+                candidates = self._nearest(queries, n, where, {"nprobe": self._n_cell()})
+            properties = self._client.describe_collection(NAME, timeout=TIMEOUT_S)["properties"]
+            recall = float(properties[RECALL]) if RECALL in properties else None
+            return RankedRows(*rescoring.ranked(queries, candidates, k), False, recall)
+
+    def optimize(self) -> None:
+        with milvus_errors(self.name), writing(self.name):
+            self._client.flush(NAME, timeout=6 * TIMEOUT_S)
+            if not is_file(self.name):
+                self._client.compact(NAME, timeout=TIMEOUT_S)
+            n_row = self.count()
+            if n_row > self.exact_rows and not is_file(self.name):
+                self._make_index(n_row)
+
+    def close(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            disconnect(self._client, self.name)
+
+    def _query(self, ids: list[int], columns: list[str]) -> list[dict[str, Any]]:
+        return self._client.query(
+            NAME, filter=filters.ids_expression(ids), output_fields=columns, timeout=TIMEOUT_S
+        )
+
+    def _blocks(self, where: Filter, columns: list[str]) -> Iterator[list[dict[str, Any]]]:
+        """Yield the rows that fit a filter, in blocks."""
+        with milvus_errors(self.name):
+            rows = self._client.query_iterator(
+                NAME,
+                batch_size=MOST_FOUND,
+                filter=where.expression() or "id >= 0",
+                output_fields=columns,
+                timeout=TIMEOUT_S,
+            )
+            while block := rows.next():
+                yield block
+            rows.close()
+
+    def _nearest(
+        self, queries: np.ndarray, n: int, where: Filter, options: dict[str, int] | None = None
+    ) -> list[rescoring.Candidates]:
+        found = self._client.search(
+            NAME,
+            data=list(queries),
+            limit=n,
+            filter=where.expression(),
+            output_fields=["embedding"],
+            search_params={"metric_type": "IP", "params": options or {}},
+            timeout=TIMEOUT_S,
+        )
+        dim = self.collection.dim
+        return [
+            rescoring.Candidates(
+                np.array([hit["id"] for hit in hits], np.int64),
+                np.array([hit["entity"]["embedding"] for hit in hits], "f4").reshape(-1, dim),
+            )
+            for hits in found
+        ]
+
+    def _is_indexed(self) -> bool:
+        return self._index()["index_type"] != "FLAT"
+
+    def _n_cell(self) -> int:
+        return int(self._index()["nlist"])
+
+    def _index(self) -> dict[str, Any]:
+        (name,) = self._client.list_indexes(NAME, timeout=TIMEOUT_S)
+        return self._client.describe_index(NAME, name, timeout=TIMEOUT_S)
+
+    def _make_index(self, n_row: int) -> None:
+        """Make an approximate index, and keep the recall that it has on some of the rows."""
+        n_cell = int(4 * n_row**0.5)
+        if not self._is_indexed():
+            self._client.release_collection(NAME, timeout=6 * TIMEOUT_S)
+            (name,) = self._client.list_indexes(NAME, timeout=TIMEOUT_S)
+            self._client.drop_index(NAME, name, timeout=TIMEOUT_S)
+            self._client.create_index(NAME, index_params(self._client, "IVF_FLAT", nlist=n_cell))
+            self._client.load_collection(NAME, timeout=60 * TIMEOUT_S)
+        ids = self.ids()
+        rows = self.get(ids[np.linspace(0, len(ids) - 1, MEASURED).astype(int)])
+        queries = np.stack([row.embedding for row in rows])
+        exact = self._nearest(queries, 10, ALL, {"nprobe": self._n_cell()})
+        found = self._nearest(queries, 10, ALL, {"nprobe": PROBES})
+        pairs = zip(exact, found, strict=True)
+        recall = np.mean([np.isin(truth.ids, some.ids).mean() for truth, some in pairs])
+        self._client.alter_collection_properties(
+            NAME, properties={RECALL: f"{recall:.4f}"}, timeout=TIMEOUT_S
+        )
+
+
+def _no_store(address: str) -> InputError:
+    return InputError(
+        f"{address} has no store yet; make it with: "
+        f"python -m process_data.publish --dpath=... --store={address}"
+    )

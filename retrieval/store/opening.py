@@ -1,0 +1,62 @@
+"""Open a store by its name: a folder, a Milvus server, or a file of Milvus Lite."""
+
+from pathlib import Path
+
+from retrieval.data import layout
+from retrieval.data.formats import InputError
+from retrieval.store.interface import EXACT_ROWS, ImageStore
+from retrieval.store.rows import Collection
+
+STORE_HELP = (
+    "the store: a folder of the data directory (LanceDB), http://host:19530 (a Milvus server), "
+    "or a file *.db (Milvus Lite)"
+)
+
+
+def open_store(
+    data_dir: Path,
+    store: str = layout.STORE.name,
+    create: Collection | None = None,
+    exact_rows: int = EXACT_ROWS,
+) -> ImageStore:
+    """Open a store.
+
+    Args:
+        data_dir: The data directory.
+        store: A folder or a file ``*.db``, relative to ``data_dir``; or the address of a server.
+        create: Create the store for this collection if it does not exist. A store that exists
+            must hold embeddings of the same model.
+        exact_rows: Most rows that a search compares with every query.
+
+    Raises:
+        InputError: There is no store and ``create`` is None, or it is of another model.
+    """
+    opened: ImageStore
+    if "://" in store or store.endswith(".db"):
+        from retrieval.store.milvus_store import MilvusStore
+
+        address = store if "://" in store else str(layout.STORE.at(data_dir, store))
+        opened = MilvusStore.open(address, create, exact_rows)
+    else:
+        opened = _open_folder(layout.STORE.at(data_dir, store), create, exact_rows)
+    if create is not None:
+        opened.collection.check_same(create, opened.name)
+    return opened
+
+
+def _open_folder(folder: Path, create: Collection | None, exact_rows: int) -> ImageStore:
+    try:
+        import lance  # noqa: F401
+    except ImportError:
+        raise InputError(
+            "LanceDB is not installed; install it with: pip install -r requirements-serve.txt"
+        ) from None
+    from retrieval.store.lance_store import LanceStore
+
+    if not LanceStore.exists(folder):
+        if create is None:
+            raise InputError(f"{folder} is missing; make it with: {layout.STORE.made_by}")
+        if folder.exists() and any(folder.iterdir()):
+            raise InputError(f"{folder} is not a store of images; name another --store")
+        LanceStore.create(folder, create)
+    return LanceStore(folder, exact_rows)

@@ -1,0 +1,100 @@
+"""The order of an answer, whatever found its candidates: float64 similarities, then ids."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from retrieval.data.formats import InputError
+from retrieval.search import float64_scores
+
+SPARE = 8  # more candidates than asked for, as the last one may tie with others
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Rows that may be neighbors of one query.
+
+    Attributes:
+        ids: (n,) int64.
+        embeddings: (n, dim) float32.
+    """
+
+    ids: np.ndarray
+    embeddings: np.ndarray
+
+
+def pooled(parts: Sequence[Candidates], dim: int) -> Candidates:
+    """Return the candidates of several parts of a gallery as one."""
+    return Candidates(
+        np.concatenate([np.empty(0, np.int64), *(part.ids for part in parts)]),
+        np.concatenate([np.empty((0, dim), np.float32), *(part.embeddings for part in parts)]),
+    )
+
+
+def check_queries(queries: np.ndarray, k: int, dim: int) -> np.ndarray:
+    """Return the queries as (n_query, dim) float32, or say why they cannot be searched."""
+    if k < 1:
+        raise InputError(f"k must be at least 1; got {k}")
+    if queries.ndim != 2 or queries.shape[1] != dim:
+        raise InputError(f"queries must be of {dim} dimensions; got the shape {queries.shape}")
+    if not np.isfinite(queries).all():
+        raise InputError("queries must be finite")
+    return np.ascontiguousarray(queries, np.float32)
+
+
+def ranked(queries: np.ndarray, found: list[Candidates], k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the best candidates of each query.
+
+    Args:
+        queries: (n_query, dim) float32.
+        found: Candidates of each query; an id counts once.
+        k: Neighbors of each query.
+
+    Returns:
+        ids: (n_query, k) int64, -1 where there are fewer.
+        similarities: (n_query, k) float32, -inf with an id of -1.
+    """
+    ids = np.full((len(queries), k), -1, np.int64)
+    similarities = np.full((len(queries), k), -np.inf, np.float32)
+    for row, candidates in enumerate(found):
+        numbers, first = np.unique(candidates.ids, return_index=True)
+        embeddings = candidates.embeddings[first]
+        scores = float64_scores.inner_products(
+            queries[row : row + 1],
+            embeddings,
+            np.zeros(len(first), np.int64),
+            np.arange(len(first)),
+        )
+        best = np.lexsort((numbers, -scores))[:k]
+        ids[row, : len(best)], similarities[row, : len(best)] = numbers[best], scores[best]
+    return ids, similarities
+
+
+def ranked_exactly(
+    queries: np.ndarray,
+    find: Callable[[np.ndarray, int], list[Candidates]],
+    k: int,
+    most: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `ranked` would for all rows, from the best rows by float32 products.
+
+    Where a row that was not returned may tie with the last neighbor, more are asked for.
+
+    Args:
+        queries: (n_query, dim) float32.
+        find: Returns the n best rows of each query by float32 products, or all there are.
+        k: Neighbors of each query.
+        most: Largest n that ``find`` takes.
+    """
+    ids = np.full((len(queries), k), -1, np.int64)
+    similarities = np.full((len(queries), k), -np.inf, np.float32)
+    slack = 2 * float64_scores.rounding(queries)[:, 0]
+    n, rows = min(k + SPARE, most), np.arange(len(queries))
+    while len(rows):
+        found_ids, found = ranked(queries[rows], find(queries[rows], n), n)
+        ids[rows], similarities[rows] = found_ids[:, :k], found[:, :k]
+        is_open = (found_ids[:, -1] >= 0) & (found[:, -1] + slack[rows] >= found[:, k - 1])
+        rows = rows[is_open] if n < most else rows[:0]
+        n = min(4 * n, most)
+    return ids, similarities

@@ -1,0 +1,207 @@
+"""The rows of a store in memory, to search all of them exactly.
+
+Two segments, each in the order of ids: one with most rows, one with those that were
+added since. Removed rows are masked. A state never changes; a new one shares the arrays of the one
+before, so searches that run go on with what they began with.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from retrieval.store import rescoring
+from retrieval.store.filters import Filter
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FACETS = ("make", "model", "label", "year", "viewpoint")
+QUERIES_AT_ONCE = 16  # their products with a million rows take 64 MB
+COPIED = 0.05  # share of allowed rows up to which they are copied rather than masked
+LARGEST_TAIL = 20_000  # newer rows; more are sorted in among the others
+
+
+class Vocabulary:
+    """Numbers for the values of a column, which are many fewer than the rows. It only grows."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+        self._codes: dict[Any, int] = {}
+
+    def encode(self, column: "pa.ChunkedArray") -> np.ndarray:
+        """Return the codes of a column's values, (n,) int32; new values get new codes."""
+        encoded = column.combine_chunks().dictionary_encode()
+        for value in encoded.dictionary.to_pylist():
+            if value not in self._codes:
+                self._codes[value] = len(self.values)
+                self.values.append(value)
+        own = [self._codes[value] for value in encoded.dictionary.to_pylist()]
+        return np.array(own, np.int32)[encoded.indices.to_numpy()]
+
+    def codes(self, values: Iterable[Any]) -> np.ndarray:
+        """Return the codes of the values that occur, (n,) int32."""
+        return np.array([self._codes[v] for v in values if v in self._codes], np.int32)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Rows in the order of ids.
+
+    Attributes:
+        ids: (n,) int64, ascending.
+        added_ns: (n,) int64; with the id it names the content of a row.
+        embeddings: (n, dim) float32.
+        columns: Codes of the values of each column of ``FACETS``, (n,) int32.
+        is_alive: (n,) bool: false if the row was removed.
+    """
+
+    ids: np.ndarray
+    added_ns: np.ndarray
+    embeddings: np.ndarray
+    columns: dict[str, np.ndarray]
+    is_alive: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def ordered(self) -> "Segment":
+        """Return the rows that are alive, sorted by id."""
+        rows = np.flatnonzero(self.is_alive)
+        rows = rows[np.argsort(self.ids[rows], kind="stable")]
+        if len(rows) == len(self) and (rows[1:] > rows[:-1]).all():
+            return self
+        columns = {name: values[rows] for name, values in self.columns.items()}
+        is_alive = np.ones(len(rows), bool)
+        return Segment(
+            self.ids[rows], self.added_ns[rows], self.embeddings[rows], columns, is_alive
+        )
+
+    def places(self, ids: np.ndarray, added_ns: np.ndarray) -> np.ndarray:
+        """Return the row of each pair, (n,) int64, -1 where it is not here."""
+        places = np.minimum(np.searchsorted(self.ids, ids), max(len(self) - 1, 0))
+        if not len(self):
+            return np.full(len(ids), -1)
+        is_here = (self.ids[places] == ids) & (self.added_ns[places] == added_ns)
+        return np.where(is_here, places, -1)
+
+    def keep(self, places: np.ndarray) -> "Segment":
+        """Return the segment with only these rows alive."""
+        is_alive = np.zeros(len(self), bool)
+        is_alive[places[places >= 0]] = True
+        return replace(self, is_alive=is_alive)
+
+    def allowed(self, codes: dict[str, np.ndarray]) -> np.ndarray:
+        """Return which rows are alive and have one of the codes of each column, (n,) bool."""
+        is_allowed = self.is_alive.copy()
+        for column, allowed in codes.items():
+            is_allowed &= np.isin(self.columns[column], allowed)
+        return is_allowed
+
+
+def joined(segments: list[Segment]) -> Segment:
+    """Return the rows of several segments as one, sorted by id, without removed rows."""
+    columns = {
+        name: np.concatenate([segment.columns[name] for segment in segments])
+        for name in segments[0].columns
+    }
+    return Segment(
+        np.concatenate([segment.ids for segment in segments]),
+        np.concatenate([segment.added_ns for segment in segments]),
+        np.concatenate([segment.embeddings for segment in segments]),
+        columns,
+        np.concatenate([segment.is_alive for segment in segments]),
+    ).ordered()
+
+
+@dataclass(frozen=True)
+class Resident:
+    """All rows of one version of a store.
+
+    Attributes:
+        version: What names the state of the store's files.
+        segments: The rows, none in two segments.
+        vocabularies: The values behind the codes of each column.
+    """
+
+    version: tuple[int, ...]
+    segments: tuple[Segment, ...]
+    vocabularies: dict[str, Vocabulary]
+
+    def missing(self, ids: np.ndarray, added_ns: np.ndarray) -> np.ndarray:
+        """Return which rows of a newer version are not here yet, (n,) bool."""
+        is_missing = np.ones(len(ids), bool)
+        for segment in self.segments:
+            is_missing &= segment.places(ids, added_ns) < 0
+        return is_missing
+
+    def renewed(
+        self, version: tuple[int, ...], ids: np.ndarray, added_ns: np.ndarray, new: Segment
+    ) -> "Resident":
+        """Return the state of a newer version.
+
+        Args:
+            version: Its name.
+            ids: (n,) int64 ids of all its rows.
+            added_ns: (n,) int64 of the same rows.
+            new: Those that are missing here.
+        """
+        kept = [segment.keep(segment.places(ids, added_ns)) for segment in self.segments]
+        first, *rest = kept or [new]
+        tail = [*rest, new] if kept else []
+        is_sparse = 2 * np.count_nonzero(first.is_alive) < len(first)
+        if is_sparse or sum(map(len, tail)) > max(LARGEST_TAIL, len(first) // 4):
+            return replace(self, version=version, segments=(joined([first, *tail]),))
+        segments = [first.ordered() if not kept else first]
+        segments += [joined(tail)] if tail else []
+        return replace(self, version=version, segments=tuple(segments))
+
+    def search(self, queries: np.ndarray, k: int, where: Filter) -> tuple[np.ndarray, np.ndarray]:
+        """Return ids and similarities of the ``k`` best rows of each query, as in `RankedRows`."""
+        codes = self._codes(where)
+        allowed = [segment.allowed(codes) for segment in self.segments]
+
+        def find(some: np.ndarray, n: int) -> list[rescoring.Candidates]:
+            found: list[list[rescoring.Candidates]] = [[] for _ in some]
+            for segment, is_allowed in zip(self.segments, allowed, strict=True):
+                best = _best_rows(some, segment, is_allowed, n)
+                for of_query, rows in zip(found, best, strict=True):
+                    of_query.append(
+                        rescoring.Candidates(segment.ids[rows], segment.embeddings[rows])
+                    )
+            return [rescoring.pooled(of_query, queries.shape[1]) for of_query in found]
+
+        most = max(k, sum(int(np.count_nonzero(of_segment)) for of_segment in allowed))
+        return rescoring.ranked_exactly(queries, find, k, most)
+
+    def _codes(self, where: Filter) -> dict[str, np.ndarray]:
+        conditions = where.conditions().items()
+        return {column: self.vocabularies[column].codes(values) for column, values in conditions}
+
+
+def _best_rows(
+    queries: np.ndarray, segment: Segment, is_allowed: np.ndarray, n: int
+) -> Iterator[np.ndarray]:
+    """Yield, for each query, the n allowed rows of the largest float32 products, in any order.
+
+    For a few queries, the product with all rows is as fast as the memory. `nearest_neighbors` is
+    made for many, and takes ten times longer for one.
+    """
+    n_allowed = int(np.count_nonzero(is_allowed))
+    if not n_allowed:
+        yield from (np.empty(0, np.int64) for _ in queries)
+        return
+    rows: np.ndarray | None = None
+    gallery = segment.embeddings
+    if n_allowed < COPIED * len(segment):
+        rows = np.flatnonzero(is_allowed)
+        gallery = gallery[rows]
+    for start in range(0, len(queries), QUERIES_AT_ONCE):
+        scores = queries[start : start + QUERIES_AT_ONCE] @ gallery.T
+        if rows is None and n_allowed < len(segment):
+            scores[:, ~is_allowed] = -np.inf
+        for of_query in scores:
+            first = len(of_query) - min(n, n_allowed)
+            best = np.argpartition(of_query, first)[first:]
+            yield best if rows is None else rows[best]
