@@ -10,38 +10,39 @@ Writes  database.npy, or the name given as --output, and a .json of the same ste
 Several processes, on one machine or more with a shared disk, write one file together:
 
     torchrun --nproc_per_node=2 build_image_db.py --dpath=~/ir/ --save_path=~/ir/para/model.ep0
+
+Machines that come and go make shards instead, each as often as it takes:
+
+    python build_image_db.py --dpath=~/ir/ --save_path=~/ir/para/model.ep0 --shards=64 --shard=7
 """
 
 import argparse
 import logging
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
 from retrieval import cli
 from retrieval.compute.devices import Precision
 from retrieval.data import layout, options, provenance
-from retrieval.data.files import RowWriter
 from retrieval.data.formats import InputError
-from retrieval.data.joined import Images
 from retrieval.data.photo_array import (
     USUAL_PHOTOS,
     IndexedPhotos,
     PhotoOptions,
     UnreadableImages,
 )
+from retrieval.data.shards import Shards, check_shards
 from retrieval.model import checkpoint
+from retrieval.model.database_encoder import DatabaseEncoder, EncodingOptions, Source
 from retrieval.model.model_config import Runtime, Tta
 
 if TYPE_CHECKING:
     import torch
-
-    from retrieval.model.embedding import EmbeddingModel
-    from retrieval.model.runtime import RuntimeModel
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,8 @@ def run(
     runtime: Runtime = "torch",
     image_info: str | None = None,
     photos: PhotoOptions = USUAL_PHOTOS,
+    shards: int = 1,
+    shard: int | None = None,
 ) -> Path:
     """Write the embeddings of an image matrix, or of photos, and return their path.
 
@@ -82,6 +85,9 @@ def run(
         runtime: What runs the network: torch, or a runtime that may be faster on a CPU.
         image_info: Index csv of photos to encode without a matrix; ``input`` is then left alone.
         photos: Where these are, and how they become squares.
+        shards: Number of parts; above 1, only parts that are missing are made, and all are joined
+            in the end. Several machines with a shared disk can make one each.
+        shard: Make only this part, from 0; None makes all that are missing.
     """
     options.check(photos)
     if batch_size < 1:
@@ -93,161 +99,110 @@ def run(
     if os.path.realpath(path) == os.path.realpath(layout.IMAGE_MATRIX.at(data_dir, input)):
         raise InputError(f"--input and --output are both {output}; choose another --output")
     save_path = save_path.expanduser()
-    how = Encoding(
+    checkpoint.check_exists(save_path)
+    check_shards(shards, shard)
+    how = EncodingOptions(
         batch_size, arch, device, precision, tta, tuple(scales), adapt_bn, compile, runtime
     )
+    encode = _encode if shards == 1 else partial(_encode_shards, shards=shards, shard=shard)
     if image_info is None:
-        record = provenance.load_record(data_dir, input, layout.IMAGE_MATRIX)
-        source = Source(layout.IMAGE_MATRIX.load(data_dir, input), input, input, record)
-        return _encode(data_dir, save_path, source, output, how)
+        return encode(data_dir, save_path, Source.of_matrix(data_dir, input), output, how)
     indexed = IndexedPhotos.open(data_dir, image_info, photos)
     try:
-        return _encode(data_dir, save_path, Source.of_photos(indexed), output, how)
+        return encode(data_dir, save_path, Source.of_photos(indexed), output, how)
     except UnreadableImages:
+        if shards > 1 and photos.on_unreadable == "drop":
+            raise InputError(
+                "some photos cannot be read; shards take the rows of one csv: list those that can "
+                "be read with --on_unreadable=drop and without --shards, and name that csv"
+            ) from None
         source = Source.of_photos(indexed.readable())
-    return _encode(data_dir, save_path, source, output, how)
+    return encode(data_dir, save_path, source, output, how)
 
 
-@dataclass(frozen=True)
-class Encoding:
-    """How images are encoded: the options of ``run``."""
-
-    batch_size: int
-    arch: str | None
-    device: str
-    precision: Precision
-    tta: Tta
-    scales: tuple[float, ...]
-    adapt_bn: bool
-    compile: bool
-    runtime: Runtime
-
-
-@dataclass(frozen=True)
-class Source:
-    """Images to encode.
-
-    Attributes:
-        images: (n_image, 3, side, side) uint8.
-        name: What to call them.
-        matrix: Name of their matrix; None if they are decoded from photos.
-        record: Their origin and preparation; None if a matrix has no record.
-    """
-
-    images: Images
-    name: str
-    matrix: str | None
-    record: dict[str, Any] | None
-
-    @classmethod
-    def of_photos(cls, photos: IndexedPhotos) -> "Source":
-        return cls(photos.images, photos.image_info, None, photos.record())
-
-
-def _encode(data_dir: Path, save_path: Path, source: Source, output: str, how: Encoding) -> Path:
+def _encode(
+    data_dir: Path, save_path: Path, source: Source, output: str, how: EncodingOptions
+) -> Path:
     """Write the embeddings of some images and their record; return the path of the former."""
-    checkpoint.check_exists(save_path)
-    # What can be checked at once is checked before torch is imported, which takes seconds.
-    from retrieval.compute import devices, distributed
-    from retrieval.model import bn_adaptation
-    from retrieval.model.embedding import compile_backbone, put_on
-    from retrieval.model.encode import embedding_blocks
-    from retrieval.model.tta import Views
+    from retrieval.compute import distributed
 
-    views, images, path = (
-        Views(how.tta, how.scales),
-        source.images,
-        layout.DATABASE.at(data_dir, output),
-    )
-    content = checkpoint.load(save_path)
-    is_torch, batch_size = how.runtime == "torch", how.batch_size
-    place = devices.choose("cpu" if not is_torch and how.device == "auto" else how.device)
-    if not is_torch:
-        _check_runtime(how.runtime, place, images.shape[-1], content["model"]["side"])
-    with distributed.process_group(place) as place:
-        dtype = distributed.agreed_dtype(devices.compute_dtype(place, how.precision))
-        model = put_on(checkpoint.build_model(content, save_path, how.arch), place)
-        if how.compile:
-            compile_backbone(model)
-        if images.shape[-1] != model.config.side:
-            log.info("images of %d px are scaled to %d px", images.shape[-1], model.config.side)
-        if how.adapt_bn:
-            if content["frozen_norms"]:
-                log.warning("batch norms were frozen in training: --adapt_bn may ruin the model")
-            bn_adaptation.adapt_batch_norm(model, images, batch_size, source.name)
-        embedder = model if is_torch else _in_runtime(model, how.runtime, dtype)
-        rows = np.array(distributed.own_part(len(images), batch_size), np.int64)
-        blocks = embedding_blocks(embedder, images, rows, batch_size, dtype, output, views)
-        shape = (len(images), model.config.dim)
+    path, n_image = layout.DATABASE.at(data_dir, output), len(source.images)
+    with distributed.process_group(_device(how)) as place:
+        encoder = DatabaseEncoder(save_path, source, how, place)
+        rows = distributed.own_part(n_image, how.batch_size)
+        shape = (n_image, encoder.dim)
         with distributed.row_writer(path, shape, layout.DATABASE.dtype) as database:
-            digest = _write(database, rows, blocks, save_path)
-        parts = distributed.gather(np.array(digest.hexdigest()))
+            digest = encoder.write(rows, database, 0, output)
+        parts = distributed.gather(np.array(digest))
         is_main = distributed.is_main()
     if is_main:
-        record = {
-            "checkpoint": str(save_path),
-            "checkpoint_sha256": provenance.sha256(save_path),
-            "epoch": content["epoch"],
-            "weights": content["weights"],
-            "domains": content["domains"],
-            "split": content["split"],
-            "held_out": content["held_out"],
-            "images": source.matrix,
-            "index_sha256": (source.record or {}).get("index_sha256"),
-            "preparation": provenance.preparation_of(source.record),
-            "images_sha256": provenance.RowsDigest.of_parts(parts).hexdigest(),
-            "rows": len(images),
-            "dim": model.config.dim,
-            "batch_size": batch_size,
-            "runtime": how.runtime,
-            "precision": str(dtype).removeprefix("torch."),
-            "tta": how.tta,
-            "scales": list(views.scales),
-            "adapt_bn": how.adapt_bn,
-        }
-        provenance.save_record(data_dir, output, record)
-    log.info("%s: %d embeddings of %d dimensions", path, len(images), model.config.dim)
+        _save_record(data_dir, output, encoder, list(map(str, parts)))
     return path
 
 
-def _check_runtime(runtime: Runtime, place: "torch.device", image_side: int, side: int) -> None:
-    """Refuse a GPU, and images of another side than the model's."""
-    if place.type != "cpu":
-        raise InputError(f"--runtime={runtime} computes on the CPU; leave --device out")
-    if image_side != side:
-        raise InputError(
-            f"--runtime={runtime} takes images of {side} px, not {image_side}; make them "
-            f"with: python -m process_data.image_matrix --image_resolution={side}"
-        )
-
-
-def _in_runtime(model: "EmbeddingModel", runtime: Runtime, dtype: "torch.dtype") -> "RuntimeModel":
-    """Return the model in another runtime."""
-    from retrieval.model.runtime import RuntimeModel
-
-    return RuntimeModel(model.eval(), runtime, dtype)
-
-
-def _write(
-    database: RowWriter,
-    rows: np.ndarray,
-    blocks: Iterable[tuple[np.ndarray, np.ndarray]],
+def _encode_shards(
+    data_dir: Path,
     save_path: Path,
-) -> provenance.RowsDigest:
-    """Write the embeddings of consecutive rows; return the hash of their images."""
-    digest = provenance.RowsDigest()
-    done = 0
-    for images, embeddings in blocks:
-        if not np.isfinite(embeddings).all():
-            raise InputError(
-                f"{save_path} gives embeddings that are not finite; take an earlier epoch, or "
-                "try --precision=float32"
-            )
-        first = int(rows[done])
-        digest.add(first, images)
-        database.write(first, embeddings)
-        done += len(embeddings)
-    return digest
+    source: Source,
+    output: str,
+    how: EncodingOptions,
+    shards: int,
+    shard: int | None,
+) -> Path:
+    """Write the shards that are missing, and join them if all are there."""
+    from retrieval.compute import distributed
+
+    if distributed.size() > 1:
+        raise InputError("--shards divides the work by itself; start it without torchrun")
+    path, n_image = layout.DATABASE.at(data_dir, output), len(source.images)
+    encoder = DatabaseEncoder(save_path, source, how, _device(how))
+    made_from = encoder.record() | {"matrix": (source.record or {}).get("content")}
+    made_from.pop("checkpoint")  # its hash counts, not its place
+    shape = (n_image, encoder.dim)
+    whole = Shards(path, shape, layout.DATABASE.dtype, shards, made_from, how.batch_size)
+    if _is_done(data_dir, output, whole.origin):
+        log.info("%s was made from the same images with the same options: nothing to do", path)
+        return path
+    for number in whole.missing(shard):
+        rows = whole.rows(number)
+        with whole.writer(number) as part:
+            digest = encoder.write(rows, part, rows.start, f"shard {number} of {shards}")
+        whole.finish(number, digest)
+    lacking = whole.missing()
+    if lacking:
+        log.info("%s: %d of %d shards are there", whole.folder, shards - len(lacking), shards)
+        return whole.folder
+    _save_record(data_dir, output, encoder, whole.join(), whole.origin)
+    whole.remove()
+    return path
+
+
+def _is_done(data_dir: Path, output: str, origin: str) -> bool:
+    """Return whether the embeddings are there, whole, and of the same origin."""
+    try:
+        record = provenance.load_record(data_dir, output) or {}
+    except InputError:
+        return False
+    return record.get("made_from") == origin
+
+
+def _save_record(
+    data_dir: Path, output: str, encoder: DatabaseEncoder, parts: list[str], origin: str = ""
+) -> None:
+    record = encoder.record()
+    record["images_sha256"] = provenance.RowsDigest.of_parts(parts).hexdigest()
+    if origin:
+        record["made_from"] = origin
+    provenance.save_record(data_dir, output, record)
+    rows, dim, path = record["rows"], record["dim"], layout.DATABASE.at(data_dir, output)
+    log.info("%s: %d embeddings of %d dimensions", path, rows, dim)
+
+
+def _device(how: EncodingOptions) -> "torch.device":
+    from retrieval.compute import devices
+
+    is_torch = how.runtime == "torch"
+    return devices.choose("cpu" if not is_torch and how.device == "auto" else how.device)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -261,6 +216,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     options.add_arguments(parser, PhotoOptions, "photos, with --image_info")
     parser.add_argument("--output", help="name of the embeddings to write")
+    parser.add_argument("--shards", type=int, help="parts to make and join; 1: the whole at once")
+    parser.add_argument("--shard", type=int, help="make this part only, from 0; default: all")
     parser.add_argument("--batch_size", type=int, help="images per batch")
     parser.add_argument("--arch", help="refused if the checkpoint has another one")
     parser.add_argument("--tta", choices=get_args(Tta), help="flip: average with the mirror image")

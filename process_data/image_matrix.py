@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from retrieval import cli
 from retrieval.data import decode, files, layout, options, provenance
+from retrieval.data.formats import InputError
 from retrieval.data.photo_array import (
     BLOCK,
     Crop,
@@ -30,6 +31,7 @@ from retrieval.data.photo_array import (
     PhotoOptions,
     UnreadableImages,
 )
+from retrieval.data.shards import Shards, check_shards
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,8 @@ def run(
     on_unreadable: OnUnreadable = PhotoOptions.on_unreadable,
     workers: int = PhotoOptions.workers,
     max_megapixels: int = PhotoOptions.max_megapixels,
+    shards: int = 1,
+    shard: int | None = None,
 ) -> Path:
     """Write the image matrix and return its path.
 
@@ -62,6 +66,9 @@ def run(
         max_megapixels: Largest photo, and all photos decoded at once, in millions of pixels of the
             decoded size: a JPEG is decoded at the smallest scale that suffices. A larger one counts
             as unreadable.
+        shards: Number of parts; above 1, only parts that are missing are made, and all are joined
+            in the end. Several machines with a shared disk can make one each.
+        shard: Make only this part, from 0; None makes all that are missing.
     """
     preparing = PhotoOptions(
         image_root_path,
@@ -73,13 +80,20 @@ def run(
         max_megapixels,
     )
     options.check(preparing)
+    check_shards(shards, shard)
     photos = IndexedPhotos.open(data_dir, image_info, preparing)
     target = layout.IMAGE_MATRIX.target(data_dir, mname)
     provenance.record_target(data_dir, mname)
     try:
+        if shards > 1:
+            return _write_shards(data_dir, mname, photos, shards, shard)
         write_matrix(target, photos.images)
     except UnreadableImages:
         photos = photos.readable()
+        if shards > 1:
+            raise InputError(
+                f"name the csv of the images kept: --image_info={photos.image_info}"
+            ) from None
         write_matrix(target, photos.images)
     provenance.save_record(data_dir, mname, photos.record(), layout.IMAGE_MATRIX)
     log.info("%s: %d images of %d px", target, len(photos.images), image_resolution)
@@ -92,14 +106,38 @@ def write_matrix(target: Path, images: PhotoArray) -> None:
     Raises:
         UnreadableImages: Some cannot be read; nothing was written.
     """
-    with (
-        files.row_writer(target, images.shape, "uint8") as matrix,
-        tqdm(total=len(images), desc=target.name, unit="image", disable=None) as bar,
-    ):
-        for start in range(0, len(images), BLOCK):
-            rows = np.arange(start, min(start + BLOCK, len(images)))
-            matrix.write(start, images[rows])
-            bar.update(len(rows))
+    with files.row_writer(target, images.shape, "uint8") as matrix:
+        _write_rows(matrix, images, range(len(images)), target.name)
+
+
+def _write_rows(matrix: files.RowWriter, images: PhotoArray, rows: range, title: str) -> None:
+    """Write some squares; the first of them is row 0 of the file."""
+    with tqdm(total=len(rows), desc=title, unit="image", disable=None) as bar:
+        for start in range(rows.start, rows.stop, BLOCK):
+            block = np.arange(start, min(start + BLOCK, rows.stop))
+            matrix.write(start - rows.start, images[block])
+            bar.update(len(block))
+
+
+def _write_shards(
+    data_dir: Path, mname: str, photos: IndexedPhotos, shards: int, shard: int | None
+) -> Path:
+    """Write the shards that are missing, and join them if all are there."""
+    path, record, images = layout.IMAGE_MATRIX.at(data_dir, mname), photos.record(), photos.images
+    whole = Shards(path, images.shape, "uint8", shards, record)
+    for number in whole.missing(shard):
+        with whole.writer(number) as part:
+            _write_rows(part, images, whole.rows(number), f"shard {number} of {shards}")
+        whole.finish(number)
+    lacking = whole.missing()
+    if lacking:
+        log.info("%s: %d of %d shards are there", whole.folder, shards - len(lacking), shards)
+        return whole.folder
+    whole.join()
+    provenance.save_record(data_dir, mname, record, layout.IMAGE_MATRIX)
+    whole.remove()
+    log.info("%s: %d images of %d px", path, len(images), images.shape[-1])
+    return path
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -107,6 +145,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--image_info", help="index csv with the columns Path and Index")
     parser.add_argument("--mname", help="name of the array to write")
     options.add_arguments(parser, PhotoOptions)
+    parser.add_argument("--shards", type=int, help="parts to make and join; 1: the whole at once")
+    parser.add_argument("--shard", type=int, help="make this part only, from 0; default: all")
     return parser
 
 

@@ -25,6 +25,7 @@ STORAGES = {
     "BoolStorage": 1,
 }  # name -> bytes of a value
 BUILDERS = (("torch._utils", "_rebuild_tensor_v2"), ("torch._utils", "_rebuild_parameter"))
+PROTOCOL = b"\x80\x02"
 LARGEST_PICKLE = 64 << 20  # that of a ResNet-152 with its optimizer has 1 MB
 LARGEST = 65_536  # --dim, and the side of an image in pixels
 
@@ -107,6 +108,8 @@ def check_archive(file: BinaryIO) -> None:
         if archive.getinfo(name).file_size > LARGEST_PICKLE:
             raise pickle.UnpicklingError("its pickle is too large")
         text = archive.read(name)
+        if not text.startswith(PROTOCOL):
+            raise pickle.UnpicklingError("its pickle is not of torch's protocol")
         # An index into the pickle's memory makes room for all indexes below it.
         for operation, argument, _ in pickletools.genops(text):
             if "PUT" in operation.name and int(argument or 0) > len(text):

@@ -1,0 +1,168 @@
+"""A model that encodes images into a database, as the options of build_image_db.py ask for."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from retrieval.compute.devices import Precision
+from retrieval.data import layout, provenance
+from retrieval.data.files import RowWriter
+from retrieval.data.formats import InputError
+from retrieval.data.joined import Images
+from retrieval.data.photo_array import IndexedPhotos
+from retrieval.model import checkpoint
+from retrieval.model.model_config import Runtime, Tta
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EncodingOptions:
+    """How images are encoded: options of build_image_db.py."""
+
+    batch_size: int
+    arch: str | None
+    device: str
+    precision: Precision
+    tta: Tta
+    scales: tuple[float, ...]
+    adapt_bn: bool
+    compile: bool
+    runtime: Runtime
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images to encode.
+
+    Attributes:
+        images: (n_image, 3, side, side) uint8.
+        name: What to call them.
+        matrix: Name of their matrix; None if they are decoded from photos.
+        record: Their origin and preparation; None if a matrix has no record.
+    """
+
+    images: Images
+    name: str
+    matrix: str | None
+    record: dict[str, Any] | None
+
+    @classmethod
+    def of_matrix(cls, data_dir: Path, name: str) -> "Source":
+        """Return the images of a matrix."""
+        record = provenance.load_record(data_dir, name, layout.IMAGE_MATRIX)
+        return cls(layout.IMAGE_MATRIX.load(data_dir, name), name, name, record)
+
+    @classmethod
+    def of_photos(cls, photos: IndexedPhotos) -> "Source":
+        """Return the squares of photos, which are decoded when they are read."""
+        return cls(photos.images, photos.image_info, None, photos.record())
+
+
+class DatabaseEncoder:
+    """A checkpoint, loaded to encode some images.
+
+    Attributes:
+        dim: Length of an embedding.
+    """
+
+    def __init__(
+        self, save_path: Path, source: Source, how: EncodingOptions, device: "torch.device"
+    ) -> None:
+        """Load the checkpoint, and prepare the model for these images.
+
+        Raises:
+            InputError: The checkpoint or the options do not fit.
+        """
+        from retrieval.compute import devices, distributed
+        from retrieval.model import bn_adaptation
+        from retrieval.model.embedding import compile_backbone, put_on
+        from retrieval.model.runtime import RuntimeModel
+        from retrieval.model.tta import Views
+
+        self.save_path, self.source, self.how = save_path, source, how
+        self._content, self._views = checkpoint.load(save_path), Views(how.tta, how.scales)
+        side = source.images.shape[-1]
+        if how.runtime != "torch":
+            _check_runtime(how.runtime, device, side, self._content["model"]["side"])
+        self.dtype = distributed.agreed_dtype(devices.compute_dtype(device, how.precision))
+        model = put_on(checkpoint.build_model(self._content, save_path, how.arch), device)
+        self.dim = model.config.dim
+        if how.compile:
+            compile_backbone(model)
+        if side != model.config.side:
+            log.info("images of %d px are scaled to %d px", side, model.config.side)
+        if how.adapt_bn:
+            if self._content["frozen_norms"]:
+                log.warning("batch norms were frozen in training: --adapt_bn may ruin the model")
+            bn_adaptation.adapt_batch_norm(model, source.images, how.batch_size, source.name)
+        is_torch = how.runtime == "torch"
+        self._embedder = model if is_torch else RuntimeModel(model.eval(), how.runtime, self.dtype)
+
+    def write(self, rows: range, out: RowWriter, first: int, title: str) -> str:
+        """Write the embeddings of some rows; return the hash of their images, in hexadecimal.
+
+        Args:
+            rows: Rows of the images.
+            out: Gets the embeddings.
+            first: The row of the images that is row 0 of ``out``.
+            title: Title of the progress bar.
+        """
+        digest = provenance.RowsDigest()
+        done = rows.start
+        for images, embeddings in self._blocks(rows, title):
+            if not np.isfinite(embeddings).all():
+                raise InputError(
+                    f"{self.save_path} gives embeddings that are not finite; take an earlier "
+                    "epoch, or try --precision=float32"
+                )
+            digest.add(done, images)
+            out.write(done - first, embeddings)
+            done += len(embeddings)
+        return digest.hexdigest()
+
+    def _blocks(self, rows: range, title: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        from retrieval.model.encode import embedding_blocks
+
+        numbers = np.array(rows, np.int64)
+        images, batch_size = self.source.images, self.how.batch_size
+        return embedding_blocks(
+            self._embedder, images, numbers, batch_size, self.dtype, title, self._views
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Return the record of the embeddings, but for the hash of the images."""
+        content, how = self._content, asdict(self.how)
+        kept = ("batch_size", "runtime", "tta", "adapt_bn")
+        return {
+            "checkpoint": str(self.save_path),
+            "checkpoint_sha256": provenance.sha256(self.save_path),
+            **{name: content[name] for name in ("epoch", "weights", "domains", "split")},
+            "held_out": content["held_out"],
+            "images": self.source.matrix,
+            "index_sha256": (self.source.record or {}).get("index_sha256"),
+            "preparation": provenance.preparation_of(self.source.record),
+            "rows": len(self.source.images),
+            "dim": self.dim,
+            **{name: how[name] for name in kept},
+            "precision": str(self.dtype).removeprefix("torch."),
+            "scales": list(self._views.scales),
+        }
+
+
+def _check_runtime(runtime: Runtime, place: "torch.device", image_side: int, side: int) -> None:
+    """Refuse a GPU, and images of another side than the model's."""
+    if place.type != "cpu":
+        raise InputError(f"--runtime={runtime} computes on the CPU; leave --device out")
+    if image_side != side:
+        raise InputError(
+            f"--runtime={runtime} takes images of {side} px, not {image_side}; make them "
+            f"with: python -m process_data.image_matrix --image_resolution={side}"
+        )
