@@ -110,7 +110,7 @@ def run(
         )
     table = list_images(root)
     if table.empty:
-        raise InputError(f"{root} has no images; make one sub-folder for each class")
+        raise InputError(f"{root} has no images in sub-folders; make one sub-folder for each class")
     if "ClassName" not in table.columns:
         return _save_unsorted(data_dir, table, root, output, classes_of is not None or queries)
     known: dict[str, int] = {}

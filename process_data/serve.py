@@ -12,6 +12,7 @@ Then open http://127.0.0.1:8000. Stop with Ctrl+C.
 import argparse
 import ipaddress
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,6 +70,8 @@ def run(
     from retrieval.web.app import create_app
     from retrieval.web.gallery import Gallery
 
+    # Threads that spin while they wait would take the cores from decoding and search.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     publish_if_missing(data_dir, database, store)
     is_local = is_loopback(host)
     if not is_local:

@@ -79,7 +79,7 @@ def publish_if_missing(
 
 
 @dataclass(frozen=True)
-class Source:
+class DatabaseRows:
     """What is published.
 
     Attributes:
@@ -117,7 +117,7 @@ class Source:
         )
 
 
-def load_source(data_dir: Path, database: str, image_root_path: str | None) -> Source:
+def load_source(data_dir: Path, database: str, image_root_path: str | None) -> DatabaseRows:
     """Load what is published, and check that it belongs together."""
     embeddings = layout.DATABASE.load(data_dir, database)
     record = provenance.load_record(data_dir, database) or {}
@@ -139,10 +139,10 @@ def load_source(data_dir: Path, database: str, image_root_path: str | None) -> S
             f"{root / missing} is missing; name the folder of the images with --image_root_path"
         )
     boxes = _boxes(data_dir, catalogue)
-    return Source(record, embeddings, matrix, catalogue, boxes, root)
+    return DatabaseRows(record, embeddings, matrix, catalogue, boxes, root)
 
 
-def row_batches(source: Source, numbers: np.ndarray) -> Iterator[list[ImageRow]]:
+def row_batches(source: DatabaseRows, numbers: np.ndarray) -> Iterator[list[ImageRow]]:
     """Yield the rows of some images; the next are made while the caller stores the last."""
     starts = range(0, len(numbers), BATCH)
     with ThreadPoolExecutor(worker_threads()) as pool:

@@ -15,9 +15,9 @@ from retrieval.data.formats import InputError
 from retrieval.web import api, pages, pictures, protection
 from retrieval.web.batching import Busy
 from retrieval.web.gallery import Gallery, StoreFailure
-from retrieval.web.metrics import ServiceMetrics
 from retrieval.web.search_options import without_dashes
 from retrieval.web.search_service import WAITING, SearchService
+from retrieval.web.service_metrics import ServiceMetrics
 from retrieval.web.templating import STATIC, render
 from retrieval.web.uploads import UnsupportedPhoto
 

@@ -17,12 +17,12 @@ import numpy as np
 
 from retrieval.asking.engine import check_model
 from retrieval.asking.preparation import Preparation
+from retrieval.compute.threads import worker_threads
 from retrieval.data import decode, layout, provenance
 from retrieval.data.formats import InputError
 from retrieval.evaluation.calibration import Calibration, load_calibration
 from retrieval.store.filters import Filter
-from retrieval.store.interface import Answer as Neighbors
-from retrieval.store.interface import ImageStore
+from retrieval.store.interface import ImageStore, RankedRows
 from retrieval.store.opening import open_store
 from retrieval.store.rows import ImageRow
 from retrieval.web.search_options import Facets
@@ -76,8 +76,11 @@ class Gallery:
         record = opened.collection.record
         preparation = Preparation.of_record(record, opened.name)
         check_model(record, save_path, opened.name)
-        from retrieval.asking.encoder import QueryEncoder  # imports torch
+        import torch
 
+        from retrieval.asking.encoder import QueryEncoder
+
+        torch.set_num_threads(worker_threads())
         return cls(
             opened,
             preparation,
@@ -118,7 +121,7 @@ class Gallery:
             if all(not allowed or facet[place] in allowed for place, allowed in conditions.items())
         )
 
-    def neighbors(self, queries: np.ndarray, k: int, where: Filter) -> Neighbors:
+    def neighbors(self, queries: np.ndarray, k: int, where: Filter) -> RankedRows:
         """Return the nearest rows of each query, as the store does."""
         with store_failures():
             return self.store.search(queries, k, where)

@@ -12,9 +12,9 @@ from retrieval.data.formats import InputError
 from retrieval.store.filters import Filter
 from retrieval.web.api import Service
 from retrieval.web.menus import menus_of
+from retrieval.web.query_photos import QueryPhoto, find_query
 from retrieval.web.search_options import SearchOptions, parsed_options, without_dashes
 from retrieval.web.search_service import SearchService
-from retrieval.web.sources import Source, find_source
 from retrieval.web.templating import render
 
 SAMPLES = 12  # cars to start with
@@ -64,7 +64,7 @@ async def upload(request: Request, service: Service) -> Response:
 async def answers(
     service: Service, request: Request, photo: str = "", id: str = ""
 ) -> HTMLResponse:
-    source = await find_source(service, photo, id)
+    source = await find_query(service, photo, id)
     page: dict[str, Any] = {"error": None, "result": None}
     options = SearchOptions()
     status, started = 200, time.perf_counter()
@@ -81,7 +81,7 @@ async def answers(
 
 async def _answer_page(
     service: SearchService,
-    source: Source,
+    source: QueryPhoto,
     options: SearchOptions,
     status: int,
     page: dict[str, Any],
@@ -129,8 +129,8 @@ async def browse(service: Service, make: str = "", model: str = "", page: str = 
 @router.get("/why")
 async def why(service: Service, request: Request, photo: str = "", id: str = "") -> HTMLResponse:
     """Show where the similarity of a photo and an answer comes from."""
-    source = await find_source(service, photo, id)
-    answer = await find_source(service, "", request.query_params.get("answer", ""))
+    source = await find_query(service, photo, id)
+    answer = await find_query(service, "", request.query_params.get("answer", ""))
     options = _options(request)
     embedding, _ = await source.embed(service, options.box)
     assert answer.row is not None

@@ -9,9 +9,9 @@ from starlette.responses import Response
 from retrieval.store.rows import ImageRow
 from retrieval.web.api import MOST_ID, ImageId, Service
 from retrieval.web.gallery import Gallery
+from retrieval.web.query_photos import find_query
 from retrieval.web.search_options import parsed_options
 from retrieval.web.search_service import SearchService
-from retrieval.web.sources import find_source
 from retrieval.web.uploads import UnsupportedPhoto, clean_jpeg, jpeg_of_square
 
 SIDES = {"small": 320, "large": 1600}  # pixels of the longer side
@@ -50,7 +50,7 @@ async def explanation(
 ) -> Response:
     """Where on the photo, or on the answer, their similarity comes from."""
     with service.room.place():
-        source = await find_source(service, photo, id)
+        source = await find_query(service, photo, id)
         rows = await service.in_thread(service.gallery.rows, [answer])
         if not rows:
             raise HTTPException(404, f"there is no image {answer}")

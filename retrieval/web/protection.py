@@ -8,7 +8,7 @@ from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from retrieval.web.metrics import ServiceMetrics
+from retrieval.web.service_metrics import ServiceMetrics
 
 BODY_BYTES = 20_000_000
 BODY_S = 30.0  # to send a whole body; slower clients hold a connection for nothing

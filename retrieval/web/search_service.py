@@ -19,9 +19,9 @@ from retrieval.store.filters import Filter
 from retrieval.store.rows import ImageRow
 from retrieval.web.batching import Batcher, WaitingRoom
 from retrieval.web.gallery import Gallery
-from retrieval.web.metrics import ServiceMetrics
 from retrieval.web.photo_shelf import SHOWN_SIDE, KeptPhoto, PhotoShelf, square_of_kept
 from retrieval.web.search_options import SearchOptions
+from retrieval.web.service_metrics import ServiceMetrics
 from retrieval.web.uploads import PreparedPhoto, clean_jpeg, prepare_upload
 
 BATCH = 32  # photos encoded together

@@ -123,7 +123,9 @@ def test_store(tmp_path: Path) -> None:
 
 
 def test_serve(tmp_path: Path, pipeline: Path) -> None:
-    served = f"--dpath={pipeline} --save_path={pipeline / 'para' / 'model.ep0'} --port={free_port()}"
+    served = (
+        f"--dpath={pipeline} --save_path={pipeline / 'para' / 'model.ep0'} --port={free_port()}"
+    )
     tiny(
         bench_serve,
         tmp_path,

@@ -15,7 +15,7 @@ LARGEST_ID = 2**63 - 1
 
 
 @dataclass(frozen=True)
-class Source:
+class QueryPhoto:
     """A photo to search with; either ``photo`` or ``row`` is given.
 
     Attributes:
@@ -54,7 +54,7 @@ class Source:
         return square
 
 
-async def find_source(service: SearchService, photo: str, number: str) -> Source:
+async def find_query(service: SearchService, photo: str, number: str) -> QueryPhoto:
     """Return what the parameters ``photo`` and ``id`` of an address name.
 
     Raises:
@@ -66,11 +66,11 @@ async def find_source(service: SearchService, photo: str, number: str) -> Source
             raise HTTPException(
                 404, "this photo is not kept any more: photos stay for an hour; choose it again"
             )
-        return Source({"photo": photo}, f"/photos/{photo}", kept.size, photo=kept)
+        return QueryPhoto({"photo": photo}, f"/photos/{photo}", kept.size, photo=kept)
     if not (number.isascii() and number.isdecimal() and int(number) <= LARGEST_ID):
         raise HTTPException(404, "choose a photo, or an image of the database")
     rows = await service.in_thread(service.gallery.rows, [int(number)])
     if not rows:
         raise HTTPException(404, f"there is no image {number} in the database")
     size = await service.in_thread(service.gallery.image_size, rows[0])
-    return Source({"id": number}, f"/images/{number}?size=large", size, row=rows[0])
+    return QueryPhoto({"id": number}, f"/images/{number}?size=large", size, row=rows[0])
