@@ -72,7 +72,6 @@ demo: .venv
 # The search page on the demo's cars, after `make demo`.
 .PHONY: serve page
 serve: .venv/serving
-	$(PY) -m process_data.calibrate --dpath=$(DEMO)
 	$(PY) -m process_data.serve --dpath=$(DEMO) --save_path=$(DEMO)/para/model.ep4
 
 # From a folder of photos to a page: make page PHOTOS=~/photos
@@ -99,7 +98,7 @@ page: .venv/serving
 
 # All benchmarks, small: about a quarter of an hour on two cores. Rewrites the tables of
 # benchmarks/README.md but those of recipes, switches, codes and the store, which so little work says nothing about, and
-# of many rows (bench_large), which extrapolate takes as they are.
+# of many rows (bench_large), which extrapolate takes as they are; not the page (bench_serve), which takes a demo.
 bench: .venv
 	mkdir -p $(BENCH)
 	$(PY) -m benchmarks.bench_image_matrix --scale=0.25 --repeats=1 --images 500 2000 --folder=$(BENCH)/photos

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,15 +10,14 @@ from typing import TypeVar
 import numpy as np
 
 from retrieval.asking.answers import Answer, Vote, most_likely
-from retrieval.asking.engine import SHOWN_FROM
 from retrieval.compute.threads import worker_threads
 from retrieval.data.decode import Box
 from retrieval.data.formats import InputError
-from retrieval.store.filters import Filter
 from retrieval.store.rows import ImageRow
 from retrieval.web.batching import Batcher, WaitingRoom
 from retrieval.web.gallery import Gallery
 from retrieval.web.photo_shelf import SHOWN_SIDE, KeptPhoto, PhotoShelf, square_of_kept
+from retrieval.web.row_finding import FoundRows, QueryTask, answers_of, find_rows, is_shown
 from retrieval.web.search_options import SearchOptions
 from retrieval.web.service_metrics import ServiceMetrics
 from retrieval.web.uploads import PreparedPhoto, clean_jpeg, prepare_upload
@@ -56,21 +54,6 @@ class SearchResult:
     seconds: float
 
 
-@dataclass(frozen=True)
-class _Comparison:
-    embedding: np.ndarray
-    k: int
-    where: Filter
-
-
-@dataclass(frozen=True)
-class _Compared:
-    similarities: dict[int, float]
-    rows: list[ImageRow]
-    is_exact: bool
-    recall: float | None
-
-
 class SearchService:
     """Answers requests; all methods that are coroutines belong to one event loop.
 
@@ -92,12 +75,12 @@ class SearchService:
         self.shelf, self.room = PhotoShelf(), WaitingRoom(waiting)
         self._pool = ThreadPoolExecutor(worker_threads(), "decode")
         self._encoder = Batcher(self._embed, "encode", BATCH)
-        self._comparer = Batcher(self._compare, "search", BATCH)
+        self._finder = Batcher(self._find, "search", BATCH)
 
     def close(self) -> None:
         """End the threads; requests that wait are answered first."""
         self._encoder.close()
-        self._comparer.close()
+        self._finder.close()
         self._pool.shutdown()
 
     async def in_thread(self, work: Callable[..., Result], *values: object) -> Result:
@@ -180,18 +163,18 @@ class SearchService:
             raise InputError("no image of the database has all of these values; widen the filters")
         k = options.k + (but is not None)
         with self.metrics.timed("search"):
-            task = _Comparison(embedding, k, where)
-            compared = await asyncio.wrap_future(self._comparer.submit(task))
-        answers = self._answers(compared, but)[: options.k]
-        shown = tuple(answer for answer in answers if _is_shown(answer, options))
+            task = QueryTask(embedding, k, where)
+            found = await asyncio.wrap_future(self._finder.submit(task))
+        answers = answers_of(self.gallery, found, but)[: options.k]
+        shown = tuple(answer for answer in answers if is_shown(answer, options))
         return SearchResult(
             answers=shown,
             vote=most_likely([a for a in shown if a.name]) if self.gallery.has_names() else None,
             n_hidden=len(answers) - len(shown),
             n_searched=n_searched,
             is_calibrated=self.gallery.calibration is not None,
-            is_exact=compared.is_exact,
-            recall=compared.recall,
+            is_exact=found.is_exact,
+            recall=found.recall,
             seconds=time.perf_counter() - started,
         )
 
@@ -199,54 +182,5 @@ class SearchService:
         self.metrics.batch.observe(len(squares))
         return list(self.gallery.encoder.embed(np.stack(squares)))
 
-    def _compare(self, tasks: Sequence[_Comparison]) -> Sequence[_Compared]:
-        """Compare queries that ask alike with one pass over the rows."""
-        alike: dict[tuple[int, Filter], list[int]] = defaultdict(list)
-        for place, task in enumerate(tasks):
-            alike[task.k, task.where].append(place)
-        found: dict[int, _Compared] = {}
-        for (k, where), places in alike.items():
-            queries = np.stack([tasks[place].embedding for place in places])
-            neighbors = self.gallery.neighbors(queries, k, where)
-            ids = np.unique(neighbors.ids[neighbors.ids >= 0]).tolist()
-            rows = {row.id: row for row in self.gallery.rows(ids)}
-            for place, of_query, scores in zip(
-                places, neighbors.ids.tolist(), neighbors.similarities.tolist(), strict=True
-            ):
-                similarities = dict(zip(of_query, scores, strict=True))
-                # A row that was removed a moment ago is left out.
-                its_rows = [rows[number] for number in of_query if number in rows]
-                found[place] = _Compared(
-                    similarities, its_rows, neighbors.is_exact, neighbors.recall
-                )
-        return [found[place] for place in range(len(tasks))]
-
-    def _answers(self, compared: _Compared, but: int | None) -> list[Answer]:
-        rows = [row for row in compared.rows if row.id != but]
-        similarities = [compared.similarities[row.id] for row in rows]
-        probabilities: list[float | None] = [None] * len(rows)
-        if self.gallery.calibration is not None:
-            probabilities = self.gallery.calibration(np.array(similarities)).tolist()
-        return [
-            Answer(
-                rank=rank,
-                index=row.id,
-                similarity=similarity,
-                probability=probability,
-                label=row.label,
-                name=row.model,
-                make=row.make or None,
-                year=row.year or None,
-                viewpoint=row.viewpoint or None,
-                path="",  # of no concern to clients
-            )
-            for rank, (row, similarity, probability) in enumerate(
-                zip(rows, similarities, probabilities, strict=True), 1
-            )
-        ]
-
-
-def _is_shown(answer: Answer, options: SearchOptions) -> bool:
-    is_near = options.at_least is None or answer.similarity >= options.at_least
-    is_likely = answer.probability is None or answer.probability >= SHOWN_FROM
-    return is_near and (options.show_all or is_likely)
+    def _find(self, tasks: Sequence[QueryTask]) -> Sequence[FoundRows]:
+        return find_rows(self.gallery, tasks)

@@ -70,6 +70,17 @@ def test_the_whole_pipeline_runs_on_them(photos: Path) -> None:
         assert sheet.size[0] > sheet.size[1] > 200
 
 
+def test_images_without_sub_folders_have_no_class(tmp_path: Path) -> None:
+    draw(tmp_path, ["photos"], 3)
+    table = pd.read_csv(data_info.run(tmp_path))
+    assert list(table.columns) == ["Path", "Class", "Index"]
+    assert table["Class"].tolist() == [-1] * 3 and table["Index"].tolist() == [0, 1, 2]
+    assert layout.CLASS_NAMES.load_rows(tmp_path) == []
+    for options in ({"queries": True}, {"output": "tindexinfo.csv"}):
+        with pytest.raises(InputError, match="no images in sub-folders"):
+            data_info.run(tmp_path, **options)  # type: ignore[arg-type]
+
+
 def test_mistakes_are_said(photos: Path) -> None:
     with pytest.raises(InputError, match="is not a folder"):
         data_info.run(photos, "nowhere/")

@@ -56,8 +56,8 @@ def app() -> Iterator[App]:
     """A function that starts the application on a data directory."""
     clients: list[TestClient] = []
 
-    def start(data_dir: Path, **options: object) -> TestClient:
-        gallery = Gallery.open(data_dir, checkpoint_of(data_dir), "store", "cpu")
+    def start(data_dir: Path, checkpoint: str = "model.ep0", **options: object) -> TestClient:
+        gallery = Gallery.open(data_dir, data_dir / "para" / checkpoint, "store", "cpu")
         client = TestClient(create_app(gallery, **options))  # type: ignore[arg-type]
         client.__enter__()
         clients.append(client)

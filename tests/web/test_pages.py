@@ -1,13 +1,18 @@
 """The page without JavaScript: every step is a link or a plain form."""
 
 import re
+import shutil
 from html import unescape
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
+import build_image_db
+from process_data import data_info, image_matrix
+from retrieval.asking.publishing import publish_database
 from retrieval.web.photo_shelf import KeptPhoto, PhotoShelf
+from tests.conftest import train_small
 from tests.pages import Page
 from tests.web.conftest import PAGE, App, calibrate, drawn_photo, first_photo
 
@@ -129,6 +134,29 @@ def test_without_calibration_nothing_is_hidden(served: Path, app: App) -> None:
     (served / "calibration.json").unlink()
     page, text = show(app(served), "/search?id=3")
     assert text.count('class="tile"') == 20 and "not calibrated" in page.text
+
+
+def test_photos_without_classes_have_no_names_and_no_vote(
+    tmp_path: Path, _served: Path, app: App
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for number in range(6):
+        shutil.copy(first_photo(_served, 8 * number), tmp_path / "photos" / f"{number}.jpg")
+    data_info.run(tmp_path)
+    image_matrix.run(tmp_path, "indexinfo.csv", "photos/", image_resolution=32)
+    checkpoint = train_small(tmp_path, epoch=0, dim=None)
+    build_image_db.run(tmp_path, checkpoint)
+    publish_database(tmp_path)
+    client = app(tmp_path, checkpoint.name)
+    address = upload(client, first_photo(_served, 16).read_bytes())
+    page, text = show(client, address)
+    assert "6 most similar images" in page.text and "vote" not in page.text
+    assert 'name="make"' not in text and 'name="model"' not in text and "class" not in page.text
+    assert re.findall(r'<a href="/search\?id=(\d+)">', text)[0] == "2"
+    for address in ("/", "/browse"):
+        page, _ = show(client, address)
+        assert "car" not in page.text and "model" not in page.text
+    assert client.get("/api/images/2").json()["label"] == -1
 
 
 def test_photos_leave_the_shelf() -> None:

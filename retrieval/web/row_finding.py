@@ -1,0 +1,106 @@
+"""Many queries compared with the rows at once, and their rows as answers."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from retrieval.asking.answers import Answer
+from retrieval.asking.engine import SHOWN_FROM
+from retrieval.store.filters import Filter
+from retrieval.store.rows import ImageRow
+from retrieval.web.gallery import Gallery
+from retrieval.web.search_options import SearchOptions
+
+
+@dataclass(frozen=True)
+class QueryTask:
+    """A query that waits.
+
+    Attributes:
+        embedding: (dim,) float32 of unit L2 norm.
+        k: Neighbors to find.
+        where: Rows that may be found.
+    """
+
+    embedding: np.ndarray
+    k: int
+    where: Filter
+
+
+@dataclass(frozen=True)
+class FoundRows:
+    """What was found for a query.
+
+    Attributes:
+        rows: The rows, best first.
+        similarities: The cosine similarity of each id.
+        is_exact: Whether all rows that fit the filter were compared.
+        recall: Of an approximate search: the measured share of the exact neighbors it finds.
+    """
+
+    rows: list[ImageRow]
+    similarities: dict[int, float]
+    is_exact: bool
+    recall: float | None
+
+
+def find_rows(gallery: Gallery, tasks: Sequence[QueryTask]) -> list[FoundRows]:
+    """Compare queries that ask alike with one pass over the rows; return in the order of tasks."""
+    alike: dict[tuple[int, Filter], list[int]] = defaultdict(list)
+    for place, task in enumerate(tasks):
+        alike[task.k, task.where].append(place)
+    found: dict[int, FoundRows] = {}
+    for (k, where), places in alike.items():
+        queries = np.stack([tasks[place].embedding for place in places])
+        neighbors = gallery.neighbors(queries, k, where)
+        ids = np.unique(neighbors.ids[neighbors.ids >= 0]).tolist()
+        rows = {row.id: row for row in gallery.rows(ids)}
+        for place, of_query, scores in zip(
+            places, neighbors.ids.tolist(), neighbors.similarities.tolist(), strict=True
+        ):
+            similarities = dict(zip(of_query, scores, strict=True))
+            # A row that was removed a moment ago is left out.
+            its_rows = [rows[number] for number in of_query if number in rows]
+            found[place] = FoundRows(its_rows, similarities, neighbors.is_exact, neighbors.recall)
+    return [found[place] for place in range(len(tasks))]
+
+
+def answers_of(gallery: Gallery, found: FoundRows, but: int | None) -> list[Answer]:
+    """Return rows as answers, with probabilities if there is a calibration.
+
+    Args:
+        gallery: The image database.
+        found: What was found.
+        but: Id of a row to leave out.
+    """
+    rows = [row for row in found.rows if row.id != but]
+    similarities = [found.similarities[row.id] for row in rows]
+    probabilities: list[float | None] = [None] * len(rows)
+    if gallery.calibration is not None:
+        probabilities = gallery.calibration(np.array(similarities)).tolist()
+    return [
+        Answer(
+            rank=rank,
+            index=row.id,
+            similarity=similarity,
+            probability=probability,
+            label=row.label,
+            name=row.model,
+            make=row.make or None,
+            year=row.year or None,
+            viewpoint=row.viewpoint or None,
+            path="",  # of no concern to clients
+        )
+        for rank, (row, similarity, probability) in enumerate(
+            zip(rows, similarities, probabilities, strict=True), 1
+        )
+    ]
+
+
+def is_shown(answer: Answer, options: SearchOptions) -> bool:
+    """Return whether an answer is above the thresholds."""
+    is_near = options.at_least is None or answer.similarity >= options.at_least
+    is_likely = answer.probability is None or answer.probability >= SHOWN_FROM
+    return is_near and (options.show_all or is_likely)
