@@ -158,7 +158,7 @@ def test_queries_of_another_split_are_refused(pipeline: Path) -> None:
     queries = np.array(layout.VALID_QUERIES.load(pipeline))
     for changed, message in (
         (np.zeros_like(queries), "lists the image 0 more than once"),
-        (queries + [0, 1], "they list other images; run again"),
+        (queries + np.array([0, 1]), "they list other images; run again"),
     ):
         layout.VALID_QUERIES.save(pipeline, changed)
         with pytest.raises(InputError, match=message):
