@@ -8,6 +8,8 @@ PY = $(BIN)/python
 DEMO = demo
 SEED = 7
 BENCH = demo/bench
+PAGE = page
+MINUTES = 5
 
 # Where other programs keep a core busy, threads that spin while they wait make all of them wait.
 export OMP_WAIT_POLICY = passive
@@ -61,6 +63,39 @@ demo: .venv
 	$(call step,-m process_data.summary --dpath=$(DEMO))
 	@echo "seconds of each command, the longest first:"
 	@awk '{printf "%7.1f  %s %s\n", $$1 - $$2, $$3, $$4; all += $$1 - $$2} END {printf "%7.1f  in all\n", all}' $(DEMO)/times.txt | sort -rn
+
+# What the page needs beside the pipeline.
+.venv/serving: .venv/installed requirements-serve.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements-serve.txt -c constraints.txt
+	touch $@
+
+# The search page on the demo's cars, after `make demo`.
+.PHONY: serve page
+serve: .venv/serving
+	$(PY) -m process_data.calibrate --dpath=$(DEMO)
+	$(PY) -m process_data.serve --dpath=$(DEMO) --save_path=$(DEMO)/para/model.ep4
+
+# From a folder of photos to a page: make page PHOTOS=~/photos
+# One sub-folder for each class trains for MINUTES; photos without classes are searched untrained.
+page: .venv/serving
+	@test -n "$(PHOTOS)" || { echo "name the folder of the photos: make page PHOTOS=~/photos"; exit 1; }
+	@set -e; photos=$$(cd "$(PHOTOS:~%=$(HOME)%)" && pwd); mkdir -p "$(PAGE)"; \
+	run() { echo "python $$*"; $(PY) "$$@"; }; \
+	run -m process_data.data_info --dpath="$(PAGE)" --image_root_path="$$photos"; \
+	run -m process_data.image_matrix --dpath="$(PAGE)" --image_info=indexinfo.csv --image_root_path="$$photos" --image_resolution=128; \
+	if head -n 1 "$(PAGE)/indexinfo.csv" | grep -q ClassName; then \
+	  run -m process_data.make_train_valid --dpath="$(PAGE)" --iname=indexinfo.csv --min_len=10; \
+	  run train.py --dpath="$(PAGE)" --save_path="$(PAGE)/para/" --recipe=ce --minutes=$(MINUTES) --arch=timm/tf_efficientnet_lite0; \
+	  model=$$(ls -v "$(PAGE)"/para/model.ep* | tail -n 1); \
+	  run build_image_db.py --dpath="$(PAGE)" --save_path="$$model" --scales=1.25; \
+	  run -m process_data.mask_data --dpath="$(PAGE)"; \
+	  run -m process_data.calibrate --dpath="$(PAGE)" || echo "the page shows similarities without probabilities"; \
+	else \
+	  run train.py --dpath="$(PAGE)" --save_path="$(PAGE)/para/" --arch=timm/tf_efficientnet_lite0 --pool=avg --epoch=0; \
+	  model="$(PAGE)/para/model.untrained"; \
+	  run build_image_db.py --dpath="$(PAGE)" --save_path="$$model"; \
+	fi; \
+	run -m process_data.serve --dpath="$(PAGE)" --save_path="$$model"
 
 # All benchmarks, small: about a quarter of an hour on two cores. Rewrites the tables of
 # benchmarks/README.md but those of recipes, switches, codes and the store, which so little work says nothing about, and

@@ -32,12 +32,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+UNKNOWN = -1  # the class of images without one
+
 
 def list_images(root: Path) -> "pd.DataFrame":
     """Return the images below ``root``: Path relative to it, and ClassName, its first folder.
 
     An image is a file with a suffix that Pillow can open. Hidden files and folders are skipped, as
-    are files directly in ``root``. Rows are sorted by path.
+    are files directly in ``root`` unless there are no others: these have no class, and the table
+    no ClassName. Rows are sorted by path.
     """
     import pandas as pd
 
@@ -49,8 +52,11 @@ def list_images(root: Path) -> "pd.DataFrame":
             "%d images are links to nothing, or no files: left out", len(found) - len(files)
         )
     paths = sorted(path.relative_to(root).as_posix() for path in files)
-    visible = [p for p in paths if "/" in p and not any(n.startswith(".") for n in p.split("/"))]
-    names = [path.split("/")[0] for path in visible]
+    visible = [p for p in paths if not any(n.startswith(".") for n in p.split("/"))]
+    sorted_ones = [path for path in visible if "/" in path]
+    if visible and not sorted_ones:
+        return pd.DataFrame({"Path": visible}, dtype="str")
+    visible, names = sorted_ones, [path.split("/")[0] for path in sorted_ones]
     return pd.DataFrame({"Path": visible, "ClassName": names}, dtype="str")
 
 
@@ -85,7 +91,8 @@ def run(
 
     Args:
         data_dir: The data directory.
-        image_root_path: Folder with one sub-folder per class, relative to ``data_dir``.
+        image_root_path: Folder with one sub-folder per class, or with images without classes,
+            relative to ``data_dir``.
         output: Name of the csv to write; columns Path, Class, Index, ClassName.
         classes_of: Index csv whose class ids are reused for the same class names.
         queries: Also write ``test.npy``, which makes these images the test queries.
@@ -104,6 +111,8 @@ def run(
     table = list_images(root)
     if table.empty:
         raise InputError(f"{root} has no images in sub-folders; make one sub-folder for each class")
+    if "ClassName" not in table.columns:
+        return _save_unsorted(data_dir, table, root, output, classes_of is not None or queries)
     known: dict[str, int] = {}
     if classes_of is not None:
         other = layout.IMAGE_INDEX.load(data_dir, classes_of)
@@ -125,6 +134,20 @@ def run(
     new = sorted(set(table["ClassName"]) - set(known))
     if known and new:
         log.warning("classes missing in %s: %s", classes_of, ", ".join(new))
+    return path
+
+
+def _save_unsorted(
+    data_dir: Path, table: "pd.DataFrame", root: Path, output: str, needs_classes: bool
+) -> Path:
+    """Write the index of images without classes: they can be searched, not trained on."""
+    if needs_classes or output != layout.IMAGE_INDEX.name:
+        raise InputError(f"{root} has no images in sub-folders; make one sub-folder for each class")
+    table.insert(1, "Class", np.full(len(table), UNKNOWN))
+    table.insert(2, "Index", np.arange(len(table)))
+    layout.CLASS_NAMES.save(data_dir, table[["Class"]].head(0).assign(ClassName=""))
+    path = layout.IMAGE_INDEX.save(data_dir, table, output)
+    log.info("%s: %d images without classes: to search, not to train on", path, len(table))
     return path
 
 

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = (
     *("data", "compute", "model", "search", "store"),
-    *("evaluation", "training", "report", "asking", "cli"),
+    *("evaluation", "training", "report", "asking", "web", "cli"),
 )
 STAGES = [
     *(p for folder in ("compcars", "process_data") for p in ROOT.glob(f"{folder}/*.py")),

@@ -11,7 +11,7 @@ from tests.stages.test_stages import ROOT, STAGES
 HEAVY = {
     *("torch", "torchvision", "timm", "pytorch_metric_learning"),
     *("lance", "lancedb", "pyarrow", "pymilvus"),
-    *("pandas", "faiss", "scipy", "sklearn", "matplotlib", "jinja2"),
+    *("pandas", "faiss", "scipy", "sklearn", "matplotlib", "jinja2", "fastapi", "uvicorn"),
 }
 PROGRAM = """
 import runpy, sys

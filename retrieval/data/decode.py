@@ -63,8 +63,14 @@ def load_square(
 
 
 @contextmanager
-def opened(source: Path | BinaryIO) -> Iterator[Image.Image]:
+def opened(
+    source: Path | BinaryIO, formats: tuple[str, ...] | None = None
+) -> Iterator[Image.Image]:
     """Open an image file; pixels are decoded when they are used, within the block.
+
+    Args:
+        source: Image file.
+        formats: Formats to allow, as Pillow names them; None allows all that it reads.
 
     Raises:
         UnreadableImage: The file is missing, or is no image.
@@ -74,7 +80,7 @@ def opened(source: Path | BinaryIO) -> Iterator[Image.Image]:
         with _reasons():
             if isinstance(source, Path) and not source.is_file():  # a pipe would wait for ever
                 raise ValueError("it is not a file" if source.exists() else "there is no such file")
-            image = Image.open(source)
+            image = Image.open(source, formats=formats)
         with image:
             yield image
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import lance
     import pyarrow as pa
 
-IDS_PER_CONDITION = 5_000
 KEPT_VERSIONS = timedelta(hours=1)  # a reader of another process may still read the files
 LARGEST_FILE = 1_000_000  # rows
 
@@ -46,6 +45,7 @@ class LanceStore(ImageStore):
         self._lock = threading.Lock()
         self._resident: Resident | None = None
         self._known: tuple[tuple[int, ...], np.ndarray] | None = None  # sorted ids of a version
+        self._offsets: tuple[tuple[int, ...], np.ndarray, np.ndarray] | None = None
         with lance_errors(folder):
             text = (self._newest().schema.metadata or {}).get(lance_files.METADATA)
         if text is None:
@@ -98,15 +98,16 @@ class LanceStore(ImageStore):
         return len(found)
 
     def get(self, ids: Iterable[int]) -> list[ImageRow]:
-        wanted = list(dict.fromkeys(map(int, ids)))
-        found: dict[int, ImageRow] = {}
+        wanted = np.array(list(dict.fromkeys(map(int, ids))), np.int64)
         with lance_errors(self.folder):
             dataset = self._dataset()
-            for start in range(0, len(wanted), IDS_PER_CONDITION):
-                some = filters.ids_sql(wanted[start : start + IDS_PER_CONDITION])
-                rows = lance_files.as_rows(dataset.to_table(filter=some))
-                found |= {row.id: row for row in rows}
-        return [found[number] for number in wanted if number in found]
+            sorted_ids, offsets = self._places(dataset)
+            places = np.searchsorted(sorted_ids, wanted)
+            places[places == len(sorted_ids)] = 0
+            is_there = sorted_ids[places] == wanted if len(sorted_ids) else np.zeros(0, bool)
+            if not is_there.any():
+                return []
+            return lance_files.as_rows(dataset.take(offsets[places[is_there]].tolist()))
 
     def ids(self, where: Filter = ALL) -> np.ndarray:
         with lance_errors(self.folder):
@@ -150,7 +151,7 @@ class LanceStore(ImageStore):
 
     def close(self) -> None:
         with self._lock:
-            self._resident = self._known = None
+            self._resident = self._known = self._offsets = None
 
     def _newest(self) -> "lance.LanceDataset":
         """Return the newest version; opening it takes a millisecond."""
@@ -176,6 +177,15 @@ class LanceStore(ImageStore):
             ids = np.sort(dataset.to_table(columns=["id"])["id"].to_numpy())
             known = self._known = version, ids
         return known[1]
+
+    def _places(self, dataset: "lance.LanceDataset") -> tuple[np.ndarray, np.ndarray]:
+        """Return the ids of all rows, sorted, and the place of each among the rows on disk."""
+        version, kept = self._version(dataset), self._offsets
+        if kept is None or kept[0] != version:
+            ids = dataset.to_table(columns=["id"])["id"].to_numpy()
+            offsets = np.argsort(ids)
+            kept = self._offsets = version, ids[offsets], offsets
+        return kept[1], kept[2]
 
     def _current(self, dataset: "lance.LanceDataset") -> Resident:
         """Return the rows of a version in memory; read only what was not there before."""

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from benchmarks import (
     bench_mips,
     bench_photos,
     bench_pipeline,
+    bench_serve,
     bench_store,
     bench_training_speed,
     extrapolate,
@@ -51,6 +53,12 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
         return processes.Usage(time.perf_counter() - start, 0.0, 1_000_000, "")
 
     monkeypatch.setattr(processes, "run", run)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def tiny(module: object, output: Path, options: str) -> None:
@@ -112,6 +120,21 @@ def test_store(tmp_path: Path) -> None:
     assert set(table[~is_exact]["method"]) == {"LOPQ", "Lance IVF_PQ"}
     assert (table["recall"] > 0.2).all() and (table["ms_p50"] > 0).all()
     assert (results.latest(tmp_path, "store_add")["rows_per_s"] > 100).all()
+
+
+def test_serve(tmp_path: Path, pipeline: Path) -> None:
+    served = (
+        f"--dpath={pipeline} --save_path={pipeline / 'para' / 'model.ep0'} --port={free_port()}"
+    )
+    tiny(
+        bench_serve,
+        tmp_path,
+        f"{served} --rows 200 --clients 1 3 --seconds 1 --memory_requests 9 --memory_seconds 1",
+    )
+    table = results.latest(tmp_path, "serve")
+    assert table["clients"].tolist() == [1, 3] and not table["refused"].any()
+    assert (table["ms_p50"] <= table["ms_p95"]).all() and (table["requests"] > 0).all()
+    assert (results.latest(tmp_path, "serve_memory")["rss_MB"] > 50).all()
 
 
 def test_memory_follows_the_images_where_it_grows() -> None:

@@ -114,7 +114,8 @@ def test_a_missing_folder_is_one_line_and_exit_1(
     module = importlib.import_module(name)
     argv = [f"--dpath={tmp_path / 'no where'}"]
     takes_photos = name in ("process_data.search", "process_data.add")
-    if takes_photos or name in ("train", "build_image_db", "process_data.export_onnx"):
+    with_checkpoint = ("train", "build_image_db", "process_data.export_onnx", "process_data.serve")
+    if takes_photos or name in with_checkpoint:
         argv.append(f"--save_path={tmp_path / 'no where'}")
     if takes_photos:
         argv.append(f"--image={tmp_path / 'no where'}")

@@ -1,0 +1,142 @@
+"""Serve the search page and its HTTP API.
+
+Reads   store/ or the store named as --store, the checkpoint, the image files; calibration.json if
+        it exists; what process_data.publish reads if there is no store yet
+Writes  store/ if it does not exist yet, and what clients with the token add and remove
+
+    python -m process_data.serve --dpath=~/ir/ --save_path=~/ir/para/model.ep0
+
+Then open http://127.0.0.1:8000. Stop with Ctrl+C.
+"""
+
+import argparse
+import ipaddress
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:  # run as a file
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from retrieval import cli
+from retrieval.compute import devices
+from retrieval.data import layout
+from retrieval.data.formats import InputError
+from retrieval.store.opening import STORE_HELP
+
+log = logging.getLogger(__name__)
+
+MOST_CONNECTIONS = 512  # beyond, uvicorn answers 503 itself
+
+
+def run(
+    data_dir: Path,
+    save_path: Path,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token: str | None = None,
+    store: str = layout.STORE.name,
+    database: str = layout.DATABASE.name,
+    device: str = "auto",
+) -> None:
+    """Serve until interrupted.
+
+    Args:
+        data_dir: The data directory.
+        save_path: The checkpoint that encoded the database.
+        host: Address to listen on; 127.0.0.1 is for this computer alone.
+        port: Port to listen on.
+        token: What clients send to add and remove images; None: nobody can.
+        store: A folder, the address of a Milvus server or a file of Milvus Lite.
+        database: Name of the embeddings to publish if there is no store yet.
+        device: Where the model runs: auto, cpu, cuda or cuda:n.
+    """
+    if not 1 <= port <= 65535:
+        raise InputError(f"--port must be from 1 to 65535; got {port}")
+    if token is not None and (len(token) < 8 or not token.isascii() or not token.isprintable()):
+        raise InputError("--token needs at least 8 printable ASCII characters")
+    try:
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import python_multipart  # noqa: F401
+        import uvicorn
+    except ImportError as error:
+        raise InputError(
+            f"{error.name} is not installed; install it with: pip install -r requirements-serve.txt"
+        ) from None
+    from retrieval.asking.publishing import publish_if_missing
+    from retrieval.web.app import create_app
+    from retrieval.web.gallery import Gallery
+
+    # Threads that spin while they wait would take the cores from decoding and search.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    publish_if_missing(data_dir, database, store)
+    is_local = is_loopback(host)
+    if not is_local:
+        log.warning(
+            "%s is not loopback: everyone who reaches it can search and see the images%s; "
+            "connections are not encrypted",
+            host,
+            "" if token is None else ", and with the token change them",
+        )
+    gallery = Gallery.open(data_dir, save_path, store, device)
+    gallery.warm_up()
+    names = ("localhost", "127.0.0.1", "[::1]", host) if is_local else ("*",)
+    app = create_app(gallery, token, names)
+    config = uvicorn.Config(
+        app,
+        host,
+        port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_keep_alive=20,
+        timeout_graceful_shutdown=5,
+    )
+    shown = f"[{host}]" if ":" in host else host
+    log.info("%s: %d images", gallery.store.name, gallery.store.count())
+    log.info("open http://%s:%d  (stop with Ctrl+C)", shown, port)
+    try:
+        uvicorn.Server(config).run()
+    except SystemExit as error:  # uvicorn has said why on the screen
+        raise InputError(f"cannot listen on {shown}:{port}; choose another --port") from error
+    finally:
+        gallery.store.close()
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only programs of this computer reach an address.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0")
+    (True, True, False)
+    """
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.stage_parser(run, __doc__)
+    add = parser.add_argument
+    add("--save_path", type=cli.user_path, required=True, help="the checkpoint, a file")
+    add("--host", help="address to listen on; 127.0.0.1 is for this computer alone")
+    add("--port", type=int, help="port to listen on")
+    add("--token", help="what clients send to add and remove images; without, nobody can")
+    add("--store", help=STORE_HELP)
+    add("--database", help="embeddings to publish if there is no store yet")
+    add("--device", help=devices.DEVICE_HELP)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return cli.execute(run, make_parser(), argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

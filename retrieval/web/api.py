@@ -1,0 +1,120 @@
+"""The HTTP API: search, get, add and remove images. /openapi.json describes it."""
+
+import time
+from typing import Annotated, Any
+
+from fastapi import (
+    APIRouter,
+    Depends,
+    File,
+    Header,
+    HTTPException,
+    Path,
+    Query,
+    Request,
+    UploadFile,
+)
+
+from retrieval.web.adding_uploads import NewImage, add_upload
+from retrieval.web.api_models import (
+    ApiAdded,
+    ApiError,
+    ApiImage,
+    ApiOptions,
+    ApiResult,
+)
+from retrieval.web.protection import check_token
+from retrieval.web.search_service import SearchService
+
+MOST_ID = 2**63 - 1
+
+ImageId = Annotated[int, Path(ge=0, le=MOST_ID, description="id of an image of the database")]
+Upload = Annotated[UploadFile, File(description="JPEG, PNG, WEBP, GIF or BMP")]
+
+ERRORS = {
+    400: "a value or the photo is wrong",
+    404: "there is no such image",
+    413: "the body is too large",
+    503: "too many requests wait, or the store does not answer",
+}
+router = APIRouter(
+    prefix="/api",
+    tags=["images"],
+    responses={code: {"model": ApiError, "description": text} for code, text in ERRORS.items()},
+)
+
+
+def service_of(request: Request) -> SearchService:
+    """Return the service of the application."""
+    found: SearchService = request.app.state.service
+    return found
+
+
+def _may_change(request: Request, authorization: Annotated[str | None, Header()] = None) -> None:
+    check_token(authorization, request.app.state.token)
+
+
+Service = Annotated[SearchService, Depends(service_of)]
+Options = Annotated[ApiOptions, Query()]
+CHANGES = [Depends(_may_change)]
+REFUSED: dict[int | str, dict[str, Any]] = {
+    401: {"model": ApiError, "description": "the token is missing or wrong"},
+    403: {"model": ApiError, "description": "the server takes no changes"},
+}
+
+
+@router.post("/search", summary="Search with a photo")
+async def search_with_photo(photo: Upload, options: Options, service: Service) -> ApiResult:
+    asked = options.options()
+    content = await photo.read()
+    started = time.perf_counter()
+    with service.room.place():
+        prepared = await service.prepare(content, asked)
+        embedding = await service.embed(prepared.square)
+        return ApiResult.of_result(await service.search(embedding, asked, None, started))
+
+
+@router.get("/search", summary="Search with an image of the database")
+async def search_with_image(
+    id: Annotated[int, Query(ge=0, le=MOST_ID, description="the image; it is left out")],
+    options: Options,
+    service: Service,
+) -> ApiResult:
+    asked = options.options()
+    started = time.perf_counter()
+    with service.room.place():
+        rows = await service.in_thread(service.gallery.rows, [id])
+        if not rows:
+            raise HTTPException(404, f"there is no image {id}")
+        embedding, _ = await service.embed_row(rows[0], asked.box)
+        return ApiResult.of_result(await service.search(embedding, asked, id, started))
+
+
+@router.get("/images/{number}", summary="What is known of an image")
+async def get_image(number: ImageId, service: Service) -> ApiImage:
+    rows = await service.in_thread(service.gallery.rows, [number])
+    if not rows:
+        raise HTTPException(404, f"there is no image {number}")
+    return ApiImage.of_row(rows[0])
+
+
+@router.post("/images", summary="Add a photo", dependencies=CHANGES, responses=REFUSED)
+async def add_image(
+    photo: Upload, known: Annotated[NewImage, Query()], service: Service
+) -> ApiAdded:
+    content = await photo.read()
+    with service.room.place():
+        number, is_new = await add_upload(service, content, known)
+    return ApiAdded(id=number, is_new=is_new)
+
+
+@router.delete(
+    "/images/{number}",
+    summary="Remove an image",
+    status_code=204,
+    dependencies=CHANGES,
+    responses=REFUSED,
+)
+async def remove_image(number: ImageId, service: Service) -> None:
+    if not await service.in_thread(service.gallery.remove, number):
+        raise HTTPException(404, f"there is no image {number}")

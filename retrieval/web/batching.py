@@ -1,0 +1,114 @@
+"""Work of many requests done together, behind a bound on how many may wait."""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Generic, TypeVar
+
+Task = TypeVar("Task")
+Outcome = TypeVar("Outcome")
+Waiting = tuple[Task, Future[Outcome]]
+
+
+class Busy(Exception):
+    """Too many requests wait already; try again in a moment."""
+
+
+class WaitingRoom:
+    """Bounds how many requests are being worked on, from their decoding to their answer."""
+
+    def __init__(self, places: int) -> None:
+        """Set how many requests may be inside at once."""
+        self.places = places
+        self.taken = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place within the block.
+
+        Raises:
+            Busy: All places are taken.
+        """
+        with self._lock:
+            if self.taken >= self.places:
+                raise Busy(f"{self.taken} requests wait already")
+            self.taken += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.taken -= 1
+
+
+class Batcher(Generic[Task, Outcome]):
+    """A thread that does all tasks that wait, together.
+
+    A task that comes to an idle thread is done at once; those that come meanwhile are the next
+    batch. So one client waits for nothing, and many share the cost.
+    """
+
+    def __init__(
+        self, work: Callable[[Sequence[Task]], Sequence[Outcome]], name: str, most: int
+    ) -> None:
+        """Start the thread.
+
+        Args:
+            work: Does a batch: tasks in, as many outcomes out, in order. If it fails on a batch,
+                each of the tasks is tried alone.
+            name: Name of the thread.
+            most: Tasks of one batch.
+        """
+        self._work, self._most = work, most
+        self._tasks: queue.SimpleQueue[Waiting[Task, Outcome] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, task: Task) -> "Future[Outcome]":
+        """Hand in a task; the future has its outcome, or the error that it led to."""
+        future: Future[Outcome] = Future()
+        self._tasks.put((task, future))
+        return future
+
+    def close(self) -> None:
+        """End the thread when the tasks before are done."""
+        self._tasks.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        is_open = True
+        while is_open:
+            batch, is_open = self._next()
+            # A client that went away has cancelled its future.
+            batch = [one for one in batch if one[1].set_running_or_notify_cancel()]
+            if batch:
+                self._do(batch)
+
+    def _next(self) -> tuple[list[Waiting[Task, Outcome]], bool]:
+        """Wait for a task and take what else waits; False: the last one."""
+        batch: list[Waiting[Task, Outcome]] = []
+        one = self._tasks.get()
+        while one is not None:
+            batch.append(one)
+            if len(batch) == self._most:
+                return batch, True
+            try:
+                one = self._tasks.get_nowait()
+            except queue.Empty:
+                return batch, True
+        return batch, False
+
+    def _do(self, batch: list[Waiting[Task, Outcome]]) -> None:
+        try:
+            outcomes = self._work([task for task, _ in batch])
+        except Exception as error:
+            if len(batch) == 1:
+                batch[0][1].set_exception(error)
+            else:
+                for one in batch:  # one bad task must not fail the others
+                    self._do([one])
+            return
+        for (_, future), outcome in zip(batch, outcomes, strict=True):
+            future.set_result(outcome)

@@ -1,0 +1,197 @@
+"""The image database as the page sees it: a store, the model that encoded it, and the image files.
+
+Everything is loaded once. The rows come from the store alone, so what other processes add or remove
+is found at once; `publishing` fills a store that does not exist yet.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from retrieval.asking.engine import check_model
+from retrieval.asking.preparation import Preparation
+from retrieval.compute.threads import worker_threads
+from retrieval.data import decode, layout, provenance
+from retrieval.data.formats import InputError
+from retrieval.evaluation.calibration import Calibration, load_calibration
+from retrieval.store.filters import Filter
+from retrieval.store.interface import ImageStore, RankedRows
+from retrieval.store.opening import open_store
+from retrieval.store.rows import ImageRow
+from retrieval.web.search_options import Facets
+
+if TYPE_CHECKING:
+    from retrieval.asking.encoder import QueryEncoder
+
+log = logging.getLogger(__name__)
+
+FACETS_S = 5.0  # seconds until menus and counts follow what other processes changed
+
+
+class StoreFailure(Exception):
+    """The store is gone, full or does not answer; the message names it."""
+
+
+@dataclass
+class Gallery:
+    """A store with the model that encoded it. Calls from several threads are fine.
+
+    Attributes:
+        store: The rows.
+        preparation: How its images were prepared.
+        encoder: The model.
+        calibration: What a similarity means; None if it was not measured for these embeddings.
+        root: Folder of the image files that were published.
+    """
+
+    store: ImageStore
+    preparation: Preparation
+    encoder: "QueryEncoder"
+    calibration: Calibration | None
+    root: Path
+    _facets: tuple[float, Facets] | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def open(cls, data_dir: Path, save_path: Path, store: str, device: str = "auto") -> "Gallery":
+        """Open a store that exists, and load its model.
+
+        Args:
+            data_dir: The data directory.
+            save_path: The checkpoint that encoded the database.
+            store: A folder, the address of a Milvus server or a file of Milvus Lite.
+            device: Where the model runs: auto, cpu, cuda or cuda:n.
+
+        Raises:
+            InputError: A file is missing, or files do not belong together.
+        """
+        opened = open_store(data_dir, store)
+        record = opened.collection.record
+        preparation = Preparation.of_record(record, opened.name)
+        check_model(record, save_path, opened.name)
+        import torch
+
+        from retrieval.asking.encoder import QueryEncoder
+
+        torch.set_num_threads(worker_threads())
+        return cls(
+            opened,
+            preparation,
+            QueryEncoder.load(save_path, record, device),
+            _calibration(data_dir, opened.collection.checkpoint_sha256),
+            data_dir / Path(record["preparation"]["image_root_path"]).expanduser(),
+        )
+
+    def warm_up(self) -> None:
+        """Read the rows into memory and encode once, so that the first client does not wait."""
+        side = self.preparation.side
+        embedding = self.encoder.embed(np.zeros((1, 3, side, side), np.uint8))
+        self.neighbors(embedding, 1, Filter())
+        self.facets()
+
+    def facets(self) -> Facets:
+        """Return how many rows have each make, model, label, year and viewpoint."""
+        known = self._facets
+        if known is None or time.monotonic() - known[0] > FACETS_S:
+            with self._lock, store_failures():
+                known = self._facets = time.monotonic(), self.store.facets()
+        return known[1]
+
+    def has_names(self) -> bool:
+        """Return whether any image has a model: without, there are no names and no vote."""
+        return any(facet[1] for facet in self.facets())
+
+    def count(self, where: Filter) -> int:
+        """Return how many rows fit a filter, from the facets."""
+        conditions = {
+            place: getattr(where, name)
+            for name, place in (("makes", 0), ("models", 1), ("labels", 2), ("years", 3))
+        }
+        conditions[4] = where.viewpoints
+        return sum(
+            n
+            for facet, n in self.facets().items()
+            if all(not allowed or facet[place] in allowed for place, allowed in conditions.items())
+        )
+
+    def neighbors(self, queries: np.ndarray, k: int, where: Filter) -> RankedRows:
+        """Return the nearest rows of each query, as the store does."""
+        with store_failures():
+            return self.store.search(queries, k, where)
+
+    def rows(self, ids: Sequence[int]) -> list[ImageRow]:
+        """Return the rows with these ids, in order; those that are not there are left out."""
+        with store_failures():
+            return self.store.get(ids)
+
+    def ids(self, where: Filter) -> np.ndarray:
+        """Return the ids of the rows that fit a filter, ascending."""
+        with store_failures():
+            return self.store.ids(where)
+
+    def add(self, row: ImageRow) -> bool:
+        """Add a row, and return whether it was new."""
+        with store_failures():
+            is_new = bool(self.store.add([row]))
+        self._facets = None
+        return is_new
+
+    def remove(self, number: int) -> bool:
+        """Remove a row, and return whether it was there."""
+        with store_failures():
+            was_there = bool(self.store.remove([number]))
+        self._facets = None
+        return was_there
+
+    def image_file(self, row: ImageRow) -> Path | None:
+        """Return the image file of a row; None if there is none any more.
+
+        The path is the store's own; no request has any part in it.
+        """
+        path = self.root / row.path if row.path else None
+        return path if path is not None and path.is_file() else None
+
+    def image_size(self, row: ImageRow) -> tuple[int, int] | None:
+        """Return width and height of a row's image file as displayed; None if it cannot be read."""
+        path = self.image_file(row)
+        if path is None:
+            return None
+        try:
+            with decode.opened(path) as image:
+                return decode.displayed_size(image)
+        except decode.UnreadableImage:
+            return None
+
+    def square(self, row: ImageRow) -> np.ndarray | None:
+        """Return an image of the database as its model saw it; None without its file."""
+        path = self.image_file(row)
+        box = row.box if self.preparation.crop == "box" else None
+        return None if path is None else self.preparation.square(path, box, f"image {row.id}")
+
+
+@contextmanager
+def store_failures() -> Iterator[None]:
+    """Turn the errors of a store, which a person has to look after, into `StoreFailure`."""
+    try:
+        yield
+    except InputError as error:
+        log.error("%s", error)
+        raise StoreFailure(str(error)) from error
+
+
+def _calibration(data_dir: Path, checkpoint_sha256: str) -> Calibration | None:
+    if not layout.CALIBRATION.at(data_dir).exists():
+        return None
+    database = layout.CALIBRATION.load(data_dir).get("database", "")
+    record = provenance.load_record(data_dir, database)
+    if record is None or record.get("checkpoint_sha256") != checkpoint_sha256:
+        return None
+    found = load_calibration(data_dir, database)
+    return found[0] if found else None

@@ -1,0 +1,147 @@
+"""The page: choose a photo, see the answers, browse. All of it works without JavaScript."""
+
+import time
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, Request
+from starlette.datastructures import UploadFile
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from retrieval.data.formats import InputError
+from retrieval.store.filters import Filter
+from retrieval.web.api import Service
+from retrieval.web.menus import menus_of
+from retrieval.web.query_photos import QueryPhoto, find_query
+from retrieval.web.search_options import SearchOptions, parsed_options, without_dashes
+from retrieval.web.search_service import SearchService
+from retrieval.web.templating import render
+
+SAMPLES = 12  # cars to start with
+PAGE = 48  # images of one page of a model
+
+router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+
+
+def _options(request: Request) -> SearchOptions:
+    return _of_texts(request.query_params)
+
+
+def _of_texts(texts: Any) -> SearchOptions:
+    names = ("k", "at_least", "make", "model", "year", "viewpoint", "box")
+    given = {name: str(texts.get(name, ""))[:200] for name in names}
+    return parsed_options(show_all=str(texts.get("all", "")), **given)
+
+
+@router.get("/")
+async def start(service: Service) -> HTMLResponse:
+    gallery = service.gallery
+    ids = await service.in_thread(gallery.ids, Filter())
+    chosen = ids[np.linspace(0, len(ids) - 1, min(SAMPLES, len(ids))).astype(int)].tolist()
+    rows = await service.in_thread(gallery.rows, chosen)
+    menus = menus_of(await service.in_thread(gallery.facets))
+    return render(
+        "start.html", rows=rows, menus=menus, n_image=len(ids), has_names=gallery.has_names()
+    )
+
+
+@router.post("/search")
+async def upload(request: Request, service: Service) -> Response:
+    """Take a photo, and lead to its answers: the address can be loaded again."""
+    async with request.form(max_files=1, max_fields=20) as form:
+        photo = form.get("photo")
+        options = _of_texts(form)
+        content = await photo.read() if isinstance(photo, UploadFile) else b""
+    if not content:
+        raise InputError("choose a photo first")
+    with service.room.place():
+        key = await service.keep(content, options)
+    query = options.query_string(photo=key)
+    return RedirectResponse(f"/search?{query}", status_code=303)
+
+
+@router.get("/search")
+async def answers(
+    service: Service, request: Request, photo: str = "", id: str = ""
+) -> HTMLResponse:
+    source = await find_query(service, photo, id)
+    page: dict[str, Any] = {"error": None, "result": None}
+    options = SearchOptions()
+    status, started = 200, time.perf_counter()
+    try:
+        options = _options(request)
+        with service.room.place():
+            embedding, _ = await source.embed(service, options.box)
+            but = source.row.id if source.row is not None else None
+            page["result"] = await service.search(embedding, options, but, started)
+    except InputError as error:  # the form is still of use
+        page["error"], status = without_dashes(str(error)), 400
+    return await _answer_page(service, source, options, status, page)
+
+
+async def _answer_page(
+    service: SearchService,
+    source: QueryPhoto,
+    options: SearchOptions,
+    status: int,
+    page: dict[str, Any],
+) -> HTMLResponse:
+    facets = await service.in_thread(service.gallery.facets)
+    return render(
+        "answers.html",
+        status,
+        source=source,
+        options=options,
+        menus=menus_of(facets),
+        has_names=service.gallery.has_names(),
+        n_image=sum(facets.values()),
+        is_calibrated=service.gallery.calibration is not None,
+        **page,
+    )
+
+
+@router.get("/browse")
+async def browse(service: Service, make: str = "", model: str = "", page: str = "1") -> Response:
+    """Show makes and models, or the images of one model or of one make."""
+    gallery = service.gallery
+    facets = await service.in_thread(gallery.facets)
+    chosen = SearchOptions(make=make, model=model)
+    number = int(page) if page.isascii() and page.isdecimal() and len(page) < 9 else 1
+    ids = await service.in_thread(gallery.ids, chosen.where(facets))
+    n_page = max(1, -(-len(ids) // PAGE))
+    number = min(max(number, 1), n_page)
+    shown = ids[(number - 1) * PAGE : number * PAGE].tolist()
+    is_list = not (make or model) and gallery.has_names()
+    return render(
+        "browse.html",
+        menus=menus_of(facets),
+        make=make,
+        model=model,
+        is_list=is_list,
+        rows=[] if is_list else await service.in_thread(gallery.rows, shown),
+        n_image=len(ids),
+        page=number,
+        n_page=n_page,
+        has_names=gallery.has_names(),
+    )
+
+
+@router.get("/why")
+async def why(service: Service, request: Request, photo: str = "", id: str = "") -> HTMLResponse:
+    """Show where the similarity of a photo and an answer comes from."""
+    source = await find_query(service, photo, id)
+    answer = await find_query(service, "", request.query_params.get("answer", ""))
+    options = _options(request)
+    embedding, _ = await source.embed(service, options.box)
+    assert answer.row is not None
+    similarity = float(embedding @ answer.row.embedding)
+    calibration = service.gallery.calibration
+    return render(
+        "why.html",
+        source=source,
+        row=answer.row,
+        options=options,
+        similarity=similarity,
+        probability=None if calibration is None else float(calibration(np.array(similarity))),
+        has_names=service.gallery.has_names(),
+    )

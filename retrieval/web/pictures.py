@@ -1,0 +1,82 @@
+"""Pictures by id or key: images of the database, uploads that are kept, explanations."""
+
+from typing import Annotated, Literal
+
+import numpy as np
+from fastapi import APIRouter, HTTPException, Query
+from starlette.responses import Response
+
+from retrieval.store.rows import ImageRow
+from retrieval.web.api import MOST_ID, ImageId, Service
+from retrieval.web.gallery import Gallery
+from retrieval.web.query_photos import find_query
+from retrieval.web.search_options import parsed_options
+from retrieval.web.search_service import SearchService
+from retrieval.web.uploads import UnsupportedPhoto, clean_jpeg, jpeg_of_square
+
+SIDES = {"small": 320, "large": 1600}  # pixels of the longer side
+KEEP = {"cache-control": "private, max-age=3600"}  # an id is never given to another image
+
+router = APIRouter(tags=["pictures"])
+
+
+@router.get("/images/{number}", summary="The picture of an image", response_class=Response)
+async def image(
+    number: ImageId, service: Service, size: Literal["small", "large"] = "small"
+) -> Response:
+    rows = await service.in_thread(service.gallery.rows, [number])
+    if not rows:
+        raise HTTPException(404, f"there is no image {number}")
+    jpeg = await service.in_thread(_jpeg, service.gallery, rows[0], SIDES[size])
+    return Response(jpeg, media_type="image/jpeg", headers=KEEP)
+
+
+@router.get("/photos/{key}", include_in_schema=False)
+async def kept_photo(key: str, service: Service) -> Response:
+    kept = service.shelf.get(key)
+    if kept is None:
+        raise HTTPException(404, "this photo is not kept any more; choose it again")
+    return Response(kept.jpeg, media_type="image/jpeg", headers=KEEP)
+
+
+@router.get("/explanation", include_in_schema=False)
+async def explanation(
+    service: Service,
+    answer: Annotated[int, Query(ge=0, le=MOST_ID)],
+    side: Literal["photo", "answer"],
+    photo: str = "",
+    id: str = "",
+    box: str = "",
+) -> Response:
+    """Where on the photo, or on the answer, their similarity comes from."""
+    with service.room.place():
+        source = await find_query(service, photo, id)
+        rows = await service.in_thread(service.gallery.rows, [answer])
+        if not rows:
+            raise HTTPException(404, f"there is no image {answer}")
+        of_photo = await source.square(service, parsed_options(box=box).box)
+        of_answer = await service.in_thread(service.gallery.square, rows[0])
+        if of_photo is None or of_answer is None:
+            raise HTTPException(404, "the image file is not here, so nothing can be explained")
+        pictures = await service.in_thread(_overlays, service, of_photo, of_answer)
+    return Response(pictures[side], media_type="image/jpeg", headers=KEEP)
+
+
+def _jpeg(gallery: Gallery, row: ImageRow, side: int) -> bytes:
+    path = gallery.image_file(row)
+    if path is not None:
+        try:
+            return clean_jpeg(path, side)
+        except UnsupportedPhoto:  # damaged since
+            pass
+    return row.thumbnail
+
+
+def _overlays(service: SearchService, photo: np.ndarray, answer: np.ndarray) -> dict[str, bytes]:
+    from retrieval.asking.explanation import overlay, similarity_maps  # imports torch
+
+    maps = similarity_maps(service.gallery.encoder, photo, answer)
+    return {
+        "photo": jpeg_of_square(overlay(photo, maps.of_query)),
+        "answer": jpeg_of_square(overlay(answer, maps.of_answer)),
+    }

@@ -1,0 +1,111 @@
+"""What every response carries and every request must keep to."""
+
+import asyncio
+import secrets
+import time
+
+from fastapi import HTTPException
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from retrieval.web.service_metrics import ServiceMetrics
+
+BODY_BYTES = 20_000_000
+BODY_S = 30.0  # to send a whole body; slower clients hold a connection for nothing
+
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; "
+        "frame-ancestors 'none'"
+    ),
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "geolocation=(), microphone=()",
+    "referrer-policy": "no-referrer",  # an address holds the key of an upload
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+
+
+class BodyLimit:
+    """Refuses bodies that are too large, by their declared and by their real length, or too slow.
+
+    The part of a body beyond the limit is never read.
+    """
+
+    def __init__(self, app: ASGIApp, most: int = BODY_BYTES, seconds: float = BODY_S) -> None:
+        """Wrap an application; ``most`` is in bytes."""
+        self.app, self.most, self.seconds = app, most, seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "0")
+        # A proxy may pass on what uvicorn refuses: a length that is no number counts as too large.
+        is_large = not declared.isdecimal() or int(declared) > self.most
+        received = 0
+        deadline = time.monotonic() + self.seconds
+        is_whole = False
+
+        async def limited() -> Message:
+            nonlocal received, is_whole
+            if is_whole:
+                return await receive()
+            if is_large:
+                raise self._too_large()
+            try:
+                message = await asyncio.wait_for(receive(), deadline - time.monotonic())
+            except asyncio.TimeoutError:
+                raise HTTPException(408, f"the body took longer than {self.seconds:g} s") from None
+            received += len(message.get("body", b""))
+            if received > self.most:
+                raise self._too_large()
+            is_whole = not message.get("more_body", False)
+            return message
+
+        await self.app(scope, limited, send)
+
+    def _too_large(self) -> HTTPException:
+        return HTTPException(413, f"the request has more than {self.most / 1e6:g} MB")
+
+
+class SecureHeaders:
+    """Adds ``HEADERS`` to every response, and counts it."""
+
+    def __init__(self, app: ASGIApp, metrics: ServiceMetrics) -> None:
+        """Wrap an application."""
+        self.app, self.metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def protected(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers[name] = value
+                headers.setdefault("cache-control", "no-store")
+                # Only templates of routes: a client must not make up labels.
+                route = getattr(scope.get("route"), "path", "none")
+                self.metrics.requests.labels(route, str(message["status"])).inc()
+            await send(message)
+
+        await self.app(scope, receive, protected)
+
+
+def check_token(given: str | None, token: str | None) -> None:
+    """Refuse a request that may not change the database.
+
+    Args:
+        given: The header ``Authorization``.
+        token: The token of the server; None: it takes no changes.
+    """
+    if token is None:
+        raise HTTPException(403, "adding and removing are off; start the server with --token")
+    if given is None or not secrets.compare_digest(given.encode(), f"Bearer {token}".encode()):
+        raise HTTPException(
+            401, "send the header Authorization: Bearer <token>", {"WWW-Authenticate": "Bearer"}
+        )

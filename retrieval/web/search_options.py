@@ -1,0 +1,134 @@
+"""What a search is asked for, beside its photo, and the rows that its filters mean."""
+
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from retrieval.asking.photos import parse_box
+from retrieval.data.decode import Box
+from retrieval.data.formats import InputError
+from retrieval.store.filters import Filter
+
+K, MOST_K = 20, 200
+FARTHEST = 1e6  # pixels; no photo is wider
+FACET = {"make": 0, "model": 1, "year": 3, "viewpoint": 4}  # place in the key of facets()
+
+Facets = Counter[tuple[str, str, int, str, str]]
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """Options of a search.
+
+    Attributes:
+        k: Answers to look for.
+        at_least: Hide answers of a lower cosine similarity.
+        make: Name of a make, in any case; empty: any.
+        model: Name of a model, in any case, or the number of its class; empty: any.
+        year: Year; empty: any.
+        viewpoint: Viewpoint, such as ``front side``; empty: any.
+        show_all: Show answers that are more likely wrong than right, too.
+        box: The part of the photo to search with: x1, y1, x2, y2 in pixels; None: the whole.
+    """
+
+    k: int = K
+    at_least: float | None = None
+    make: str = ""
+    model: str = ""
+    year: str = ""
+    viewpoint: str = ""
+    show_all: bool = False
+    box: Box | None = None
+
+    def query_string(self, **changed: object) -> str:
+        """Return the options that are not defaults as the query of an address."""
+        values: dict[str, object] = {
+            "k": self.k if self.k != K else "",
+            "at_least": "" if self.at_least is None else f"{self.at_least:g}",
+            **{name: getattr(self, name) for name in FACET},
+            "all": "1" if self.show_all else "",
+            "box": "" if self.box is None else box_text(self.box),
+        }
+        values |= changed
+        return urlencode({name: value for name, value in values.items() if value not in ("", None)})
+
+    def where(self, facets: Facets) -> Filter:
+        """Return the filter on the rows of a store that has these facets.
+
+        Raises:
+            InputError: No row has one of the values.
+        """
+        labels = frozenset[int]()
+        meant: dict[str, frozenset[str]] = {}
+        for name, place in FACET.items():
+            text = getattr(self, name)
+            wanted = text.casefold()
+            known = {str(facet[place]) for facet in facets}
+            found = frozenset(value for value in known if value and value.casefold() == wanted)
+            if text and not found and name == "model":
+                labels = frozenset(facet[2] for facet in facets if str(facet[2]) == text)
+            if text and not found and not (name == "model" and labels):
+                raise InputError(f"no image of the database has the {name} {text[:80]!r}")
+            meant[f"{name}s"] = found
+        return Filter(labels=labels, **meant)
+
+
+def parsed_options(
+    k: str = "",
+    at_least: str = "",
+    make: str = "",
+    model: str = "",
+    year: str = "",
+    viewpoint: str = "",
+    show_all: str = "",
+    box: str = "",
+) -> SearchOptions:
+    """Return the options that the texts of a form mean; an empty text takes the default.
+
+    Raises:
+        InputError: A number is none, or out of range.
+    """
+    part = parse_box(box) if box.strip() else None
+    if part is not None and not all(abs(corner) < FARTHEST for corner in part):
+        raise InputError(f"box must be x1,y1,x2,y2 in pixels of the photo; got {box[:80]!r}")
+    return SearchOptions(
+        k=int(_number("k", k, 1, MOST_K, is_whole=True)) if k.strip() else K,
+        at_least=_number("at_least", at_least, -1, 1) if at_least.strip() else None,
+        make=make.strip(),
+        model=model.strip(),
+        year=year.strip(),
+        viewpoint=viewpoint.strip(),
+        show_all=show_all not in ("", "0", "false"),
+        box=part,
+    )
+
+
+def box_text(box: Box) -> str:
+    """Return a box as a person types it.
+
+    >>> box_text((1.0, 2.0, 30.5, 40.0))
+    '1,2,30.5,40'
+    """
+    return ",".join(f"{x:.6g}" for x in box)
+
+
+def without_dashes(text: str) -> str:
+    """Return a message of a command line for a page, which has fields and no flags.
+
+    >>> without_dashes("--box=1,2: give x1,y1,x2,y2")
+    'box=1,2: give x1,y1,x2,y2'
+    """
+    return re.sub(r"(?<!\w)--(?=\w)", "", text)
+
+
+def _number(name: str, text: str, least: float, most: float, is_whole: bool = False) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not least <= value <= most or (is_whole and value != int(value)):
+        what = "a whole number" if is_whole else "a number"
+        raise InputError(f"{name} must be {what} from {least:g} to {most:g}; got {text[:40]!r}")
+    return value

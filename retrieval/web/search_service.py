@@ -1,0 +1,252 @@
+"""Searches of many clients at once: decoded in a few threads, encoded and compared in batches."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from retrieval.asking.answers import Answer, Vote, most_likely
+from retrieval.asking.engine import SHOWN_FROM
+from retrieval.compute.threads import worker_threads
+from retrieval.data.decode import Box
+from retrieval.data.formats import InputError
+from retrieval.store.filters import Filter
+from retrieval.store.rows import ImageRow
+from retrieval.web.batching import Batcher, WaitingRoom
+from retrieval.web.gallery import Gallery
+from retrieval.web.photo_shelf import SHOWN_SIDE, KeptPhoto, PhotoShelf, square_of_kept
+from retrieval.web.search_options import SearchOptions
+from retrieval.web.service_metrics import ServiceMetrics
+from retrieval.web.uploads import PreparedPhoto, clean_jpeg, prepare_upload
+
+BATCH = 32  # photos encoded together
+MOST_PARTS = 16  # of one upload that are kept
+WAITING = 64  # requests from decoding to answer; more are told to come again
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What was found for a photo.
+
+    Attributes:
+        answers: The answers that are shown, best first.
+        vote: The most likely model; None if no answer is shown, or no image has a name.
+        n_hidden: Answers that are not shown, as they are below a threshold.
+        n_searched: Images that the filters allow.
+        is_calibrated: Whether answers have a probability.
+        is_exact: Whether all of these images were compared.
+        recall: Of an approximate search: the measured share of the exact neighbors it finds.
+        seconds: What decoding, encoding and comparing took, with waiting.
+    """
+
+    answers: tuple[Answer, ...]
+    vote: Vote | None
+    n_hidden: int
+    n_searched: int
+    is_calibrated: bool
+    is_exact: bool
+    recall: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    embedding: np.ndarray
+    k: int
+    where: Filter
+
+
+@dataclass(frozen=True)
+class _Compared:
+    similarities: dict[int, float]
+    rows: list[ImageRow]
+    is_exact: bool
+    recall: float | None
+
+
+class SearchService:
+    """Answers requests; all methods that are coroutines belong to one event loop.
+
+    Attributes:
+        gallery: The image database.
+        shelf: The uploads of the last minutes.
+        room: Bounds the requests that are worked on.
+    """
+
+    def __init__(self, gallery: Gallery, metrics: ServiceMetrics, waiting: int = WAITING) -> None:
+        """Start the threads.
+
+        Args:
+            gallery: The image database.
+            metrics: Where times and counts go.
+            waiting: Requests that are worked on or wait; more raise `Busy`.
+        """
+        self.gallery, self.metrics = gallery, metrics
+        self.shelf, self.room = PhotoShelf(), WaitingRoom(waiting)
+        self._pool = ThreadPoolExecutor(worker_threads(), "decode")
+        self._encoder = Batcher(self._embed, "encode", BATCH)
+        self._comparer = Batcher(self._compare, "search", BATCH)
+
+    def close(self) -> None:
+        """End the threads; requests that wait are answered first."""
+        self._encoder.close()
+        self._comparer.close()
+        self._pool.shutdown()
+
+    async def in_thread(self, work: Callable[..., Result], *values: object) -> Result:
+        """Do work that decodes or reads files in one of a few threads."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, work, *values)
+
+    async def prepare(self, content: bytes, options: SearchOptions) -> PreparedPhoto:
+        """Decode an upload."""
+        with self.metrics.timed("decode"):
+            return await self.in_thread(
+                prepare_upload, content, self.gallery.preparation, options.box
+            )
+
+    async def keep(self, content: bytes, options: SearchOptions) -> str:
+        """Decode and encode an upload, keep it on the shelf, and return its key."""
+        photo = await self.prepare(content, options)
+        embedding = await self.embed(photo.square)
+        jpeg = await self.in_thread(clean_jpeg, content, SHOWN_SIDE)
+        parts = {options.box: (embedding, photo.square)}
+        return self.shelf.put(KeptPhoto(jpeg, photo.size, parts))
+
+    async def embed(self, square: np.ndarray) -> np.ndarray:
+        """Return the embedding of a prepared photo, (dim,) float32."""
+        with self.metrics.timed("encode"):
+            return await asyncio.wrap_future(self._encoder.submit(square))
+
+    async def embed_row(
+        self, row: ImageRow, box: Box | None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the embedding of an image of the database, and its square if it was prepared.
+
+        Args:
+            row: The image.
+            box: Part of its file, in pixels; None: what the database was made from.
+
+        Raises:
+            InputError: A box, but no file, or one that it is not within.
+        """
+        if box is None:
+            return row.embedding, None
+        path = self.gallery.image_file(row)
+        if path is None:
+            raise InputError(f"the file of image {row.id} is not here; leave the box out")
+        square = await self.in_thread(self.gallery.preparation.square, path, box, "the image")
+        return await self.embed(square), square
+
+    async def embed_kept(self, photo: KeptPhoto, box: Box | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return embedding and square of an upload on the shelf; each part is encoded once."""
+        if box not in photo.embeddings:
+            square = await self.in_thread(square_of_kept, photo, self.gallery.preparation, box)
+            if len(photo.embeddings) >= MOST_PARTS:
+                photo.embeddings.pop(next(iter(photo.embeddings)))
+            photo.embeddings[box] = await self.embed(square), square
+        return photo.embeddings[box]
+
+    async def search(
+        self,
+        embedding: np.ndarray,
+        options: SearchOptions,
+        but: int | None = None,
+        started: float | None = None,
+    ) -> SearchResult:
+        """Search with an embedding.
+
+        Args:
+            embedding: (dim,) float32 of unit L2 norm.
+            options: What is asked for; the box has been used already.
+            but: Id of an image to leave out: the one that is searched with.
+            started: When the work on the photo began, by ``time.perf_counter``; None: now.
+
+        Raises:
+            InputError: No image has the value of a filter, or all of the values.
+        """
+        started = time.perf_counter() if started is None else started
+        facets = await self.in_thread(self.gallery.facets)
+        where = options.where(facets)
+        n_searched = self.gallery.count(where)
+        if not n_searched:
+            raise InputError("no image of the database has all of these values; widen the filters")
+        k = options.k + (but is not None)
+        with self.metrics.timed("search"):
+            task = _Comparison(embedding, k, where)
+            compared = await asyncio.wrap_future(self._comparer.submit(task))
+        answers = self._answers(compared, but)[: options.k]
+        shown = tuple(answer for answer in answers if _is_shown(answer, options))
+        return SearchResult(
+            answers=shown,
+            vote=most_likely([a for a in shown if a.name]) if self.gallery.has_names() else None,
+            n_hidden=len(answers) - len(shown),
+            n_searched=n_searched,
+            is_calibrated=self.gallery.calibration is not None,
+            is_exact=compared.is_exact,
+            recall=compared.recall,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _embed(self, squares: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        self.metrics.batch.observe(len(squares))
+        return list(self.gallery.encoder.embed(np.stack(squares)))
+
+    def _compare(self, tasks: Sequence[_Comparison]) -> Sequence[_Compared]:
+        """Compare queries that ask alike with one pass over the rows."""
+        alike: dict[tuple[int, Filter], list[int]] = defaultdict(list)
+        for place, task in enumerate(tasks):
+            alike[task.k, task.where].append(place)
+        found: dict[int, _Compared] = {}
+        for (k, where), places in alike.items():
+            queries = np.stack([tasks[place].embedding for place in places])
+            neighbors = self.gallery.neighbors(queries, k, where)
+            ids = np.unique(neighbors.ids[neighbors.ids >= 0]).tolist()
+            rows = {row.id: row for row in self.gallery.rows(ids)}
+            for place, of_query, scores in zip(
+                places, neighbors.ids.tolist(), neighbors.similarities.tolist(), strict=True
+            ):
+                similarities = dict(zip(of_query, scores, strict=True))
+                # A row that was removed a moment ago is left out.
+                its_rows = [rows[number] for number in of_query if number in rows]
+                found[place] = _Compared(
+                    similarities, its_rows, neighbors.is_exact, neighbors.recall
+                )
+        return [found[place] for place in range(len(tasks))]
+
+    def _answers(self, compared: _Compared, but: int | None) -> list[Answer]:
+        rows = [row for row in compared.rows if row.id != but]
+        similarities = [compared.similarities[row.id] for row in rows]
+        probabilities: list[float | None] = [None] * len(rows)
+        if self.gallery.calibration is not None:
+            probabilities = self.gallery.calibration(np.array(similarities)).tolist()
+        return [
+            Answer(
+                rank=rank,
+                index=row.id,
+                similarity=similarity,
+                probability=probability,
+                label=row.label,
+                name=row.model,
+                make=row.make or None,
+                year=row.year or None,
+                viewpoint=row.viewpoint or None,
+                path="",  # of no concern to clients
+            )
+            for rank, (row, similarity, probability) in enumerate(
+                zip(rows, similarities, probabilities, strict=True), 1
+            )
+        ]
+
+
+def _is_shown(answer: Answer, options: SearchOptions) -> bool:
+    is_near = options.at_least is None or answer.similarity >= options.at_least
+    is_likely = answer.probability is None or answer.probability >= SHOWN_FROM
+    return is_near and (options.show_all or is_likely)

@@ -1,0 +1,54 @@
+"""What /metrics says: counts and times, in the text format of Prometheus."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+BATCHES = (1, 2, 4, 8, 16, 32)
+
+
+class ServiceMetrics:
+    """The counters of one program.
+
+    Attributes:
+        requests: Requests by route and status.
+        waiting: Requests that are worked on or wait.
+        batch: Photos encoded together.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "requests", "HTTP requests", ["route", "status"], registry=self.registry
+        )
+        self.waiting = Gauge("requests_waiting", "requests inside", registry=self.registry)
+        self.batch = Histogram(
+            "encode_batch_size",
+            "photos encoded together",
+            buckets=BATCHES,
+            registry=self.registry,
+        )
+        self.images = Gauge("images", "images of the database", registry=self.registry)
+        self._steps = Histogram(
+            "step_seconds",
+            "seconds of decode, encode and search, with waiting",
+            ["step"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Count the seconds of a step."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._steps.labels(step).observe(time.perf_counter() - started)
+
+    def text(self) -> bytes:
+        """Return all values."""
+        return generate_latest(self.registry)

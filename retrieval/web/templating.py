@@ -1,0 +1,32 @@
+"""Pages from templates. Everything that comes from outside is escaped."""
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.responses import HTMLResponse
+
+from retrieval.asking.answers import percent
+from retrieval.web.search_options import box_text
+
+FOLDER = Path(__file__).parent
+STATIC = FOLDER / "static"
+
+_environment = Environment(
+    loader=FileSystemLoader(FOLDER / "templates", encoding="utf-8"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_environment.filters |= {"percent": percent, "box_text": box_text}
+
+
+def render(template: str, http_status: int = 200, /, **content: object) -> HTMLResponse:
+    """Return a page.
+
+    Args:
+        template: Name of a file in ``templates``.
+        http_status: Status of the response.
+        content: Values of the template.
+    """
+    return HTMLResponse(_environment.get_template(template).render(**content), http_status)

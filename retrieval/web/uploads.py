@@ -1,0 +1,115 @@
+"""Photos that strangers send: checked before they are decoded, kept without what they tell.
+
+Nothing of an upload is written to a file by us, and its file name is never read. What is shown
+again is a JPEG made anew: upright, without EXIF, GPS and comments.
+"""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from retrieval.asking.preparation import Preparation, check_box
+from retrieval.data import decode
+from retrieval.data.decode import Box, UnreadableImage
+from retrieval.data.formats import InputError
+
+# Few decoders, all of them much used; Pillow's other forty are not reachable by an upload.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+MEGAPIXELS = 50  # of an upload; decoded at once by all: decode.SHARED_BUDGET
+QUALITY = 88
+
+
+class UnsupportedPhoto(InputError):
+    """An upload is not an image of an allowed format."""
+
+
+@dataclass(frozen=True)
+class PreparedPhoto:
+    """An upload as the model sees it.
+
+    Attributes:
+        square: (3, side, side) uint8, RGB.
+        size: Width and height of the whole photo as displayed, in pixels.
+    """
+
+    square: np.ndarray
+    size: tuple[int, int]
+
+
+def prepare_upload(content: bytes, preparation: Preparation, box: Box | None) -> PreparedPhoto:
+    """Prepare an upload as the images of the database were.
+
+    Args:
+        content: The file.
+        preparation: How the database's images were prepared.
+        box: Crop to x1, y1, x2, y2: pixels of the photo as displayed, end exclusive.
+
+    Raises:
+        UnsupportedPhoto: It is no image, of another format, broken or too large.
+        InputError: The box lies outside of it.
+    """
+    try:
+        with decode.opened(io.BytesIO(content), FORMATS) as image:
+            size = _checked_size(image)
+            if box is not None:
+                check_box(box, size)
+            square = decode.to_square(image, preparation.side, preparation.fill, box)
+    except UnreadableImage as error:
+        raise _unsupported(error) from error
+    return PreparedPhoto(np.ascontiguousarray(square.transpose(2, 0, 1)), size)
+
+
+def clean_jpeg(source: bytes | Path, side: int) -> bytes:
+    """Return an image as a new JPEG, upright, with its longer side at most ``side`` pixels.
+
+    Args:
+        source: An upload, or an image file of the database, which may have any format.
+        side: Pixels.
+
+    Raises:
+        UnsupportedPhoto: It cannot be read.
+    """
+    is_upload = isinstance(source, bytes)
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    try:
+        with decode.opened(file, FORMATS if is_upload else None) as image:
+            _checked_size(image)
+            if image.format == "JPEG":
+                image.draft("RGB", (side, side))
+            shown = decode.upright(image)
+    except UnreadableImage as error:
+        raise _unsupported(error) from error
+    shown.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    clean = Image.new("RGB", shown.size)  # no metadata comes along
+    clean.paste(shown)
+    buffer = io.BytesIO()
+    clean.save(buffer, "JPEG", quality=QUALITY)
+    return buffer.getvalue()
+
+
+def jpeg_of_square(square: np.ndarray) -> bytes:
+    """Return a prepared image (3, side, side) uint8 as a JPEG."""
+    buffer = io.BytesIO()
+    image = Image.fromarray(np.ascontiguousarray(square.transpose(1, 2, 0)))
+    image.save(buffer, "JPEG", quality=QUALITY)
+    return buffer.getvalue()
+
+
+def _checked_size(image: Image.Image) -> tuple[int, int]:
+    """Return the size as displayed, known before any pixel is decoded."""
+    n_pixel = image.width * image.height
+    if n_pixel > MEGAPIXELS * 1_000_000:
+        raise UnsupportedPhoto(
+            f"the photo has {n_pixel / 1e6:.0f} megapixels; at most {MEGAPIXELS} are taken"
+        )
+    return decode.displayed_size(image)
+
+
+def _unsupported(error: Exception) -> UnsupportedPhoto:
+    text = str(error)
+    if "cannot identify image file" in text or "<_io.BytesIO" in text:
+        text = f"it is not one of {', '.join(FORMATS)}"
+    return UnsupportedPhoto(f"the photo cannot be read: {text}")

@@ -1,0 +1,96 @@
+"""A data directory with a store and a calibration, and the application on it."""
+
+import io
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from retrieval.asking.publishing import publish_database
+from retrieval.data import layout, provenance
+from retrieval.evaluation.calibration import MEASURED, Calibration, save_calibration
+from retrieval.web.app import create_app
+from retrieval.web.gallery import Gallery
+
+TOKEN = "a token of tests"
+PAGE = {"accept": "text/html"}
+AUTHORIZED = {"authorization": f"Bearer {TOKEN}"}
+
+App = Callable[..., TestClient]
+
+
+@pytest.fixture(scope="session")
+def _served(_pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data_dir = tmp_path_factory.mktemp("served") / "ir"
+    shutil.copytree(_pipeline, data_dir)
+    publish_database(data_dir)
+    calibrate(data_dir, slope=20.0, middle=0.0)
+    return data_dir
+
+
+@pytest.fixture
+def served(_served: Path, tmp_path: Path) -> Path:
+    """A data directory with a store, to be changed at will."""
+    return Path(shutil.copytree(_served, tmp_path / "served"))
+
+
+@pytest.fixture(scope="session")
+def _client(_served: Path) -> Iterator[TestClient]:
+    gallery = Gallery.open(_served, checkpoint_of(_served), "store", "cpu")
+    with TestClient(create_app(gallery), raise_server_exceptions=True) as client:
+        yield client
+
+
+@pytest.fixture
+def client(_client: TestClient) -> TestClient:
+    """A client of a server that takes no changes."""
+    return _client
+
+
+@pytest.fixture
+def app() -> Iterator[App]:
+    """A function that starts the application on a data directory."""
+    clients: list[TestClient] = []
+
+    def start(data_dir: Path, **options: object) -> TestClient:
+        gallery = Gallery.open(data_dir, checkpoint_of(data_dir), "store", "cpu")
+        client = TestClient(create_app(gallery, **options))  # type: ignore[arg-type]
+        client.__enter__()
+        clients.append(client)
+        return client
+
+    yield start
+    for client in clients:
+        client.__exit__(None, None, None)
+
+
+def checkpoint_of(data_dir: Path) -> Path:
+    return data_dir / "para" / "model.ep0"
+
+
+def calibrate(data_dir: Path, slope: float, middle: float) -> None:
+    """Write a calibration: one half at the similarity ``middle``."""
+    calibration = Calibration("logistic", slope=slope, intercept=-slope * middle)
+    save_calibration(data_dir, "database.npy", calibration, dict.fromkeys(MEASURED, 0))
+
+
+def first_photo(data_dir: Path, number: int = 0) -> Path:
+    """Return the file of an image of the database."""
+    table = layout.IMAGE_INDEX.load(data_dir, "car_front.csv").sort_values("Index")
+    record = provenance.load_record(data_dir, "database.npy") or {}
+    root = data_dir / record["preparation"]["image_root_path"]
+    return Path(root / table["Path"].iloc[number])
+
+
+def drawn_photo(kind: str = "JPEG", size: tuple[int, int] = (60, 40), **options: object) -> bytes:
+    """Return an image file with colors that tell its corners apart."""
+    pixels = np.zeros((size[1], size[0], 3), np.uint8)
+    pixels[..., 0] = np.linspace(0, 255, size[0])[None]
+    pixels[..., 1] = np.linspace(0, 255, size[1])[:, None]
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, **options)
+    return file.getvalue()

@@ -1,0 +1,84 @@
+"""Requests share their work, one bad one fails alone, and too many are sent away."""
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from retrieval.web.batching import Batcher, Busy, WaitingRoom
+from tests.web.conftest import PAGE, App, drawn_photo
+
+
+def test_tasks_that_wait_are_one_batch_in_their_order() -> None:
+    go, sizes = threading.Event(), []
+
+    def work(tasks: Sequence[int]) -> list[int]:
+        go.wait(5)
+        sizes.append(len(tasks))
+        return [task * 10 for task in tasks]
+
+    batcher = Batcher(work, "test", most=4)
+    futures = [batcher.submit(0)]
+    time.sleep(0.05)  # the thread has taken the first
+    futures += [batcher.submit(task) for task in range(1, 10)]
+    cancelled = batcher.submit(99)
+    assert cancelled.cancel()
+    go.set()
+    assert [future.result(5) for future in futures] == [task * 10 for task in range(10)]
+    batcher.close()
+    assert sizes == [1, 4, 4, 1]
+
+
+def test_one_bad_task_fails_alone() -> None:
+    go = threading.Event()
+
+    def work(tasks: Sequence[int]) -> list[float]:
+        go.wait(5)
+        return [1 / task for task in tasks]
+
+    batcher = Batcher(work, "test", most=8)
+    futures = [batcher.submit(task) for task in (1, 2, 0, 4)]
+    go.set()
+    with pytest.raises(ZeroDivisionError):
+        futures[2].result(5)
+    assert [futures[i].result(5) for i in (0, 1, 3)] == [1, 0.5, 0.25]
+    batcher.close()
+
+
+def test_places_are_given_back_after_errors() -> None:
+    room = WaitingRoom(1)
+    for _ in range(3):
+        with pytest.raises(KeyError), room.place():
+            with pytest.raises(Busy), room.place():
+                pass
+            raise KeyError
+    assert room.taken == 0
+
+
+def test_a_full_server_says_when_to_come_again(_served: Path, app: App) -> None:
+    client = app(_served, waiting=2)
+    service = client.app.state.service
+    encoder, go = service.gallery.encoder, threading.Event()
+    embed = encoder.embed
+    service.gallery.encoder = type("Slow", (), {"embed": lambda _, x: go.wait(20) and embed(x)})()
+
+    def ask(_: int) -> tuple[int, str | None]:
+        answer = client.post("/api/search", files={"photo": drawn_photo()})
+        return answer.status_code, answer.headers.get("retry-after")
+
+    with ThreadPoolExecutor(6) as pool:
+        waiting = [pool.submit(ask, i) for i in range(6)]
+        deadline = time.monotonic() + 15
+        while sum(future.done() for future in waiting) < 4 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert "requests_waiting 2.0" in client.get("/metrics").text
+        page = client.get("/search?id=1", headers=PAGE)
+        assert page.status_code == 503 and "try again" in page.text
+        go.set()
+        answers = sorted(future.result() for future in waiting)
+    assert [status for status, _ in answers] == [200, 200, 503, 503, 503, 503]
+    assert {after for status, after in answers if status == 503} == {"1"}
+    assert ask(0) == (200, None)

@@ -1,0 +1,141 @@
+"""The page without JavaScript: every step is a link or a plain form."""
+
+import re
+from html import unescape
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from retrieval.web.photo_shelf import KeptPhoto, PhotoShelf
+from tests.pages import Page
+from tests.web.conftest import PAGE, App, calibrate, drawn_photo, first_photo
+
+
+def show(client: TestClient, address: str, status: int = 200) -> tuple[Page, str]:
+    response = client.get(address, headers=PAGE)
+    assert response.status_code == status
+    page = Page(response.text)
+    assert page.count["h1"] == 1 and page.count["main"] == 1
+    assert len(set(page.ids)) == len(page.ids)
+    labels = re.findall(r'<label for="([^"]+)"', response.text)
+    inputs = re.findall(r"<(?:input|select)(?![^>]*hidden)[^>]* id=\"([^\"]+)\"", response.text)
+    assert sorted(labels) == sorted(inputs)  # every field has a label
+    assert not re.findall(r"<img(?![^>]* alt=)", response.text)
+    return page, response.text
+
+
+def upload(client: TestClient, content: bytes, **fields: str) -> str:
+    response = client.post(
+        "/search", files={"photo": content}, data=fields, headers=PAGE, follow_redirects=False
+    )
+    assert response.status_code == 303, response.text
+    return response.headers["location"]
+
+
+def test_an_upload_leads_to_answers_that_can_be_loaded_again(
+    client: TestClient, _served: Path
+) -> None:
+    address = upload(client, first_photo(_served, 3).read_bytes(), k="5")
+    page, text = show(client, address)
+    assert "Exact search of 48 images" in page.text and "% of the vote" in page.text
+    answers = re.findall(r'<a href="/search\?id=(\d+)">', text)
+    assert answers[0] == "3" and len(answers) <= 5
+    again, _ = show(client, address)
+    assert re.sub(r"in \d+ ms", "", again.text) == re.sub(r"in \d+ ms", "", page.text)
+
+
+def test_a_click_searches_with_the_answer(client: TestClient) -> None:
+    _, text = show(client, "/search?id=3&all=1&k=4")
+    answer = re.findall(r'<a href="(/search\?id=\d+)">', text)[0]
+    _, text = show(client, answer)
+    link = unescape(re.findall(r'<a href="([^"]+)">link to this search', text)[0])
+    assert link == answer
+    show(client, link)
+
+
+def test_filters_and_boxes_keep_the_photo(client: TestClient, _served: Path) -> None:
+    address = upload(client, first_photo(_served, 3).read_bytes())
+    _, text = show(client, address + "&all=1&k=48")
+    year = re.findall(r'<option value="(\d{4})">', text)[0]
+    page, text = show(client, f"{address}&all=1&k=48&year={year}&box=5,5,60,40")
+    assert f'<option value="{year}" selected' in text and 'value="5,5,60,40"' in text
+    n_found = int(re.findall(r"search of (\d+) of 48", page.text)[0])
+    assert len(re.findall(r'<li class="tile">', text)) == n_found > 0
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [("k=0", "k must be"), ("box=1,2", "box"), ("make=none", "make"), ("at_least=x", "at_least")],
+)
+def test_a_wrong_value_keeps_the_form(client: TestClient, query: str, words: str) -> None:
+    page, text = show(client, f"/search?id=3&{query}", 400)
+    assert words in page.text and 'name="make"' in text and "--" not in page.text
+
+
+def test_missing_things_are_pages(client: TestClient) -> None:
+    for address in ("/search?photo=gone", "/search?id=12345", "/search", "/none", "/photos/x"):
+        page, _ = show(client, address, 404)
+        assert "new search" in page.text
+    response = client.post("/search", files={"photo": b""}, headers=PAGE)
+    assert response.status_code == 400 and "choose a photo" in response.text
+    response = client.post("/search", files={"photo": b"no photo"}, headers=PAGE)
+    assert response.status_code == 415 and "JPEG" in response.text
+
+
+def test_browse_leads_to_every_image(client: TestClient) -> None:
+    _, text = show(client, "/browse")
+    models = re.findall(r'href="(/browse\?model=[^"]+)"', text)
+    assert len(models) == 6
+    found = set()
+    for model in models:
+        found |= set(re.findall(r'href="/search\?id=(\d+)"', show(client, unescape(model))[1]))
+    assert found == {str(number) for number in range(48)}
+
+
+def test_names_are_escaped(served: Path, app: App) -> None:
+    client = app(served, token="a token of tests")
+    name = '<script>alert("1")</script>&"'
+    client.post(
+        "/api/images",
+        files={"photo": drawn_photo()},
+        params={"model": name, "make": name, "year": name},
+        headers={"authorization": "Bearer a token of tests"},
+    )
+    for address in ("/browse", upload(client, drawn_photo())):
+        _, text = show(client, address)
+        assert "<script>alert" not in text and "&lt;script&gt;" in text
+
+
+def test_explanations_are_shown_in_two_pictures(client: TestClient) -> None:
+    _, text = show(client, "/why?id=3&answer=5")
+    for address in re.findall(r'<img src="(/explanation[^"]+)"', text):
+        picture = client.get(unescape(address))
+        assert picture.status_code == 200 and picture.content[:2] == b"\xff\xd8"
+    assert text.count("/explanation") == 2
+    assert client.get("/why?id=3&answer=x", headers=PAGE).status_code == 404
+
+
+def test_nothing_likely_is_said_and_shown_on_demand(served: Path, app: App) -> None:
+    calibrate(served, slope=50.0, middle=2.0)
+    client = app(served)
+    page, text = show(client, "/search?id=3")
+    assert "Not in the database" in page.text and "20 answers are hidden" in page.text
+    everything = unescape(re.findall(r'href="([^"]+)">Show them', text)[0])
+    assert show(client, everything)[1].count('class="tile"') == 20
+
+
+def test_without_calibration_nothing_is_hidden(served: Path, app: App) -> None:
+    (served / "calibration.json").unlink()
+    page, text = show(app(served), "/search?id=3")
+    assert text.count('class="tile"') == 20 and "not calibrated" in page.text
+
+
+def test_photos_leave_the_shelf() -> None:
+    shelf = PhotoShelf(kept_bytes=25, kept_s=0.1)
+    keys = [shelf.put(KeptPhoto(bytes(10), (1, 1))) for _ in range(3)]
+    assert [shelf.get(key) is None for key in keys] == [True, False, False]
+    photo = shelf.get(keys[2])
+    assert photo is not None
+    photo.kept_at -= 1
+    assert shelf.get(keys[2]) is None and len(shelf) == 1
