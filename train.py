@@ -21,6 +21,7 @@ import argparse
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from retrieval import cli
-from retrieval.data import options
+from retrieval.data import files, options
 from retrieval.training import config as training
 from retrieval.training import recipes
 from retrieval.training.cameras import DOMAINS, add_cameras
@@ -73,7 +74,10 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
     from retrieval.training.run_log import RunLog
     from retrieval.training.validation import validate, validate_on_new_classes
 
-    with distributed.process_group(devices.choose(given.device or "auto")) as device:
+    with (
+        distributed.process_group(devices.choose(given.device or "auto")) as device,
+        files.only_one(save_path) if distributed.is_main() else nullcontext(),
+    ):
         # Options: the defaults, the recipe, the checkpoint to resume, the command.
         resumed = checkpointing.find_resume_point(save_path, given)
         config = recipes.resolve_config(given, resumed.options)

@@ -1,11 +1,11 @@
 """Model names, from ``misc/make_model_name.mat``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from compcars import tree
+from retrieval.data import schema
+from retrieval.data.formats import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,14 +27,17 @@ def class_names(root: Path, make_of_model: dict[int, int]) -> "pd.DataFrame | No
     path = root / "misc" / "make_model_name.mat"
     if not path.is_file():
         return None
-    makes, models = map(_texts, tree.read_mat(path, "make_names", "model_names"))
+    cells = tree.read_mat(path, "make_names", "model_names")
+    makes, models = (_texts(of_column, path) for of_column in cells)
     names = [_name(makes, make, models, model) for model, make in make_of_model.items()]
     return pd.DataFrame({"Class": list(make_of_model), "ClassName": names})
 
 
-def _texts(cells: np.ndarray) -> list[str]:
-    """Return the strings of an (n, 1) cell array; empty cells are arrays of size 0."""
-    return [str(cell.item()).strip() if cell.size else "" for cell in cells.ravel()]
+def _texts(cells: list[list[Any]], path: Path) -> list[str]:
+    """Return the strings of an (n, 1) cell array."""
+    if not schema.fits(cells, list[list[Any]]):
+        raise InputError(f"{path} is not CompCars' {path.name}; unpack it again")
+    return [str(cell).strip() for row in cells for cell in row]
 
 
 def _name(makes: list[str], make: int, models: list[str], model: int) -> str:

@@ -41,7 +41,10 @@ def web_model_ids(mat: Path) -> np.ndarray:
         (n_folder,) int64.
     """
     (cells,) = tree.read_mat(mat, "sv_make_model_name")
-    return np.array([int(row[2].item()) for row in cells], np.int64)
+    try:
+        return np.array([int(row[2]) for row in cells], np.int64)
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{mat} is not CompCars' {mat.name}; unpack it again") from error
 
 
 def all_images(root: Path) -> list[str]:

@@ -4,16 +4,19 @@ The archives hold ``data/`` and ``sv_data/``. People unpack them a level deeper 
 both folders are recognized by their content.
 """
 
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from retrieval.data.formats import InputError
 
 IMAGE_DATA = "Image_data"
+LONGEST_READ = 120  # seconds, of a MATLAB file
 LONGEST_LABEL = 1000  # characters; a label has about 30
 VIEWPOINTS = {-1: "uncertain", 1: "front", 2: "rear", 3: "side", 4: "front-side", 5: "rear-side"}
 
@@ -76,17 +79,18 @@ def read_label(path: Path) -> Label:
     return Label(viewpoint, (x1 - 1, y1 - 1, x2, y2) if is_box else None)
 
 
-def read_mat(path: Path, *names: str) -> list[np.ndarray]:
-    """Return the variables ``names`` of one of the dataset's MATLAB files."""
-    import scipy.io
+def read_mat(path: Path, *names: str) -> list[Any]:
+    """Return the variables ``names`` of one of the dataset's MATLAB files, as nested lists.
 
+    An array of one value is that value; an empty one is an empty text (`mat_reader.plain`).
+    """
     if not path.is_file():
         raise InputError(f"{path} is not a file; unpack it again")
-    try:
-        content = scipy.io.loadmat(path)
-        return [content[name] for name in names]
-    except Exception as error:  # scipy raises whatever a damaged file leads to
-        raise InputError(f"{path} is not CompCars' {path.name}; unpack it again") from error
+    words = [sys.executable, str(Path(__file__).with_name("mat_reader.py")), str(path), *names]
+    done = subprocess.run(words, capture_output=True, timeout=LONGEST_READ)
+    if done.returncode:
+        raise InputError(f"{path} is not CompCars' {path.name}; unpack it again")
+    return list(json.loads(done.stdout))
 
 
 def numbered_folders(folder: Path) -> list[Path]:

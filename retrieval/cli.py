@@ -195,6 +195,12 @@ def execute(
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror}; {REMEDIES[error.errno]}", file=sys.stderr)
         return 1
+    except UnicodeEncodeError as error:
+        if "surrogates" not in error.reason:
+            raise
+        name = str(error.object).encode("utf-8", "backslashreplace").decode()
+        print(f"error: {_shortened(name)}: this name is not UTF-8; rename it", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted; files that were complete before are as they were", file=sys.stderr)
         return 130

@@ -16,6 +16,8 @@ from retrieval.asking.preparation import Preparation
 from retrieval.compute.threads import worker_threads
 from retrieval.data import layout, provenance
 from retrieval.data.formats import InputError
+from retrieval.data.joined import Images
+from retrieval.report.retrieval_results import images_of
 from retrieval.store.interface import ImageStore
 from retrieval.store.opening import open_store
 from retrieval.store.rows import Collection, ImageRow
@@ -85,7 +87,7 @@ class DatabaseRows:
     Attributes:
         record: The record of the embeddings.
         embeddings: (n_image, dim) float32.
-        matrix: (n_image, 3, side, side) uint8, the images they were made from.
+        images: (n_image, 3, side, side) uint8, what they were made from.
         catalogue: What is known of the images.
         boxes: (n_image, 4) float64, NaN where there is none.
         root: Folder of the image files.
@@ -93,7 +95,7 @@ class DatabaseRows:
 
     record: dict[str, Any]
     embeddings: np.ndarray
-    matrix: np.ndarray
+    images: Images
     catalogue: Catalogue
     boxes: np.ndarray
     root: Path
@@ -113,7 +115,7 @@ class DatabaseRows:
             viewpoint="" if known.viewpoints is None else known.viewpoints[number],
             box=None if x1 != x1 else (x1, y1, x2, y2),
             path=known.paths[number],
-            thumbnail=thumbnail(self.matrix[number]),
+            thumbnail=thumbnail(self.images[np.array([number])][0]),
         )
 
 
@@ -129,8 +131,8 @@ def load_source(data_dir: Path, database: str, image_root_path: str | None) -> D
                 f"embeddings made without it: {layout.DATABASE.made_by}"
             )
     catalogue = load_catalogue(data_dir, record, database)
-    matrix = layout.IMAGE_MATRIX.load(data_dir, record["images"])
-    if len(matrix) != len(embeddings):
+    images = images_of(data_dir, record, layout.IMAGE_MATRIX)
+    if len(images) != len(embeddings):
         raise InputError(f"{record['images']} and {database} have different numbers of images")
     root = data_dir / Path(image_root_path or record["preparation"]["image_root_path"]).expanduser()
     missing = next((path for path in catalogue.paths if not (root / path).is_file()), None)
@@ -139,7 +141,7 @@ def load_source(data_dir: Path, database: str, image_root_path: str | None) -> D
             f"{root / missing} is missing; name the folder of the images with --image_root_path"
         )
     boxes = _boxes(data_dir, catalogue)
-    return DatabaseRows(record, embeddings, matrix, catalogue, boxes, root)
+    return DatabaseRows(record, embeddings, images, catalogue, boxes, root)
 
 
 def row_batches(source: DatabaseRows, numbers: np.ndarray) -> Iterator[list[ImageRow]]:

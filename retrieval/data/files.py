@@ -66,6 +66,28 @@ def whole_folder(path: Path) -> Iterator[Path]:
         os.close(lock)
 
 
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Make ``folder``, and hold it against other commands that ask for it, within the block.
+
+    Raises:
+        OSError: EBUSY: another command holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(folder)) from None
+    except OSError:  # a file system without locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
 def write_text(path: Path, text: str) -> Path:
     """Write ``text`` as UTF-8, atomically."""
     with whole(path) as part:

@@ -45,6 +45,38 @@ def check_rows(index: np.ndarray, n_row: int, name: str, array_name: str) -> Non
         )
 
 
+def check_once(index: np.ndarray, name: str) -> None:
+    """Refuse Indexes of queries that are listed more than once."""
+    values, counts = np.unique(index, return_counts=True)
+    if (counts > 1).any():
+        raise InputError(
+            f"{name} lists the image {values[counts > 1][0]} more than once; each query must be "
+            "there once"
+        )
+
+
+def check_listed(
+    queries: np.ndarray, labels: np.ndarray, name: str, source: str, remedy: str
+) -> None:
+    """Refuse queries whose classes differ from those in the list that they were taken from.
+
+    Args:
+        queries: (n_query, 2) int64, Index and Class.
+        labels: (n_image,) int64, class of each image in the list.
+        name: File of the queries.
+        source: File of the list.
+        remedy: What to do about it.
+    """
+    check_rows(queries[:, 0], len(labels), name, source)
+    wrong = np.flatnonzero(labels[queries[:, 0]] != queries[:, 1])
+    if len(wrong):
+        index, label = queries[wrong[0]]
+        raise InputError(
+            f"{name} has image {index} in class {label}, but {source} has it in class "
+            f"{labels[index]}: they list other images; {remedy}"
+        )
+
+
 def load_labels(data_dir: Path) -> np.ndarray:
     """Return the class of each image of the split, (n_image,) int64, from ``model_num.json``."""
     class_images = layout.CLASS_IMAGES.load(data_dir)

@@ -105,7 +105,6 @@ def load_ground_truth(
             f"the split has {len(labels)} images and {layout.GALLERY_MASK.name} "
             f"{len(is_allowed)}: run again: {layout.GALLERY_MASK.made_by}"
         )
-    _check_listed_once(chosen[:, 0], query_file)
     split, masks = load_split_record(data_dir), layout.MASKS_RECORD.load(data_dir)
     if masks["split_sha256"] != split["sha256"]:
         raise InputError(
@@ -156,21 +155,20 @@ def _check_labels(
         labels: (n_image,) int64 of the database, for queries that are its rows; None: test queries.
         tindex: Index csv of the test images; None takes ``test.npy``, if there is one.
     """
+    image_index.check_once(chosen[:, 0], name)
     listed, source = labels, layout.CLASS_IMAGES.name
     if listed is None:
         source = tindex or layout.TEST_QUERIES.name
         if not layout.TEST_QUERIES.at(data_dir, source).exists():
             return
         listed = image_index.load_test_labels(data_dir, tindex)
-    image_index.check_rows(chosen[:, 0], len(listed), name, source)
-    wrong = np.flatnonzero(listed[chosen[:, 0]] != chosen[:, 1])
-    if len(wrong):
-        index, label = chosen[wrong[0]]
-        raise InputError(
-            f"{name} has image {index} in class {label}, but {source} has it in class "
-            f"{listed[index]}: they list other images; name the queries with --to_test, or run "
-            f"again: {layout.GALLERY_MASK.made_by}"
-        )
+    image_index.check_listed(
+        chosen,
+        listed,
+        name,
+        source,
+        f"name the queries with --to_test, or run again: {layout.GALLERY_MASK.made_by}",
+    )
 
 
 def check_n_image(truth: GroundTruth, name: str, n_row: int) -> None:
@@ -181,13 +179,4 @@ def check_n_image(truth: GroundTruth, name: str, n_row: int) -> None:
             f"{name} has {n_row} rows, but the split and {layout.GALLERY_MASK.name} have "
             f"{n_image} images: they were made at different times; run again: "
             f"{layout.GALLERY_MASK.made_by}"
-        )
-
-
-def _check_listed_once(index: np.ndarray, name: str) -> None:
-    values, counts = np.unique(index, return_counts=True)
-    if (counts > 1).any():
-        raise InputError(
-            f"{name} lists the image {values[counts > 1][0]} more than once; each query must be "
-            "there once"
         )

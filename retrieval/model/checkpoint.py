@@ -152,6 +152,9 @@ def build_model(content: dict[str, Any], path: Path, arch: str | None = None) ->
         )
     try:
         model = EmbeddingModel(config, is_loaded=True)
+        shapes = {name: value.shape for name, value in content["state_dict"].items()}
+        if shapes != {name: value.shape for name, value in model.state_dict().items()}:
+            raise ValueError("names or shapes differ")  # torch takes (1,) for ()
         model.load_state_dict(content["state_dict"], strict=True)
     except (RuntimeError, ValueError, AssertionError) as error:
         raise InputError(f"the weights in {path} do not fit its {config.arch}") from error

@@ -62,7 +62,7 @@ def load_images(data_dir: Path, iname: str | None = None, tindex: str | None = N
         iname = (layout.IMAGE_INDEX if is_own else layout.CAR_FRONT).name
     matrices = [layout.IMAGE_MATRIX.load(data_dir)]
     database = _index(data_dir, iname, len(matrices[0]), layout.IMAGE_MATRIX.name, "--iname")
-    database["Where"] = _places(data_dir, len(database))
+    database["Where"] = _places(data_dir, database["Class"].to_numpy(np.int64), iname)
     tables = [database]
     if layout.TEST_MATRIX.at(data_dir).exists():
         matrices.append(layout.TEST_MATRIX.load(data_dir))
@@ -148,13 +148,17 @@ def _index(data_dir: Path, name: str, n_image: int, matrix: str, flag: str) -> "
     return table[[c for c in ("Index", "Path", "Class", "FileName") if c in table.columns]].copy()
 
 
-def _places(data_dir: Path, n_image: int) -> np.ndarray:
+def _places(data_dir: Path, labels: np.ndarray, iname: str) -> np.ndarray:
     """Return the place of each database image; before the split, all are in ``database``."""
+    n_image = len(labels)
     places = np.full(n_image, "database", dtype=object)
     for file, place in ((layout.TRAIN, "train"), (layout.VALID_QUERIES, "valid")):
         if not file.at(data_dir).exists():
             continue
         rows = file.load(data_dir)
+        if file is layout.VALID_QUERIES:
+            image_index.check_once(rows[:, 0], file.name)
+            image_index.check_listed(rows, labels, file.name, iname, f"run again: {file.made_by}")
         columns = slice(None) if place == "train" else slice(1)
         for start in range(0, len(rows), TUPLE_BLOCK):
             index = np.unique(rows[start : start + TUPLE_BLOCK, columns])

@@ -164,7 +164,7 @@ def put_aside(save_path: Path, first_epoch: int) -> None:
         content = _loaded(best)
         if content is None or content["epoch"] >= first_epoch:
             found.append(best)
-    if first_epoch == 0:
+    if first_epoch == 0 and found:  # a log alone is of a run that did not end an epoch
         found += [path for path in (save_path / LAST, save_path / LOG) if path.is_file()]
     if not found:
         return

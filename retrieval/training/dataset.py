@@ -106,7 +106,7 @@ class TrainingData:
         is_query = np.zeros(len(labels), bool)
         image_index.check_rows(queries[:, 0], len(labels), layout.VALID_QUERIES.name, name)
         is_query[queries[:, 0]] = True
-        tuples = _load_tuples(data_dir, is_query) if has_tuples else None
+        tuples = _load_tuples(data_dir, is_query, labels) if has_tuples else None
         image_index.check_rows(pairs[:, :2], len(labels), layout.VALID_PAIRS.name, name)
         is_disjoint = record["protocol"] == "classes"
         is_found = is_query if is_disjoint else ~is_query & ~np.isin(labels, minor)
@@ -180,17 +180,28 @@ def check_same_split(now: dict[str, str], before: dict[str, str], name: str) -> 
         )
 
 
-def _load_tuples(data_dir: Path, is_query: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    first, second = (_checked_tuples(file, data_dir, is_query) for file in TUPLES)
+def _load_tuples(
+    data_dir: Path, is_query: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    first, second = (_checked_tuples(file, data_dir, is_query, labels) for file in TUPLES)
     return first, second
 
 
-def _checked_tuples(file: Array, data_dir: Path, is_query: np.ndarray) -> np.ndarray:
-    """Return tuples; refuse those with a validation query, which belong to another split."""
+def _checked_tuples(
+    file: Array, data_dir: Path, is_query: np.ndarray, labels: np.ndarray
+) -> np.ndarray:
+    """Return tuples; refuse those with a validation query, or with classes of another split."""
     tuples = file.load(data_dir)
     for start in range(0, len(tuples), CHECK_ROWS):
         block = tuples[start : start + CHECK_ROWS]
         image_index.check_rows(block, len(is_query), file.name, layout.IMAGE_MATRIX.name)
+        of_block = labels[block]
+        is_same = of_block[:, 1:] == of_block[:, :1]
+        if not is_same[:, 0].all() or is_same[:, 1:].any():
+            raise InputError(
+                f"{file.name} has tuples that are not two images of a class and others of other "
+                f"classes: it is damaged, or of another split; make it again with: {file.made_by}"
+            )
         if is_query[block].any():
             raise InputError(
                 f"{file.name} holds validation images of {layout.VALID_QUERIES.name}: they "

@@ -152,3 +152,14 @@ def test_the_page_says_where_pairs_are_missing(pipeline: Path) -> None:
     stage.run(pipeline, limit=1)
     text = read_page(layout.AUDIT_PAGE.at(pipeline)).text
     assert f"{len(images)} images have too many near duplicates" in text
+
+
+def test_queries_of_another_split_are_refused(pipeline: Path) -> None:
+    queries = np.array(layout.VALID_QUERIES.load(pipeline))
+    for changed, message in (
+        (np.zeros_like(queries), "lists the image 0 more than once"),
+        (queries + np.array([0, 1]), "they list other images; run again"),
+    ):
+        layout.VALID_QUERIES.save(pipeline, changed)
+        with pytest.raises(InputError, match=message):
+            image_audit.load_images(pipeline)

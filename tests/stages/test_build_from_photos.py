@@ -76,3 +76,16 @@ def test_unreadable_photos(pipeline: Path) -> None:
     record = provenance.load_record(pipeline, "database.npy")
     assert record is not None
     assert record["preparation"]["index"] == "car_front.kept.csv"
+
+
+def test_a_store_and_a_search_need_no_matrix(pipeline: Path) -> None:
+    pytest.importorskip("lance")
+    from process_data import publish, search
+
+    checkpoint = pipeline / "para" / "model.ep0"
+    layout.IMAGE_MATRIX.at(pipeline).unlink()
+    build_image_db.run(pipeline, checkpoint, image_info="car_front.csv", photos=photos())
+    assert publish.run(pipeline) == 48
+    photo = pipeline / "Image_data/data/image" / layout.CAR_FRONT.load(pipeline)["Path"][7]
+    (found,) = search.run(pipeline, checkpoint, [photo], k=3)
+    assert found.answers[0].index == 7

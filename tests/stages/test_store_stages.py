@@ -57,7 +57,7 @@ def test_publish_puts_every_image_into_the_store(
 def test_publish_again_adds_what_is_missing(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(publish, "BATCH", 5)
+    monkeypatch.setattr("retrieval.asking.publishing.BATCH", 5)
     publish.run(data_dir)
     with open_store(data_dir) as store:
         before = store.get(range(24))

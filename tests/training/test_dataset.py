@@ -45,3 +45,11 @@ def test_classes_with_one_image_cannot_be_held_out(pipeline: Path) -> None:
         data.hold_out(3, seed=0)
     with pytest.raises(InputError, match="takes 0 of .* at least one must be held out"):
         data.hold_out(0.1, seed=0)
+
+
+def test_tuples_of_wrong_classes_are_refused(pipeline: Path) -> None:
+    tuples = np.array(layout.TRAIN.load(pipeline))
+    tuples[3, 2] = tuples[3, 0]  # a negative that is no negative
+    layout.TRAIN.save(pipeline, tuples)
+    with pytest.raises(InputError, match=r"train\.npy has tuples that are not two images of a"):
+        TrainingData.load(pipeline)

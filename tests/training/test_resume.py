@@ -1,5 +1,6 @@
 """A run that is killed at any time goes on as if nothing had happened."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from retrieval.data import files
 from retrieval.data.formats import InputError
 from retrieval.model import checkpoint
 from retrieval.model.embedding import EmbeddingModel
@@ -248,3 +250,12 @@ def test_a_link_that_a_killed_process_left_does_not_harm_an_older_checkpoint(
     checkpoint.keep_best(tmp_path / "model.ep1")
     assert (tmp_path / "model.ep0").read_bytes() == older
     assert best_epoch(tmp_path) == 1
+
+
+def test_two_trainings_do_not_share_a_folder(pipeline: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "para"
+    with files.only_one(folder), pytest.raises(OSError, match="busy") as caught:
+        train_small(pipeline, folder, epoch=1)
+    assert caught.value.errno == errno.EBUSY
+    assert list(folder.iterdir()) == []
+    train_small(pipeline, folder, epoch=1)
