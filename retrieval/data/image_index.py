@@ -105,6 +105,7 @@ def load_test_queries(
         array_name: Its file name, for the message.
     """
     name, queries = tindex or layout.TEST_QUERIES.name, _test_list(data_dir, tindex)
+    check_once(queries[:, 0], name)
     if len(queries) != n_image:
         raise InputError(
             f"{name} lists {len(queries)} images, but {array_name} has {n_image} rows; if images "

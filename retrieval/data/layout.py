@@ -52,8 +52,8 @@ _MEASURED = {
     "versions": dict[str, str],
     "definitions": dict[str, str],
     "files": dict[str, str],
-    "macro": dict[str, float],
-    "intervals": dict[str, list[float]],
+    "macro?": dict[str, float],
+    "intervals?": dict[str, list[float]],  # of two classes or more
     "device": str,
     "transductive": bool,
     "protocol": Literal["images", "classes"],

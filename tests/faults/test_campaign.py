@@ -10,12 +10,16 @@ ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("image_matrix", "make_train_valid", "transform", "mask_data", "mips", "nns")
 COUNTS = ("--inputs=6", "--options=12", "--kills=2", "--together=1", "--disks=1", "--workers=1")
 
+# Stores are attacked in tests/store (kills.py, test_faults.py), the page in tests/web: their
+# libraries have threads of their own, which a fork leaves behind.
+ELSEWHERE = {f"process_data.{name}" for name in ("publish", "add", "remove", "serve")}
+
 
 def test_every_stage_is_attacked() -> None:
     commands = [*(ROOT / "process_data").glob("*.py"), *(ROOT / "compcars").glob("*data_info.py")]
     stages = {f"{path.parent.name}.{path.stem}" for path in commands if path.stem != "__init__"}
     stages |= {"compcars.sample", "train", "build_image_db"}
-    assert {case.command.module for case in CASES} == stages
+    assert {case.command.module for case in CASES} | ELSEWHERE == stages
 
 
 def test_no_stage_breaks_a_promise(pipeline: Path) -> None:

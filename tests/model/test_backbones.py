@@ -49,7 +49,16 @@ def test_a_timm_backbone_takes_weights_and_keeps_them(tmp_path: Path) -> None:
     torch.testing.assert_close(model.backbone(pixels), whole.eval().forward_features(pixels))
     path = tmp_path / "model.ep0"
     checkpoint.save(
-        path, model, epoch=0, weights="x", domains=[], split={}, held_out=[], options={}, metrics={}
+        path,
+        model,
+        epoch=0,
+        weights="x",
+        domains=[],
+        split={},
+        held_out=[],
+        options={},
+        metrics={},
+        frozen_norms=False,
     )
     again = checkpoint.build_model(checkpoint.load(path), path).eval()
     torch.testing.assert_close(again(IMAGES), model(IMAGES))

@@ -40,6 +40,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_declared_file_is_there(home: Path) -> None:
     later = ("transform", "export_onnx", "audit", "report", "contact_sheet")
+    later += ("calibrate", "search", "publish")
     # Of other photos than CompCars, and of a training on camera images.
     of_other_commands = {layout.IMAGE_INDEX.name, layout.CAMERA_INDEX.name}
     of_other_commands |= {layout.CAMERA_MATRIX.name}

@@ -66,7 +66,7 @@ def test_a_search_is_that_of_mips(store: ImageStore) -> None:
         check(store.search(queries, k), expected(rows, queries, k))
 
 
-@pytest.mark.parametrize("where", FILTERS, ids=str)
+@pytest.mark.parametrize("where", FILTERS, ids=range(len(FILTERS)))
 def test_a_filter_holds_and_shortens_no_answer(store: ImageStore, where: Filter) -> None:
     rows, queries = draw_rows(range(200)), draw_queries(3)
     store.add(rows)
