@@ -98,8 +98,12 @@ class Array(File):
 
     def _checked(self, array: np.ndarray, path: Path) -> np.ndarray:
         fits = array.dtype == np.dtype(self.dtype) and array.ndim == len(self.axes)
-        fixed = zip(array.shape, self.axes, strict=False)
-        if not fits or any(isinstance(axis, int) and length != axis for length, axis in fixed):
+        named = dict(zip(self.axes, array.shape, strict=False))
+        lengths = [named.get(axis) for axis in self.axes]
+        fits &= lengths == list(array.shape)  # axes of one name have one length
+        fits &= all(named.get(axis) == axis for axis in self.axes if isinstance(axis, int))
+        fits &= 0 not in array.shape[1:]
+        if not fits:
             raise InputError(
                 f"{path} holds {array.dtype} {array.shape}, not {self.form}; "
                 f"it is made by: {self.made_by}"

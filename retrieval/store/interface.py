@@ -9,7 +9,7 @@ from types import TracebackType
 import numpy as np
 
 from retrieval.store.filters import Filter
-from retrieval.store.rows import Collection, ImageRow
+from retrieval.store.rows import Collection, Facts, ImageRow
 
 EXACT_ROWS = 1_000_000  # up to here a search compares with every row
 ALL = Filter()
@@ -68,6 +68,13 @@ class ImageStore(ABC):
         """Return rows in the order of ``ids``; those that are not there are left out."""
 
     @abstractmethod
+    def facts(self, ids: Iterable[int]) -> dict[int, Facts]:
+        """Return what is known of some rows, by id; those that are not there are left out.
+
+        Much faster than `get`, which reads embeddings and thumbnails too.
+        """
+
+    @abstractmethod
     def ids(self, where: Filter = ALL) -> np.ndarray:
         """Return the ids of the rows that fit a filter, (n,) int64, ascending."""
 
@@ -86,7 +93,7 @@ class ImageStore(ABC):
         """Return the number of rows that fit a filter."""
 
     @abstractmethod
-    def facets(self) -> Counter[tuple[str, str, int, str, str]]:
+    def facets(self) -> Counter[Facts]:
         """Return how many rows have each make, model, label, year and viewpoint: for menus."""
 
     @abstractmethod

@@ -17,7 +17,7 @@ from retrieval.store.filters import Filter
 from retrieval.store.interface import ALL, EXACT_ROWS, ImageStore, RankedRows
 from retrieval.store.lance_files import lance_errors, retried
 from retrieval.store.resident import FACETS, Resident, Segment, Vocabulary
-from retrieval.store.rows import Collection, ImageRow, check_new_rows
+from retrieval.store.rows import Collection, Facts, ImageRow, check_new_rows
 
 if TYPE_CHECKING:
     import lance
@@ -98,16 +98,23 @@ class LanceStore(ImageStore):
         return len(found)
 
     def get(self, ids: Iterable[int]) -> list[ImageRow]:
-        wanted = np.array(list(dict.fromkeys(map(int, ids))), np.int64)
         with lance_errors(self.folder):
             dataset = self._dataset()
-            sorted_ids, offsets = self._places(dataset)
-            places = np.searchsorted(sorted_ids, wanted)
-            places[places == len(sorted_ids)] = 0
-            is_there = sorted_ids[places] == wanted if len(sorted_ids) else np.zeros(0, bool)
-            if not is_there.any():
-                return []
-            return lance_files.as_rows(dataset.take(offsets[places[is_there]].tolist()))
+            offsets = self._offsets_of(dataset, ids)
+            return lance_files.as_rows(dataset.take(offsets)) if offsets else []
+
+    def facts(self, ids: Iterable[int]) -> dict[int, Facts]:
+        with lance_errors(self.folder):
+            dataset = self._dataset()
+            if dataset.count_rows() <= self.exact_rows:
+                wanted = np.unique(np.fromiter(ids, np.int64))
+                return self._current(dataset).facts(wanted)
+            offsets = self._offsets_of(dataset, ids)
+            if not offsets:
+                return {}
+            table = dataset.take(offsets, columns=["id", *FACETS])
+        columns = [table[name].to_pylist() for name in FACETS]
+        return dict(zip(table["id"].to_pylist(), map(Facts, *columns), strict=True))
 
     def ids(self, where: Filter = ALL) -> np.ndarray:
         with lance_errors(self.folder):
@@ -120,12 +127,12 @@ class LanceStore(ImageStore):
         with lance_errors(self.folder):
             return self._dataset().count_rows(where.sql())
 
-    def facets(self) -> "Counter[tuple[str, str, int, str, str]]":
+    def facets(self) -> "Counter[Facts]":
         with lance_errors(self.folder):
             table = self._dataset().to_table(columns=list(FACETS))
         groups = table.group_by(list(FACETS)).aggregate([([], "count_all")])
         columns = (groups.column(name).to_pylist() for name in (*FACETS, "count_all"))
-        return Counter({tuple(key): n for *key, n in zip(*columns, strict=True)})
+        return Counter({Facts(*key): n for *key, n in zip(*columns, strict=True)})
 
     def search(self, queries: np.ndarray, k: int, where: Filter = ALL) -> RankedRows:
         queries = rescoring.check_queries(queries, k, self.collection.dim)
@@ -186,6 +193,15 @@ class LanceStore(ImageStore):
             offsets = np.argsort(ids)
             kept = self._offsets = version, ids[offsets], offsets
         return kept[1], kept[2]
+
+    def _offsets_of(self, dataset: "lance.LanceDataset", ids: Iterable[int]) -> list[int]:
+        """Return the places of the rows that are there, in the order of the ids."""
+        wanted = np.array(list(dict.fromkeys(map(int, ids))), np.int64)
+        sorted_ids, offsets = self._places(dataset)
+        if not len(sorted_ids):
+            return []
+        places = np.minimum(np.searchsorted(sorted_ids, wanted), len(sorted_ids) - 1)
+        return offsets[places[sorted_ids[places] == wanted]].tolist()
 
     def _current(self, dataset: "lance.LanceDataset") -> Resident:
         """Return the rows of a version in memory; read only what was not there before."""

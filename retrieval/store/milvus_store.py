@@ -27,12 +27,12 @@ from retrieval.store.milvus_rows import (
     unpacked,
     writing,
 )
-from retrieval.store.rows import Collection, ImageRow, check_new_rows
+from retrieval.store.rows import Collection, Facts, ImageRow, check_new_rows
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-FACETS = ("make", "model", "label", "year", "viewpoint")
+FACETS = Facts._fields
 ROWS_PER_CALL = 1_000  # a call may carry 64 MB
 MOST_FOUND = 16_384  # Milvus returns no more
 PROBES = 64  # of the cells of an approximate index
@@ -114,6 +114,14 @@ class MilvusStore(ImageStore):
                 found |= {row["id"]: unpacked(row) for row in rows}
         return [found[number] for number in wanted if number in found]
 
+    def facts(self, ids: Iterable[int]) -> dict[int, Facts]:
+        wanted, found = sorted({*map(int, ids)}), dict[int, Facts]()
+        with milvus_errors(self.name):
+            for start in range(0, len(wanted), ROWS_PER_CALL):
+                rows = self._query(wanted[start : start + ROWS_PER_CALL], ["id", *FACETS])
+                found |= {int(row["id"]): _facts(row) for row in rows}
+        return found
+
     def ids(self, where: Filter = ALL) -> np.ndarray:
         ids = [row["id"] for block in self._blocks(where, ["id"]) for row in block]
         return np.sort(np.array(ids, np.int64))
@@ -128,12 +136,10 @@ class MilvusStore(ImageStore):
             )
         return int(row["count(*)"])
 
-    def facets(self) -> "Counter[tuple[str, str, int, str, str]]":
-        counts: Counter[tuple[str, str, int, str, str]] = Counter()
+    def facets(self) -> "Counter[Facts]":
+        counts: Counter[Facts] = Counter()
         for block in self._blocks(ALL, list(FACETS)):
-            counts.update(
-                (r["make"], r["model"], int(r["label"]), r["year"], r["viewpoint"]) for r in block
-            )
+            counts.update(map(_facts, block))
         return counts
 
     def search(self, queries: np.ndarray, k: int, where: Filter = ALL) -> RankedRows:
@@ -244,3 +250,7 @@ def _no_store(address: str) -> InputError:
         f"{address} has no store yet; make it with: "
         f"python -m process_data.publish --dpath=... --store={address}"
     )
+
+
+def _facts(row: dict[str, Any]) -> Facts:
+    return Facts(*(row[name] for name in FACETS))._replace(label=int(row["label"]))

@@ -13,11 +13,12 @@ import numpy as np
 
 from retrieval.store import rescoring
 from retrieval.store.filters import Filter
+from retrieval.store.rows import Facts
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FACETS = ("make", "model", "label", "year", "viewpoint")
+FACETS = Facts._fields
 QUERIES_AT_ONCE = 16  # their products with a million rows take 64 MB
 COPIED = 0.05  # share of allowed rows up to which they are copied rather than masked
 LARGEST_TAIL = 20_000  # newer rows; more are sorted in among the others
@@ -156,6 +157,22 @@ class Resident:
         segments = [first.ordered() if not kept else first]
         segments += [joined(tail)] if tail else []
         return replace(self, version=version, segments=tuple(segments))
+
+    def facts(self, ids: np.ndarray) -> dict[int, Facts]:
+        """Return what is known of some rows, by id."""
+        found: dict[int, Facts] = {}
+        for segment in self.segments:
+            places = np.minimum(np.searchsorted(segment.ids, ids), max(len(segment) - 1, 0))
+            if not len(segment):
+                continue
+            is_here = (segment.ids[places] == ids) & segment.is_alive[places]
+            rows = places[is_here]
+            columns = [
+                [self.vocabularies[name].values[code] for code in segment.columns[name][rows]]
+                for name in FACETS
+            ]
+            found |= dict(zip(ids[is_here].tolist(), map(Facts, *columns), strict=True))
+        return found
 
     def search(self, queries: np.ndarray, k: int, where: Filter) -> tuple[np.ndarray, np.ndarray]:
         """Return ids and similarities of the ``k`` best rows of each query, as in `RankedRows`."""

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -51,6 +51,16 @@ class ImageRow:
     path: str = ""
     thumbnail: bytes = b""
     added_ns: int = 0
+
+
+class Facts(NamedTuple):
+    """What is known of an image, and what filters choose by; texts are empty if unknown."""
+
+    make: str
+    model: str
+    label: int
+    year: str
+    viewpoint: str
 
 
 @dataclass(frozen=True)

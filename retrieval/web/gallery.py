@@ -24,7 +24,7 @@ from retrieval.evaluation.calibration import Calibration, load_calibration
 from retrieval.store.filters import Filter
 from retrieval.store.interface import ImageStore, RankedRows
 from retrieval.store.opening import open_store
-from retrieval.store.rows import ImageRow
+from retrieval.store.rows import Facts, ImageRow
 from retrieval.web.search_options import Facets
 
 if TYPE_CHECKING:
@@ -130,6 +130,11 @@ class Gallery:
         """Return the rows with these ids, in order; those that are not there are left out."""
         with store_failures():
             return self.store.get(ids)
+
+    def facts(self, ids: Sequence[int]) -> dict[int, Facts]:
+        """Return what is known of the rows with these ids, by id."""
+        with store_failures():
+            return self.store.facts(ids)
 
     def ids(self, where: Filter) -> np.ndarray:
         """Return the ids of the rows that fit a filter, ascending."""

@@ -9,7 +9,7 @@ import numpy as np
 from retrieval.asking.answers import Answer
 from retrieval.asking.engine import SHOWN_FROM
 from retrieval.store.filters import Filter
-from retrieval.store.rows import ImageRow
+from retrieval.store.rows import Facts
 from retrieval.web.gallery import Gallery
 from retrieval.web.search_options import SearchOptions
 
@@ -34,14 +34,12 @@ class FoundRows:
     """What was found for a query.
 
     Attributes:
-        rows: The rows, best first.
-        similarities: The cosine similarity of each id.
+        rows: Id, cosine similarity and what is known of each row, best first.
         is_exact: Whether all rows that fit the filter were compared.
         recall: Of an approximate search: the measured share of the exact neighbors it finds.
     """
 
-    rows: list[ImageRow]
-    similarities: dict[int, float]
+    rows: list[tuple[int, float, Facts]]
     is_exact: bool
     recall: float | None
 
@@ -56,14 +54,17 @@ def find_rows(gallery: Gallery, tasks: Sequence[QueryTask]) -> list[FoundRows]:
         queries = np.stack([tasks[place].embedding for place in places])
         neighbors = gallery.neighbors(queries, k, where)
         ids = np.unique(neighbors.ids[neighbors.ids >= 0]).tolist()
-        rows = {row.id: row for row in gallery.rows(ids)}
+        facts = gallery.facts(ids)
         for place, of_query, scores in zip(
             places, neighbors.ids.tolist(), neighbors.similarities.tolist(), strict=True
         ):
-            similarities = dict(zip(of_query, scores, strict=True))
             # A row that was removed a moment ago is left out.
-            its_rows = [rows[number] for number in of_query if number in rows]
-            found[place] = FoundRows(its_rows, similarities, neighbors.is_exact, neighbors.recall)
+            rows = [
+                (number, score, facts[number])
+                for number, score in zip(of_query, scores, strict=True)
+                if number in facts
+            ]
+            found[place] = FoundRows(rows, neighbors.is_exact, neighbors.recall)
     return [found[place] for place in range(len(tasks))]
 
 
@@ -75,26 +76,26 @@ def answers_of(gallery: Gallery, found: FoundRows, but: int | None) -> list[Answ
         found: What was found.
         but: Id of a row to leave out.
     """
-    rows = [row for row in found.rows if row.id != but]
-    similarities = [found.similarities[row.id] for row in rows]
+    rows = [row for row in found.rows if row[0] != but]
     probabilities: list[float | None] = [None] * len(rows)
     if gallery.calibration is not None:
-        probabilities = gallery.calibration(np.array(similarities)).tolist()
+        similarities = np.array([similarity for _, similarity, _ in rows])
+        probabilities = gallery.calibration(similarities).tolist()
     return [
         Answer(
             rank=rank,
-            index=row.id,
+            index=number,
             similarity=similarity,
             probability=probability,
-            label=row.label,
-            name=row.model,
-            make=row.make or None,
-            year=row.year or None,
-            viewpoint=row.viewpoint or None,
+            label=facts.label,
+            name=facts.model,
+            make=facts.make or None,
+            year=facts.year or None,
+            viewpoint=facts.viewpoint or None,
             path="",  # of no concern to clients
         )
-        for rank, (row, similarity, probability) in enumerate(
-            zip(rows, similarities, probabilities, strict=True), 1
+        for rank, ((number, similarity, facts), probability) in enumerate(
+            zip(rows, probabilities, strict=True), 1
         )
     ]
 

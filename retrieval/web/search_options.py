@@ -10,12 +10,13 @@ from retrieval.asking.photos import parse_box
 from retrieval.data.decode import Box
 from retrieval.data.formats import InputError
 from retrieval.store.filters import Filter
+from retrieval.store.rows import Facts
 
 K, MOST_K = 20, 200
 FARTHEST = 1e6  # pixels; no photo is wider
 FACET = {"make": 0, "model": 1, "year": 3, "viewpoint": 4}  # place in the key of facets()
 
-Facets = Counter[tuple[str, str, int, str, str]]
+Facets = Counter[Facts]
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,19 @@ def test_rows_come_back_as_they_were(store: ImageStore) -> None:
     assert set(store.facets()) == counts and store.facets().total() == 40
 
 
+def test_facts_are_those_of_the_rows(store: ImageStore) -> None:
+    rows = draw_rows(range(40))
+    store.add(rows[:30])
+    store.search(draw_queries(1), 3)
+    store.add(rows[30:])
+    store.remove([3, 35])
+    found = store.facts([35, 7, 39, 3, 1000, 7])
+    assert sorted(found) == [7, 39]
+    for number, facts in found.items():
+        row = rows[number]
+        assert facts == (row.make, row.model, row.label, row.year, row.viewpoint)
+
+
 def test_a_search_is_that_of_mips(store: ImageStore) -> None:
     rows = draw_rows(range(300))
     store.add(rows[150:])
