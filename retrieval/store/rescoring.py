@@ -57,16 +57,20 @@ def ranked(queries: np.ndarray, found: list[Candidates], k: int) -> tuple[np.nda
     """
     ids = np.full((len(queries), k), -1, np.int64)
     similarities = np.full((len(queries), k), -np.inf, np.float32)
-    for row, candidates in enumerate(found):
-        numbers, first = np.unique(candidates.ids, return_index=True)
-        embeddings = candidates.embeddings[first]
-        scores = float64_scores.inner_products(
-            queries[row : row + 1],
-            embeddings,
-            np.zeros(len(first), np.int64),
-            np.arange(len(first)),
-        )
-        best = np.lexsort((numbers, -scores))[:k]
+    if not len(queries):
+        return ids, similarities
+    # All queries at once: the products start threads, which take longer than one query's.
+    firsts = [np.unique(of_query.ids, return_index=True)[1] for of_query in found]
+    numbers = np.concatenate([c.ids[first] for c, first in zip(found, firsts, strict=True)])
+    embeddings = np.concatenate(
+        [c.embeddings[first] for c, first in zip(found, firsts, strict=True)]
+    )
+    sizes = [len(first) for first in firsts]
+    owners = np.repeat(np.arange(len(queries)), sizes)
+    scores = float64_scores.inner_products(queries, embeddings, owners, np.arange(len(numbers)))
+    ends = np.cumsum(sizes)
+    for row, (start, end) in enumerate(zip(ends - sizes, ends, strict=True)):
+        best = start + np.lexsort((numbers[start:end], -scores[start:end]))[:k]
         ids[row, : len(best)], similarities[row, : len(best)] = numbers[best], scores[best]
     return ids, similarities
 
