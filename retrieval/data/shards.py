@@ -26,6 +26,7 @@ from retrieval.data.provenance import fingerprint
 
 log = logging.getLogger(__name__)
 
+MOST_SHARDS = 65_536
 COPIED_ROWS = 65_536  # rows that are copied at once
 FORM = {"first": int, "last": int, "made_from": str, "content": str, "images": str}
 
@@ -158,7 +159,7 @@ class Shards:
 
 def check_shards(shards: int, shard: int | None) -> None:
     """Refuse numbers of shards that cannot be."""
-    if shards < 1:
-        raise InputError(f"--shards must be at least 1; got {shards}")
+    if not 1 <= shards <= MOST_SHARDS:
+        raise InputError(f"--shards must be from 1 to {MOST_SHARDS}; got {shards}")
     if shard is not None and not 0 <= shard < shards:
         raise InputError(f"--shard must be from 0 to {shards - 1}, below --shards; got {shard}")

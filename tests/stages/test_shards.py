@@ -114,7 +114,8 @@ def test_damaged_shards_are_made_again(pipeline: Path, damage: str) -> None:
 
 def test_mistakes_are_said(pipeline: Path) -> None:
     for options, message in (
-        ({"shards": 0}, "--shards must be at least 1; got 0"),
+        ({"shards": 0}, "--shards must be from 1 to 65536; got 0"),
+        ({"shards": 10**30}, "--shards must be from 1 to 65536; got 1000"),
         ({"shards": 3, "shard": 3}, "--shard must be from 0 to 2"),
         ({"shard": 1}, "--shard must be from 0 to 0"),
     ):
