@@ -136,7 +136,7 @@ def test_killed_anywhere_and_run_again(pipeline: Path) -> None:
     layout.DATABASE.at(pipeline).unlink()
     words = [sys.executable, "build_image_db.py", f"--dpath={pipeline}", "--batch_size=8"]
     words += [f"--save_path={pipeline / 'para/model.ep0'}", "--shards=6", "--device=cpu"]
-    for count in (1, 3, 5):
+    for count in (1, 4):
         process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)
         while process.poll() is None:
             if len(list(folder_of(pipeline).glob("*.json"))) >= count:
