@@ -1,11 +1,12 @@
 """Print variables of a MATLAB file as JSON: lists of lists, texts and numbers.
 
-    python -m compcars.mat_reader make_model_name.mat make_names model_names
+    python -m compcars.mat_reader make_names model_names < make_model_name.mat
 
 scipy's reader crashes on some damaged files. ``tree.read_mat`` runs this in a process of its own,
 which may.
 """
 
+import io
 import json
 import sys
 from typing import Any
@@ -28,11 +29,11 @@ def plain(value: Any) -> Any:
     return value.item() if value.size == 1 else value.tolist()
 
 
-def main(path: str, *names: str) -> None:
-    """Print the variables ``names`` of a file."""
+def main(*names: str) -> None:
+    """Print the variables ``names`` of the file on stdin."""
     import scipy.io
 
-    content = scipy.io.loadmat(path)
+    content = scipy.io.loadmat(io.BytesIO(sys.stdin.buffer.read()))
     json.dump([plain(content[name]) for name in names], sys.stdout)
 
 

@@ -86,8 +86,9 @@ def read_mat(path: Path, *names: str) -> list[Any]:
     """
     if not path.is_file():
         raise InputError(f"{path} is not a file; unpack it again")
-    words = [sys.executable, str(Path(__file__).with_name("mat_reader.py")), str(path), *names]
-    done = subprocess.run(words, capture_output=True, timeout=LONGEST_READ)
+    words = [sys.executable, str(Path(__file__).with_name("mat_reader.py")), *names]
+    content = path.read_bytes()
+    done = subprocess.run(words, input=content, capture_output=True, timeout=LONGEST_READ)
     if done.returncode:
         raise InputError(f"{path} is not CompCars' {path.name}; unpack it again")
     return list(json.loads(done.stdout))
