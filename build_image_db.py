@@ -29,6 +29,7 @@ import numpy as np
 from retrieval import cli
 from retrieval.compute.devices import Precision
 from retrieval.data import layout, options, provenance
+from retrieval.data.files import RowWriter
 from retrieval.data.formats import InputError
 from retrieval.data.photo_array import (
     USUAL_PHOTOS,
@@ -163,16 +164,14 @@ def _encode_shards(
     if _is_done(data_dir, output, whole.origin):
         log.info("%s was made from the same images with the same options: nothing to do", path)
         return path
-    for number in whole.missing(shard):
-        rows = whole.rows(number)
-        with whole.writer(number) as part:
-            digest = encoder.write(rows, part, rows.start, f"shard {number} of {shards}")
-        whole.finish(number, digest)
-    lacking = whole.missing()
-    if lacking:
-        log.info("%s: %d of %d shards are there", whole.folder, shards - len(lacking), shards)
+
+    def write(part: RowWriter, rows: range) -> str:
+        return encoder.write(rows, part, rows.start, f"shards of {output}")
+
+    digests = whole.make(write, shard)
+    if digests is None:
         return whole.folder
-    _save_record(data_dir, output, encoder, whole.join(), whole.origin)
+    _save_record(data_dir, output, encoder, digests, whole.origin)
     whole.remove()
     return path
 

@@ -12,6 +12,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -124,20 +125,30 @@ def _write_shards(
 ) -> Path:
     """Write the shards that are missing, and join them if all are there."""
     path, record, images = layout.IMAGE_MATRIX.at(data_dir, mname), photos.record(), photos.images
+    if _is_there(data_dir, mname, record):
+        log.info("%s was made from the same csv with the same options: nothing to do", path)
+        return path
     whole = Shards(path, images.shape, "uint8", shards, record)
-    for number in whole.missing(shard):
-        with whole.writer(number) as part:
-            _write_rows(part, images, whole.rows(number), f"shard {number} of {shards}")
-        whole.finish(number)
-    lacking = whole.missing()
-    if lacking:
-        log.info("%s: %d of %d shards are there", whole.folder, shards - len(lacking), shards)
+
+    def write(matrix: files.RowWriter, rows: range) -> str:
+        _write_rows(matrix, images, rows, f"shards of {mname}")
+        return ""
+
+    if whole.make(write, shard) is None:
         return whole.folder
-    whole.join()
     provenance.save_record(data_dir, mname, record, layout.IMAGE_MATRIX)
     whole.remove()
     log.info("%s: %d images of %d px", path, len(images), images.shape[-1])
     return path
+
+
+def _is_there(data_dir: Path, mname: str, record: dict[str, Any]) -> bool:
+    """Return whether the matrix is there, whole, and has this record."""
+    try:
+        found = provenance.load_record(data_dir, mname, layout.IMAGE_MATRIX)
+    except InputError:
+        return False
+    return found is not None and record.items() <= found.items()
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -46,7 +46,7 @@ def run(
         store: A folder, the address of a Milvus server or a file of Milvus Lite.
     """
     with open_store(data_dir, store) as target:
-        where = filter_of(target, make, model, year, viewpoint)
+        where = filter_of(target.facets(), target.name, make, model, year, viewpoint)
         if bool(ids) == bool(where):
             raise InputError(
                 f"name the images to remove from {target.name}: either --ids, or some of --make, "

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from retrieval.data.decode import Box
+from retrieval.evaluation.calibration import SHOWN_FROM, Calibration
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,28 @@ def most_likely(answers: Iterable[Answer]) -> Vote | None:
     label = max(votes, key=lambda of_label: votes[of_label])
     total = sum(votes.values())
     return Vote(label, names[label], votes[label] / total if total else 1 / len(votes))
+
+
+def is_shown(answer: Answer, at_least: float | None, show_all: bool) -> bool:
+    """Return whether an answer is above the thresholds.
+
+    Args:
+        answer: The answer.
+        at_least: The least similarity; None: any.
+        show_all: Whether answers that are more likely wrong than right are shown.
+    """
+    is_near = at_least is None or answer.similarity >= at_least
+    is_likely = answer.probability is None or answer.probability >= SHOWN_FROM
+    return is_near and (show_all or is_likely)
+
+
+def probabilities(
+    calibration: Calibration | None, similarities: np.ndarray
+) -> list[float] | list[None]:
+    """Return the probability of each similarity (n,); None for each without a calibration."""
+    if calibration is None:
+        return [None] * len(similarities)
+    return calibration(similarities).tolist()
 
 
 def percent(probability: float) -> str:

@@ -13,8 +13,6 @@ from retrieval.data.formats import InputError
 from retrieval.report.confusion import make_names
 from retrieval.report.retrieval_results import load_class_names
 
-VIEWPOINTS = {1: "front", 2: "rear", 3: "side", 4: "front side", 5: "rear side"}
-
 
 @dataclass(frozen=True)
 class Filters:
@@ -24,7 +22,7 @@ class Filters:
         make: Name of a make, or a part of it, in any case.
         model: Name of a model, or a part of it, in any case; or the number of its Class.
         year: The year, as in the csv.
-        viewpoint: Name or number of the viewpoint, as in ``VIEWPOINTS``.
+        viewpoint: Name or number of the viewpoint, as in ``image_index.VIEWPOINTS``.
     """
 
     make: str | None = None
@@ -79,8 +77,7 @@ class Catalogue:
         if filters.year is not None:
             masks.append(_is_value(filters.year, self.years, "year", self.source))
         if filters.viewpoint is not None:
-            text = filters.viewpoint.replace("_", " ").replace("-", " ").casefold()
-            text = VIEWPOINTS.get(int(text), text) if text.isdecimal() else text
+            text = image_index.viewpoint_name(filters.viewpoint)
             masks.append(_is_value(text, self.viewpoints, "viewpoint", self.source))
         if not masks:
             return None
@@ -125,7 +122,7 @@ def load_catalogue(data_dir: Path, record: dict[str, Any], database: str) -> Cat
     if "Year" in has:
         years = table["Year"].astype(str).to_numpy(object)
     if "View Point" in has:
-        viewpoints = table["View Point"].map(VIEWPOINTS).fillna("").to_numpy(object)
+        viewpoints = table["View Point"].map(image_index.VIEWPOINTS).fillna("").to_numpy(object)
     return Catalogue(
         source,
         table["Path"].tolist(),

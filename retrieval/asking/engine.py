@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrieval.asking.answers import Answer, Found, most_likely
+from retrieval.asking.answers import Answer, Found, is_shown, most_likely, probabilities
 from retrieval.asking.catalogue import Catalogue, Filters, load_catalogue
 from retrieval.asking.preparation import Photo, Preparation
 from retrieval.data import layout, provenance
@@ -31,7 +31,6 @@ from retrieval.search.nearest import nearest_neighbors
 if TYPE_CHECKING:
     from retrieval.asking.encoder import QueryEncoder
 
-SHOWN_FROM = 0.5  # probability; answers below it are more likely wrong than right
 NO_FILTERS = Filters()
 
 
@@ -165,7 +164,7 @@ class PhotoSearch:
             embedding[None], self.gallery, min(k, n_searched), is_allowed=is_allowed
         )
         answers = self._answers(ids[0], similarities[0])
-        shown = tuple(answer for answer in answers if _is_shown(answer, at_least, show_all))
+        shown = tuple(answer for answer in answers if is_shown(answer, at_least, show_all))
         return Found(
             photo=name,
             box=box,
@@ -181,9 +180,6 @@ class PhotoSearch:
 
     def _answers(self, ids: np.ndarray, similarities: np.ndarray) -> list[Answer]:
         known = self.catalogue
-        probabilities: list[float | None] = [None] * len(ids)
-        if self.calibration is not None:
-            probabilities = self.calibration(similarities).tolist()
         return [
             Answer(
                 rank=rank,
@@ -198,15 +194,15 @@ class PhotoSearch:
                 path=known.paths[index],
             )
             for rank, (index, similarity, probability) in enumerate(
-                zip(ids.tolist(), similarities.tolist(), probabilities, strict=True), 1
+                zip(
+                    ids.tolist(),
+                    similarities.tolist(),
+                    probabilities(self.calibration, similarities),
+                    strict=True,
+                ),
+                1,
             )
         ]
-
-
-def _is_shown(answer: Answer, at_least: float | None, show_all: bool) -> bool:
-    is_near = at_least is None or answer.similarity >= at_least
-    is_likely = answer.probability is None or answer.probability >= SHOWN_FROM
-    return is_near and (show_all or is_likely)
 
 
 def check_model(record: dict[str, Any], save_path: Path, database: str) -> None:
@@ -217,6 +213,23 @@ def check_model(record: dict[str, Any], save_path: Path, database: str) -> None:
         save_path: The checkpoint.
         database: Name of the embeddings, for the messages.
     """
+    check_comparable(record, database)
+    checkpoint.check_exists(save_path)
+    if record.get("checkpoint_sha256") != provenance.sha256(save_path):
+        raise InputError(
+            f"{save_path} is not the model that encoded {database}; that was "
+            f"{record.get('checkpoint', 'another one')}: name it with --save_path, or encode the "
+            f"database with this one: {layout.DATABASE.made_by}"
+        )
+
+
+def check_comparable(record: dict[str, Any], database: str) -> None:
+    """Refuse embeddings that a single photo cannot be compared with.
+
+    Args:
+        record: Their record.
+        database: Their name, for the message.
+    """
     for name, what in (
         ("transform_sha256", "transformed"),
         ("adapt_bn", "encoded with --adapt_bn"),
@@ -226,10 +239,3 @@ def check_model(record: dict[str, Any], save_path: Path, database: str) -> None:
                 f"{database} was {what}, which a single photo cannot be; name the embeddings that "
                 f"were made without it, or make them with: {layout.DATABASE.made_by}"
             )
-    checkpoint.check_exists(save_path)
-    if record.get("checkpoint_sha256") != provenance.sha256(save_path):
-        raise InputError(
-            f"{save_path} is not the model that encoded {database}; that was "
-            f"{record.get('checkpoint', 'another one')}: name it with --save_path, or encode the "
-            f"database with this one: {layout.DATABASE.made_by}"
-        )

@@ -5,15 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from retrieval.asking.catalogue import VIEWPOINTS
 from retrieval.asking.photos import photo_files
 from retrieval.data.decode import Box
 from retrieval.data.formats import InputError
+from retrieval.data.image_index import VIEWPOINTS
+from retrieval.data.photo_array import CORNERS
 from retrieval.store.interface import ImageStore
-from retrieval.store.naming import class_of_name
+from retrieval.store.naming import class_and_make, classes_of_models
 from retrieval.store.rows import UNKNOWN
-
-CORNERS = ("X1", "Y1", "X2", "Y2")
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,8 @@ def listed_photos(names: Sequence[Path], store: ImageStore) -> list[NewPhoto]:
         store: Where they go: models that it has keep their class and make.
     """
     facets = list(store.facets())
-    of_model = {model: (label, make) for make, model, label, _, _ in facets if model}
-    of_label = {label: (model, make) for make, model, label, _, _ in facets}
+    of_model = classes_of_models(facets)
+    of_label = {facet.label: (facet.model, facet.make) for facet in facets}
     found: list[NewPhoto] = []
     for name in names:
         if name.suffix.lower() == ".csv":
@@ -50,7 +49,7 @@ def listed_photos(names: Sequence[Path], store: ImageStore) -> list[NewPhoto]:
             # A photo right in the folder, or named itself, is of an unknown model.
             is_sorted = name.is_dir() and file.parent != name
             model = file.relative_to(name).parts[0] if is_sorted else ""
-            label, make = of_model.get(model, (class_of_name(model) if model else UNKNOWN, ""))
+            label, make = class_and_make(model, of_model)
             found.append(NewPhoto(file, label, make, model))
     return found
 
@@ -86,13 +85,13 @@ def _of_line(
     try:
         label = int(row.get("Class") or UNKNOWN)
         corners = [float(row.get(name) or math.nan) for name in CORNERS]
-        viewpoint = row.get("View Point", "")
-        viewpoint = VIEWPOINTS.get(int(viewpoint), "") if viewpoint.isdecimal() else viewpoint
+        number = row.get("View Point", "")
+        viewpoint = VIEWPOINTS.get(int(number), "") if number.isdecimal() else number
     except ValueError as error:
         raise InputError(f"{path}, line {line}: {error}") from error
     model, make = row.get("ClassName", ""), row.get("Make", "")
     if label == UNKNOWN and model:
-        label, known_make = of_model.get(model, (class_of_name(model), ""))
+        label, known_make = class_and_make(model, of_model)
     else:
         known_model, known_make = of_label.get(label, ("", ""))
         model = model or known_model

@@ -12,11 +12,13 @@ import numpy as np
 from tqdm import tqdm
 
 from retrieval.asking.catalogue import Catalogue, load_catalogue
+from retrieval.asking.engine import check_comparable
 from retrieval.asking.preparation import Preparation
 from retrieval.compute.threads import worker_threads
-from retrieval.data import layout, provenance
+from retrieval.data import decode, layout, provenance
 from retrieval.data.formats import InputError
 from retrieval.data.joined import Images
+from retrieval.data.photo_array import boxes_of
 from retrieval.report.retrieval_results import images_of
 from retrieval.store.interface import ImageStore
 from retrieval.store.opening import open_store
@@ -89,7 +91,7 @@ class DatabaseRows:
         embeddings: (n_image, dim) float32.
         images: (n_image, 3, side, side) uint8, what they were made from.
         catalogue: What is known of the images.
-        boxes: (n_image, 4) float64, NaN where there is none.
+        boxes: The box of the car in each image file; None where there is none.
         root: Folder of the image files.
     """
 
@@ -97,13 +99,12 @@ class DatabaseRows:
     embeddings: np.ndarray
     images: Images
     catalogue: Catalogue
-    boxes: np.ndarray
+    boxes: list[decode.Box | None]
     root: Path
 
     def row(self, number: int) -> ImageRow:
         """Return the row of an image; read its file and make its thumbnail."""
         known, label = self.catalogue, int(self.catalogue.labels[number])
-        x1, y1, x2, y2 = self.boxes[number].tolist()
         return ImageRow(
             id=number,
             embedding=self.embeddings[number],
@@ -113,7 +114,7 @@ class DatabaseRows:
             model=known.names.get(label, "") if label < 0 else known.name(label),
             year="" if known.years is None else known.years[number],
             viewpoint="" if known.viewpoints is None else known.viewpoints[number],
-            box=None if x1 != x1 else (x1, y1, x2, y2),
+            box=self.boxes[number],
             path=known.paths[number],
             thumbnail=thumbnail(self.images[np.array([number])][0]),
         )
@@ -124,12 +125,7 @@ def load_source(data_dir: Path, database: str, image_root_path: str | None) -> D
     embeddings = layout.DATABASE.load(data_dir, database)
     record = provenance.load_record(data_dir, database) or {}
     Preparation.of_record(record, database)
-    for key in ("transform_sha256", "adapt_bn"):
-        if record.get(key):
-            raise InputError(
-                f"{database} has {key} {record[key]}: a photo cannot be encoded alike; publish "
-                f"embeddings made without it: {layout.DATABASE.made_by}"
-            )
+    check_comparable(record, database)
     catalogue = load_catalogue(data_dir, record, database)
     images = images_of(data_dir, record, layout.IMAGE_MATRIX)
     if len(images) != len(embeddings):
@@ -140,7 +136,8 @@ def load_source(data_dir: Path, database: str, image_root_path: str | None) -> D
         raise InputError(
             f"{root / missing} is missing; name the folder of the images with --image_root_path"
         )
-    boxes = _boxes(data_dir, catalogue)
+    table = layout.IMAGE_INDEX.load(data_dir, catalogue.source).sort_values("Index")
+    boxes = boxes_of(table, catalogue.source) or [None] * len(table)
     return DatabaseRows(record, embeddings, images, catalogue, boxes, root)
 
 
@@ -154,16 +151,6 @@ def row_batches(source: DatabaseRows, numbers: np.ndarray) -> Iterator[list[Imag
             rows = list(ahead)
             ahead = next(batches, None)
             yield rows
-
-
-def _boxes(data_dir: Path, catalogue: Catalogue) -> np.ndarray:
-    table = layout.IMAGE_INDEX.load(data_dir, catalogue.source).sort_values("Index")
-    corners = ["X1", "Y1", "X2", "Y2"]
-    if not set(corners) <= set(table.columns):
-        return np.full((len(table), 4), np.nan)
-    boxes = table[corners].to_numpy(np.float64)
-    boxes[np.isnan(boxes).any(axis=1)] = np.nan
-    return boxes
 
 
 def _check_same_images(target: ImageStore, record: dict[str, Any], database: str) -> None:

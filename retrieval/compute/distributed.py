@@ -16,6 +16,7 @@ import numpy as np
 
 from retrieval.data import files
 from retrieval.data.formats import InputError
+from retrieval.data.shards import part_of
 
 if TYPE_CHECKING:
     import torch
@@ -94,9 +95,7 @@ def own_part(n: int, multiple: int = 1) -> range:
     >>> own_part(10)
     range(0, 10)
     """
-    n_block = -(-n // multiple)
-    first, last = (n_block * r // size() * multiple for r in (rank(), rank() + 1))
-    return range(min(first, n), min(last, n))
+    return part_of(n, rank(), size(), multiple)
 
 
 def gather(array: np.ndarray) -> list[np.ndarray]:

@@ -11,6 +11,18 @@ from retrieval.data.formats import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+VIEWPOINTS = {1: "front", 2: "rear", 3: "side", 4: "front side", 5: "rear side"}  # View Point
+
+
+def viewpoint_name(text: str) -> str:
+    """Return the name of a viewpoint that a person typed: its name or its number.
+
+    >>> viewpoint_name("4"), viewpoint_name("Front-Side"), viewpoint_name("9")
+    ('front side', 'front side', '9')
+    """
+    name = text.replace("_", " ").replace("-", " ").casefold()
+    return VIEWPOINTS.get(int(name), name) if name.isdecimal() and len(name) < 3 else name
+
 
 def by_index(table: "pd.DataFrame", name: str) -> "pd.DataFrame":
     """Return the rows in the order of Index, which must run from 0 to n - 1.

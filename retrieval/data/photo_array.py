@@ -189,7 +189,11 @@ class IndexedPhotos:
             raise InputError(
                 f"{root} is not a folder; --image_root_path must name the folder of the images"
             )
-        boxes = _boxes(table, image_info) if options.crop == "box" else [None] * len(table)
+        boxes: Sequence[decode.Box | None] | None = [None] * len(table)
+        if options.crop == "box":
+            boxes = boxes_of(table, image_info)
+        if boxes is None:
+            raise InputError(f"{image_info} has no columns X1, Y1, X2, Y2; use --crop=none")
         paths = [root / path for path in table["Path"]]
         return cls(data_dir, image_info, table, PhotoArray(paths, boxes, options))
 
@@ -236,9 +240,18 @@ class IndexedPhotos:
         return IndexedPhotos(self.data_dir, name, kept, self.images.without(list(reasons)))
 
 
-def _boxes(table: "pd.DataFrame", name: str) -> list[decode.Box | None]:
+def boxes_of(table: "pd.DataFrame", name: str) -> list[decode.Box | None] | None:
+    """Return the box of each row of an index; None if it has no such columns.
+
+    Args:
+        table: The index; rows with an empty corner have no box.
+        name: Its file, for messages.
+
+    Raises:
+        InputError: A corner is text or infinite.
+    """
     if not set(CORNERS) <= set(table.columns):
-        raise InputError(f"{name} has no columns X1, Y1, X2, Y2; use --crop=none")
+        return None
     try:
         values = table[CORNERS].to_numpy(np.float64)
     except ValueError as error:

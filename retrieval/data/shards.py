@@ -10,8 +10,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,14 +63,37 @@ class Shards:
 
     def rows(self, number: int) -> range:
         """Return the rows of a shard; some are empty if there are too few."""
-        n_block = -(-self.shape[0] // self.multiple)
-        first, last = (
-            min(n_block * edge // self.count * self.multiple, self.shape[0])
-            for edge in (number, number + 1)
-        )
-        return range(first, last)
+        return part_of(self.shape[0], number, self.count, self.multiple)
 
-    def missing(self, only: int | None = None) -> list[int]:
+    def make(
+        self, write: Callable[[files.RowWriter, range], str], only: int | None = None
+    ) -> list[str] | None:
+        """Make the shards that are missing, and join them if all are there.
+
+        Args:
+            write: Writes rows, the first of them to row 0 of the writer; returns the
+                ``RowsDigest`` of the images that they show, empty if there is none.
+            only: Make this shard alone; None: all that are missing.
+
+        Returns:
+            What ``write`` returned for each shard; None, with a line, if some are still missing.
+            The shards stay until `remove`: the record of the whole comes first.
+        """
+        for number in self._missing(only):
+            self._manifest_path(number).unlink(missing_ok=True)
+            rows = self.rows(number)
+            shape = (len(rows), *self.shape[1:])
+            with files.row_writer(self._array_path(number), shape, self.dtype) as writer:
+                images = write(writer, rows)
+            self._finish(number, images)
+        n_lacking = len(self._missing())
+        if n_lacking:
+            there = self.count - n_lacking
+            log.info("%s: %d of %d shards are there", self.folder, there, self.count)
+            return None
+        return self.join()
+
+    def _missing(self, only: int | None = None) -> list[int]:
         """Return the shards that are to be made: not there, damaged, or made from other things.
 
         Args:
@@ -80,16 +102,8 @@ class Shards:
         numbers = range(self.count) if only is None else [only]
         return [number for number in numbers if self._manifest(number) is None]
 
-    @contextmanager
-    def writer(self, number: int) -> Iterator[files.RowWriter]:
-        """Yield a writer for a shard; its row 0 is the first of ``rows(number)``."""
-        self._manifest_path(number).unlink(missing_ok=True)
-        shape = (len(self.rows(number)), *self.shape[1:])
-        with files.row_writer(self._array_path(number), shape, self.dtype) as writer:
-            yield writer
-
-    def finish(self, number: int, images: str = "") -> None:
-        """Write the manifest of a shard; ``images`` is the ``RowsDigest`` of what it shows."""
+    def _finish(self, number: int, images: str) -> None:
+        """Write the manifest of a shard."""
         rows = self.rows(number)
         manifest = {
             "first": rows.start,
@@ -163,3 +177,20 @@ def check_shards(shards: int, shard: int | None) -> None:
         raise InputError(f"--shards must be from 1 to {MOST_SHARDS}; got {shards}")
     if shard is not None and not 0 <= shard < shards:
         raise InputError(f"--shard must be from 0 to {shards - 1}, below --shards; got {shard}")
+
+
+def part_of(n: int, number: int, count: int, multiple: int = 1) -> range:
+    """Return one of ``count`` contiguous parts of ``range(n)``, in the order of their numbers.
+
+    Args:
+        n: Rows that are divided.
+        number: The part, from 0.
+        count: Parts.
+        multiple: Parts begin at multiples of it; some are empty if there are too few.
+
+    >>> [part_of(10, number, 3, 4) for number in range(3)]
+    [range(0, 4), range(4, 8), range(8, 10)]
+    """
+    n_block = -(-n // multiple)
+    first, last = (n_block * edge // count * multiple for edge in (number, number + 1))
+    return range(min(first, n), min(last, n))

@@ -17,6 +17,7 @@ from retrieval.data.formats import InputError
 log = logging.getLogger(__name__)
 
 Method = Literal["isotonic", "logistic"]
+SHOWN_FROM = 0.5  # probability; answers below it are more likely wrong than right
 HASHES = ("checkpoint_sha256", "record_sha256")
 MEASURED = {
     *("n_query", "n_class", "k", "method", "held_out", "reliability"),

@@ -14,12 +14,11 @@ import numpy as np
 
 from retrieval.data.formats import InputError
 from retrieval.evaluation import reliability
-from retrieval.evaluation.calibration import Calibration, Method
+from retrieval.evaluation.calibration import SHOWN_FROM, Calibration, Method
 from retrieval.evaluation.query_gallery import QueryGallery
 from retrieval.search.nearest import nearest_neighbors, without_own
 
 FOLDS = 5
-THRESHOLD = 0.5  # below it, an answer is hidden
 WEAK = 1e6  # inverse strength of the penalty on the sigmoid's slope: as good as none
 
 
@@ -143,7 +142,7 @@ def calibrate_neighbors(neighbors: Neighbors) -> tuple[Calibration, dict[str, An
     is_there = np.isfinite(neighbors.similarities)
     bins = reliability.reliability_bins(chosen[is_there], neighbors.is_same[is_there])
     function = fit_calibration(best, *_pairs(neighbors, np.arange(len(neighbors.labels))))
-    is_shown = chosen[:, :, 0] >= THRESHOLD  # the first neighbor is the most probable one
+    is_shown = chosen[:, :, 0] >= SHOWN_FROM  # the first neighbor is the most probable one
     return function, {
         "n_query": len(neighbors.labels),
         "n_class": len(np.unique(neighbors.labels)),
@@ -151,7 +150,7 @@ def calibrate_neighbors(neighbors: Neighbors) -> tuple[Calibration, dict[str, An
         "method": best,
         "held_out": {m: {"ece": h.ece, "brier": h.brier} for m, h in held_out.items()},
         "reliability": [vars(of_bin) for of_bin in bins],
-        "threshold": THRESHOLD,
+        "threshold": SHOWN_FROM,
         "false_reject": float((~is_shown[0]).mean()),
         "false_accept": float(is_shown[1].mean()),
     }

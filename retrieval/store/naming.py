@@ -3,17 +3,19 @@
 import difflib
 import hashlib
 from collections.abc import Collection as Values
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from retrieval.data.formats import InputError
+from retrieval.data.image_index import viewpoint_name
 from retrieval.store.filters import Filter
-from retrieval.store.interface import ImageStore
+from retrieval.store.rows import UNKNOWN, Facts
 
 FIRST_NEW_CLASS = 1 << 31
 
 
 def filter_of(
-    store: ImageStore,
+    facets: Iterable[Facts],
+    name: str,
     make: Sequence[str] = (),
     model: Sequence[str] = (),
     year: Sequence[str] = (),
@@ -22,30 +24,48 @@ def filter_of(
     """Return the filter that some names mean.
 
     Args:
-        store: The store, whose values are meant.
+        facets: The values that the rows have.
+        name: What to call the rows in messages.
         make: Names of makes, in any case.
-        model: Names of models, in any case, or numbers of classes.
+        model: Names of models, in any case, or numbers of classes that are no model's name.
         year: Years.
-        viewpoint: Names of viewpoints.
+        viewpoint: Names of viewpoints, or their numbers.
 
     Raises:
         InputError: No row has a value.
     """
     if not (make or model or year or viewpoint):
         return Filter()
-    facets = list(store.facets())
-    labels = {str(label) for _, _, label, _, _ in facets}
-    classes = {text for text in model if text in labels}
+    known = list(facets)
+    named = {facet.model.casefold() for facet in known}
+    labels = {str(facet.label): facet.label for facet in known}
+    classes = {text for text in model if text in labels and text.casefold() not in named}
     if classes and len(classes) < len(set(model)):
         raise InputError("--model takes either names or numbers of classes, not both")
     names = () if classes else model
+    viewpoint = [viewpoint_name(text) for text in viewpoint]
     return Filter(
-        labels=frozenset(map(int, classes)),
-        makes=_meant(make, {facet[0] for facet in facets}, "make", store.name),
-        models=_meant(names, {facet[1] for facet in facets}, "model", store.name),
-        years=_meant(year, {facet[3] for facet in facets}, "year", store.name),
-        viewpoints=_meant(viewpoint, {facet[4] for facet in facets}, "viewpoint", store.name),
+        labels=frozenset(labels[text] for text in classes),
+        makes=_meant(make, {facet.make for facet in known}, "make", name),
+        models=_meant(names, {facet.model for facet in known}, "model", name),
+        years=_meant(year, {facet.year for facet in known}, "year", name),
+        viewpoints=_meant(viewpoint, {facet.viewpoint for facet in known}, "viewpoint", name),
     )
+
+
+def classes_of_models(facets: Iterable[Facts]) -> dict[str, tuple[int, str]]:
+    """Return class and make of each model that has a name."""
+    return {facet.model: (facet.label, facet.make) for facet in facets if facet.model}
+
+
+def class_and_make(model: str, known: dict[str, tuple[int, str]]) -> tuple[int, str]:
+    """Return class and make of a model: those it has, or else a class of its own and no make.
+
+    Args:
+        model: Its name; empty: unknown.
+        known: What `classes_of_models` returned.
+    """
+    return known.get(model, (class_of_name(model), "")) if model else (UNKNOWN, "")
 
 
 def class_of_name(name: str) -> int:
@@ -59,7 +79,7 @@ def class_of_name(name: str) -> int:
     return FIRST_NEW_CLASS + int(hashlib.sha256(name.encode()).hexdigest()[:7], 16)
 
 
-def _meant(texts: Sequence[str], known: Values[str], option: str, store: str) -> frozenset[str]:
+def _meant(texts: Sequence[str], known: Values[str], column: str, rows: str) -> frozenset[str]:
     values: set[str] = set()
     for text in texts:
         found = {value for value in known if value and value.casefold() == text.casefold()}
@@ -67,6 +87,6 @@ def _meant(texts: Sequence[str], known: Values[str], option: str, store: str) ->
             names = sorted(filter(None, known))
             near = difflib.get_close_matches(text, names, n=3, cutoff=0.4) or names[:5]
             such = f"; there are: {', '.join(near)}" if near else ""
-            raise InputError(f"--{option}={text}: no image of {store} has it{such}")
+            raise InputError(f"--{column}={text[:80]}: no image of {rows} has it{such}")
         values |= found
     return frozenset(values)

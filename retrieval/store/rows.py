@@ -11,6 +11,7 @@ import numpy as np
 from retrieval.data.formats import InputError
 
 FIRST_PHOTO_ID = 1 << 52  # ids from here on come from hashes; below 2 ** 53 a float64 is exact
+LARGEST_ID = 2**63 - 1
 UNKNOWN = -1  # class of a photo without one
 MOST_OFF_UNIT = 1e-3  # of a norm; bfloat16 rounds embeddings by less
 

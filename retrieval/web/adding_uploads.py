@@ -6,8 +6,8 @@ from pydantic import BaseModel, Field
 
 from retrieval.store.adding import new_photo_ids
 from retrieval.store.filters import Filter
-from retrieval.store.naming import class_of_name
-from retrieval.store.rows import UNKNOWN, ImageRow, sha256_of_bytes
+from retrieval.store.naming import class_and_make, classes_of_models
+from retrieval.store.rows import ImageRow, sha256_of_bytes
 from retrieval.store.thumbnails import thumbnail
 from retrieval.web.gallery import store_failures
 from retrieval.web.search_options import SearchOptions, parsed_options
@@ -43,16 +43,14 @@ async def add_upload(service: SearchService, content: bytes, known: NewImage) ->
         there = await service.in_thread(service.gallery.ids, Filter(sha256s=frozenset({sha256})))
         return int(there[0]), False
     embedding = await service.embed(photo.square)
-    of_model = {facet[1]: facet for facet in await service.in_thread(service.gallery.facets)}
-    make, _, label, _, _ = of_model.get(
-        known.model, ("", "", class_of_name(known.model) if known.model else UNKNOWN, "", "")
-    )
+    facets = await service.in_thread(service.gallery.facets)
+    label, make = class_and_make(known.model, classes_of_models(facets))
     row = ImageRow(
         id=number,
         embedding=embedding,
         sha256=sha256,
-        label=label if known.model else UNKNOWN,
-        make=known.make or (make if known.model else ""),
+        label=label,
+        make=known.make or make,
         model=known.model,
         year=known.year,
         viewpoint=known.viewpoint,

@@ -15,6 +15,7 @@ from fastapi import (
     UploadFile,
 )
 
+from retrieval.store.rows import LARGEST_ID
 from retrieval.web.adding_uploads import NewImage, add_upload
 from retrieval.web.api_models import (
     ApiAdded,
@@ -26,9 +27,7 @@ from retrieval.web.api_models import (
 from retrieval.web.protection import check_token
 from retrieval.web.search_service import SearchService
 
-MOST_ID = 2**63 - 1
-
-ImageId = Annotated[int, Path(ge=0, le=MOST_ID, description="id of an image of the database")]
+ImageId = Annotated[int, Path(ge=0, le=LARGEST_ID, description="id of an image of the database")]
 Upload = Annotated[UploadFile, File(description="JPEG, PNG, WEBP, GIF or BMP")]
 
 ERRORS = {
@@ -76,7 +75,7 @@ async def search_with_photo(photo: Upload, options: Options, service: Service) -
 
 @router.get("/search", summary="Search with an image of the database")
 async def search_with_image(
-    id: Annotated[int, Query(ge=0, le=MOST_ID, description="the image; it is left out")],
+    id: Annotated[int, Query(ge=0, le=LARGEST_ID, description="the image; it is left out")],
     options: Options,
     service: Service,
 ) -> ApiResult:

@@ -106,19 +106,15 @@ class Gallery:
 
     def has_names(self) -> bool:
         """Return whether any image has a model: without, there are no names and no vote."""
-        return any(facet[1] for facet in self.facets())
+        return any(facet.model for facet in self.facets())
 
     def count(self, where: Filter) -> int:
         """Return how many rows fit a filter, from the facets."""
-        conditions = {
-            place: getattr(where, name)
-            for name, place in (("makes", 0), ("models", 1), ("labels", 2), ("years", 3))
-        }
-        conditions[4] = where.viewpoints
+        conditions = where.conditions().items()
         return sum(
             n
             for facet, n in self.facets().items()
-            if all(not allowed or facet[place] in allowed for place, allowed in conditions.items())
+            if all(getattr(facet, column) in allowed for column, allowed in conditions)
         )
 
     def neighbors(self, queries: np.ndarray, k: int, where: Filter) -> RankedRows:

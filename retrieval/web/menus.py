@@ -26,7 +26,8 @@ class Menus:
 def menus_of(facets: Facets) -> Menus:
     """Return the menus of a database.
 
-    >>> menus_of(Counter({("Ravo", "Ravo A", 1, "2010", "front"): 3})).models
+    >>> from retrieval.store.rows import Facts
+    >>> menus_of(Counter({Facts("Ravo", "Ravo A", 1, "2010", "front"): 3})).models
     {'Ravo': {'Ravo A': 3}}
     """
     counts: list[Counter[str]] = [Counter() for _ in range(3)]

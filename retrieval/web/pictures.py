@@ -6,8 +6,8 @@ import numpy as np
 from fastapi import APIRouter, HTTPException, Query
 from starlette.responses import Response
 
-from retrieval.store.rows import ImageRow
-from retrieval.web.api import MOST_ID, ImageId, Service
+from retrieval.store.rows import LARGEST_ID, ImageRow
+from retrieval.web.api import ImageId, Service
 from retrieval.web.gallery import Gallery
 from retrieval.web.query_photos import find_query
 from retrieval.web.search_options import parsed_options
@@ -42,7 +42,7 @@ async def kept_photo(key: str, service: Service) -> Response:
 @router.get("/explanation", include_in_schema=False)
 async def explanation(
     service: Service,
-    answer: Annotated[int, Query(ge=0, le=MOST_ID)],
+    answer: Annotated[int, Query(ge=0, le=LARGEST_ID)],
     side: Literal["photo", "answer"],
     photo: str = "",
     id: str = "",

@@ -7,11 +7,9 @@ import numpy as np
 from fastapi import HTTPException
 
 from retrieval.data.decode import Box
-from retrieval.store.rows import ImageRow
+from retrieval.store.rows import LARGEST_ID, ImageRow
 from retrieval.web.photo_shelf import KeptPhoto
 from retrieval.web.search_service import SearchService
-
-LARGEST_ID = 2**63 - 1
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retrieval.asking.answers import Answer
-from retrieval.asking.engine import SHOWN_FROM
+from retrieval.asking.answers import Answer, probabilities
 from retrieval.store.filters import Filter
 from retrieval.store.rows import Facts
 from retrieval.web.gallery import Gallery
-from retrieval.web.search_options import SearchOptions
 
 
 @dataclass(frozen=True)
@@ -77,10 +75,7 @@ def answers_of(gallery: Gallery, found: FoundRows, but: int | None) -> list[Answ
         but: Id of a row to leave out.
     """
     rows = [row for row in found.rows if row[0] != but]
-    probabilities: list[float | None] = [None] * len(rows)
-    if gallery.calibration is not None:
-        similarities = np.array([similarity for _, similarity, _ in rows])
-        probabilities = gallery.calibration(similarities).tolist()
+    similarities = np.array([similarity for _, similarity, _ in rows])
     return [
         Answer(
             rank=rank,
@@ -95,13 +90,6 @@ def answers_of(gallery: Gallery, found: FoundRows, but: int | None) -> list[Answ
             path="",  # of no concern to clients
         )
         for rank, ((number, similarity, facts), probability) in enumerate(
-            zip(rows, probabilities, strict=True), 1
+            zip(rows, probabilities(gallery.calibration, similarities), strict=True), 1
         )
     ]
-
-
-def is_shown(answer: Answer, options: SearchOptions) -> bool:
-    """Return whether an answer is above the thresholds."""
-    is_near = options.at_least is None or answer.similarity >= options.at_least
-    is_likely = answer.probability is None or answer.probability >= SHOWN_FROM
-    return is_near and (options.show_all or is_likely)

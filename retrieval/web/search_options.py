@@ -10,11 +10,12 @@ from retrieval.asking.photos import parse_box
 from retrieval.data.decode import Box
 from retrieval.data.formats import InputError
 from retrieval.store.filters import Filter
+from retrieval.store.naming import filter_of
 from retrieval.store.rows import Facts
 
 K, MOST_K = 20, 200
 FARTHEST = 1e6  # pixels; no photo is wider
-FACET = {"make": 0, "model": 1, "year": 3, "viewpoint": 4}  # place in the key of facets()
+FILTERS = ("make", "model", "year", "viewpoint")
 
 Facets = Counter[Facts]
 
@@ -48,7 +49,7 @@ class SearchOptions:
         values: dict[str, object] = {
             "k": self.k if self.k != K else "",
             "at_least": "" if self.at_least is None else f"{self.at_least:g}",
-            **{name: getattr(self, name) for name in FACET},
+            **{name: getattr(self, name) for name in FILTERS},
             "all": "1" if self.show_all else "",
             "box": "" if self.box is None else box_text(self.box),
         }
@@ -61,19 +62,9 @@ class SearchOptions:
         Raises:
             InputError: No row has one of the values.
         """
-        labels = frozenset[int]()
-        meant: dict[str, frozenset[str]] = {}
-        for name, place in FACET.items():
-            text = getattr(self, name)
-            wanted = text.casefold()
-            known = {str(facet[place]) for facet in facets}
-            found = frozenset(value for value in known if value and value.casefold() == wanted)
-            if text and not found and name == "model":
-                labels = frozenset(facet[2] for facet in facets if str(facet[2]) == text)
-            if text and not found and not (name == "model" and labels):
-                raise InputError(f"no image of the database has the {name} {text[:80]!r}")
-            meant[f"{name}s"] = found
-        return Filter(labels=labels, **meant)
+        texts = {name: getattr(self, name) for name in FILTERS}
+        asked = {name: [text] for name, text in texts.items() if text}
+        return filter_of(facets, "the database", **asked)
 
 
 def parsed_options(

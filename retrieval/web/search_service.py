@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from retrieval.asking.answers import Answer, Vote, most_likely
+from retrieval.asking.answers import Answer, Vote, is_shown, most_likely
 from retrieval.compute.threads import worker_threads
 from retrieval.data.decode import Box
 from retrieval.data.formats import InputError
@@ -17,7 +17,7 @@ from retrieval.store.rows import ImageRow
 from retrieval.web.batching import Batcher, WaitingRoom
 from retrieval.web.gallery import Gallery
 from retrieval.web.photo_shelf import SHOWN_SIDE, KeptPhoto, PhotoShelf, square_of_kept
-from retrieval.web.row_finding import FoundRows, QueryTask, answers_of, find_rows, is_shown
+from retrieval.web.row_finding import FoundRows, QueryTask, answers_of, find_rows
 from retrieval.web.search_options import SearchOptions
 from retrieval.web.service_metrics import ServiceMetrics
 from retrieval.web.uploads import PreparedPhoto, clean_jpeg, prepare_upload
@@ -166,7 +166,9 @@ class SearchService:
             task = QueryTask(embedding, k, where)
             found = await asyncio.wrap_future(self._finder.submit(task))
         answers = answers_of(self.gallery, found, but)[: options.k]
-        shown = tuple(answer for answer in answers if is_shown(answer, options))
+        shown = tuple(
+            answer for answer in answers if is_shown(answer, options.at_least, options.show_all)
+        )
         return SearchResult(
             answers=shown,
             vote=most_likely([a for a in shown if a.name]) if self.gallery.has_names() else None,

@@ -11,10 +11,11 @@ from PIL import Image
 import build_image_db
 from process_data import image_matrix, transform
 from retrieval.asking.answers import Answer, most_likely, percent, summary_line, texts
-from retrieval.asking.catalogue import VIEWPOINTS, Filters
+from retrieval.asking.catalogue import Filters
 from retrieval.asking.engine import PhotoSearch
 from retrieval.data import layout, provenance
 from retrieval.data.formats import InputError
+from retrieval.data.image_index import VIEWPOINTS
 from retrieval.evaluation.calibration import Calibration
 from tests.conftest import train_small
 

@@ -63,8 +63,14 @@ def test_a_matrix_in_shards(pipeline: Path, count: int) -> None:
     layout.IMAGE_MATRIX.at(pipeline).unlink()
     image_matrix.run(pipeline, image_resolution=SIDE, shards=count, shard=count - 1)
     image_matrix.run(pipeline, image_resolution=SIDE, shards=count)
-    assert layout.IMAGE_MATRIX.at(pipeline).read_bytes() == expected
+    path = layout.IMAGE_MATRIX.at(pipeline)
+    assert path.read_bytes() == expected
     assert provenance.load_record(pipeline, "imageset.npy", layout.IMAGE_MATRIX) == record
+    before = path.stat().st_mtime_ns
+    assert image_matrix.run(pipeline, image_resolution=SIDE, shards=count) == path
+    assert path.stat().st_mtime_ns == before  # what is there is not made again
+    image_matrix.run(pipeline, image_resolution=24, shards=count)
+    assert layout.IMAGE_MATRIX.load(pipeline).shape[-1] == 24
 
 
 def test_what_is_there_is_not_made_again(pipeline: Path) -> None:

@@ -82,7 +82,7 @@ def test_publish_refuses_what_does_not_belong_together(data_dir: Path) -> None:
         ({"images_sha256": "1" * 64}, "another list of images"),
         ({"preparation": None}, "image_matrix"),
         ({"adapt_bn": True}, "adapt_bn"),
-        ({"transform_sha256": "e" * 64}, "transform_sha256"),
+        ({"transform_sha256": "e" * 64}, "database.npy was transformed"),
     ):
         layout.DATABASE_RECORD.save(data_dir, record | change)
         with pytest.raises(InputError, match=words):

@@ -1,0 +1,44 @@
+"""What names mean, the same for the page, the API and process_data.remove."""
+
+from collections import Counter
+
+import pytest
+
+from retrieval.data.formats import InputError
+from retrieval.store.filters import Filter
+from retrieval.store.naming import filter_of
+from retrieval.store.rows import Facts
+from retrieval.web.search_options import SearchOptions
+
+FACETS = [
+    Facts("BMW", "3", 7, "2010", "front side"),
+    Facts("VW", "Golf", 3, "2011", "front"),
+    Facts("", "", -1, "", ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        ({"model": "3"}, Filter(models=frozenset({"3"}))),  # a name before a number
+        ({"model": "7"}, Filter(labels=frozenset({7}))),
+        ({"model": "golf"}, Filter(models=frozenset({"Golf"}))),
+        (
+            {"make": "vw", "year": "2011"},
+            Filter(makes=frozenset({"VW"}), years=frozenset({"2011"})),
+        ),
+        ({"viewpoint": "4"}, Filter(viewpoints=frozenset({"front side"}))),
+        ({"viewpoint": "Front-Side"}, Filter(viewpoints=frozenset({"front side"}))),
+        ({}, Filter()),
+    ],
+)
+def test_names_mean_the_same_everywhere(asked: dict[str, str], meant: Filter) -> None:
+    assert filter_of(FACETS, "x", **{name: [text] for name, text in asked.items()}) == meant
+    assert SearchOptions(**asked).where(Counter(FACETS)) == meant  # type: ignore[arg-type]
+
+
+def test_unknown_values_are_refused() -> None:
+    with pytest.raises(InputError, match="--model=Golfo: no image of x has it; there are: Golf"):
+        filter_of(FACETS, "x", model=["Golfo"])
+    with pytest.raises(InputError, match="names or numbers of classes, not both"):
+        filter_of(FACETS, "x", model=["7", "Golf"])
