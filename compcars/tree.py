@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from retrieval.data import image_index
 from retrieval.data.formats import InputError
 
 IMAGE_DATA = "Image_data"
 LONGEST_READ = 120  # seconds, of a MATLAB file
 LONGEST_LABEL = 1000  # characters; a label has about 30
-VIEWPOINTS = {-1: "uncertain", 1: "front", 2: "rear", 3: "side", 4: "front-side", 5: "rear-side"}
+VIEWPOINTS = {-1: "uncertain", **image_index.VIEWPOINTS}
 
 WEB_ROOTS = (f"{IMAGE_DATA}/data", f"{IMAGE_DATA}/data/data", IMAGE_DATA, "data", ".")
 SURVEILLANCE_ROOTS = (f"{IMAGE_DATA}/sv_data", f"{IMAGE_DATA}/sv_data/sv_data", "sv_data")

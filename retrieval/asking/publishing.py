@@ -30,21 +30,8 @@ log = logging.getLogger(__name__)
 BATCH = 8192  # images in one transaction; bounds the memory
 
 
-def publish_database(
-    data_dir: Path,
-    database: str = layout.DATABASE.name,
-    image_root_path: str | None = None,
-    store: str = layout.STORE.name,
-) -> int:
-    """Publish a database and return how many of its images were new.
-
-    Args:
-        data_dir: The data directory.
-        database: Name of the embeddings.
-        image_root_path: Folder of the image files, relative to ``data_dir``; None takes the one
-            that image_matrix was told.
-        store: A folder, the address of a Milvus server or a file of Milvus Lite.
-    """
+def publish_database(data_dir: Path, database: str, image_root_path: str | None, store: str) -> int:
+    """Do what ``process_data.publish`` says of these options; return how many images were new."""
     source = load_source(data_dir, database, image_root_path)
     started = time.perf_counter()
     with open_store(data_dir, store, create=Collection(source.record)) as target:
@@ -67,9 +54,7 @@ def publish_database(
     return len(numbers)
 
 
-def publish_if_missing(
-    data_dir: Path, database: str = layout.DATABASE.name, store: str = layout.STORE.name
-) -> None:
+def publish_if_missing(data_dir: Path, database: str, store: str) -> None:
     """Publish a database into a store that does not exist or has no rows; say so in one line."""
     try:
         with open_store(data_dir, store) as target:

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from retrieval.asking.publishing import publish_database
+from process_data import publish
 from retrieval.data import layout, provenance
 from retrieval.evaluation.calibration import MEASURED, Calibration, save_calibration
 from retrieval.web.app import create_app
@@ -27,7 +27,7 @@ App = Callable[..., TestClient]
 def _served(_pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     data_dir = tmp_path_factory.mktemp("served") / "ir"
     shutil.copytree(_pipeline, data_dir)
-    publish_database(data_dir)
+    publish.run(data_dir)
     calibrate(data_dir, slope=20.0, middle=0.0)
     return data_dir
 

@@ -9,8 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 import build_image_db
-from process_data import data_info, image_matrix
-from retrieval.asking.publishing import publish_database
+from process_data import data_info, image_matrix, publish
 from retrieval.web.photo_shelf import KeptPhoto, PhotoShelf
 from tests.conftest import train_small
 from tests.pages import Page
@@ -146,7 +145,7 @@ def test_photos_without_classes_have_no_names_and_no_vote(
     image_matrix.run(tmp_path, "indexinfo.csv", "photos/", image_resolution=32)
     checkpoint = train_small(tmp_path, epoch=0, dim=None)
     build_image_db.run(tmp_path, checkpoint)
-    publish_database(tmp_path)
+    publish.run(tmp_path)
     client = app(tmp_path, checkpoint.name)
     address = upload(client, first_photo(_served, 16).read_bytes())
     page, text = show(client, address)
