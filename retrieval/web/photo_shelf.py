@@ -33,6 +33,12 @@ class KeptPhoto:
     embeddings: dict[Box | None, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     kept_at: float = field(default_factory=time.monotonic)
 
+    @property
+    def n_byte(self) -> int:
+        """Memory that it takes: the picture, and what was made of its parts."""
+        parts = self.embeddings.values()
+        return len(self.jpeg) + sum(array.nbytes for part in parts for array in part)
+
 
 class PhotoShelf:
     """Keeps uploads under random keys; the least recently used go first."""
@@ -51,11 +57,16 @@ class PhotoShelf:
         key = secrets.token_urlsafe(16)
         with self._lock:
             self._photos[key] = photo
-            total = sum(len(kept.jpeg) for kept in self._photos.values())
+        self.trim()
+        return key
+
+    def trim(self) -> None:
+        """Drop the oldest photos while all together take too much memory."""
+        with self._lock:
+            total = sum(kept.n_byte for kept in self._photos.values())
             while total > self._kept_bytes and len(self._photos) > 1:
                 _, oldest = self._photos.popitem(last=False)
-                total -= len(oldest.jpeg)
-        return key
+                total -= oldest.n_byte
 
     def get(self, key: str) -> KeptPhoto | None:
         """Return a photo, None if it is not kept any more."""

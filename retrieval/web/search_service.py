@@ -135,6 +135,7 @@ class SearchService:
             if len(photo.embeddings) >= MOST_PARTS:
                 photo.embeddings.pop(next(iter(photo.embeddings)))
             photo.embeddings[box] = await self.embed(square), square
+            self.shelf.trim()
         return photo.embeddings[box]
 
     async def search(

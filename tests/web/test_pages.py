@@ -5,6 +5,7 @@ import shutil
 from html import unescape
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
@@ -166,3 +167,14 @@ def test_photos_leave_the_shelf() -> None:
     assert photo is not None
     photo.kept_at -= 1
     assert shelf.get(keys[2]) is None and len(shelf) == 1
+
+
+def test_what_was_made_of_a_photo_counts_on_the_shelf() -> None:
+    shelf = PhotoShelf(kept_bytes=1000)
+    first, second = (shelf.put(KeptPhoto(bytes(10), (1, 1))) for _ in range(2))
+    photo = shelf.get(second)
+    assert photo is not None and photo.n_byte == 10
+    photo.embeddings[None] = np.zeros(4, np.float32), np.zeros((3, 18, 18), np.uint8)
+    assert photo.n_byte == 10 + 16 + 972
+    shelf.trim()
+    assert shelf.get(first) is None and shelf.get(second) is photo
