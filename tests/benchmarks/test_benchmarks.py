@@ -1,7 +1,6 @@
 """Every benchmark runs at a tiny size; figures are not looked at, only that they are there."""
 
 import importlib
-import os
 import socket
 import sys
 import time
@@ -28,7 +27,6 @@ from benchmarks import (
     bench_training_speed,
     extrapolate,
     growth_plot,
-    harness,
     processes,
     profile_stages,
     results,
@@ -55,6 +53,18 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "run", run)
 
 
+@pytest.fixture
+def calls_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Call functions in this process, which saves starting an interpreter for each."""
+
+    usage = processes.Usage(1.0, 1.0, 10**6, "")
+
+    def call(function: Callable[..., Any], threads: int, /, **arguments: Any) -> tuple[Any, Any]:
+        return function(**arguments), usage
+
+    monkeypatch.setattr(processes, "call", call)
+
+
 def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -67,11 +77,8 @@ def tiny(module: object, output: Path, options: str) -> None:
     module.run(args)  # type: ignore[attr-defined]
 
 
-def test_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def call(function: Callable[..., float], _: int, **options: Any) -> tuple[float, Any]:
-        return function(**options), processes.Usage(0.0, 0.0, 1_000_000, "")
-
-    monkeypatch.setattr("benchmarks.processes.call", call)  # saves starting interpreters
+@pytest.mark.usefixtures("calls_here")
+def test_photos(tmp_path: Path) -> None:
     sizes = "--width=96 --height=64 --side=32 --images=8 --batch=4"
     tiny(bench_photos, tmp_path, f"--network=timm/test_resnet {sizes} --repeats=1")
     table = results.latest(tmp_path, "photos").set_index("method")
@@ -176,18 +183,6 @@ def test_commands_of_the_stages_parse(stage: stages.Stage) -> None:
     importlib.import_module(name).make_parser().parse_args(words)
 
 
-@pytest.fixture
-def calls_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Call functions in this process, which saves starting an interpreter for each."""
-
-    usage = processes.Usage(1.0, 1.0, 10**6, "")
-
-    def call(function: Callable[..., Any], threads: int, /, **arguments: Any) -> tuple[Any, Any]:
-        return function(**arguments), usage
-
-    monkeypatch.setattr(processes, "call", call)
-
-
 @pytest.mark.usefixtures("calls_here")
 def test_encode(tmp_path: Path) -> None:
     small = "--quick --networks resnet18 --side=32 --batches 2 --images=4 --seconds=0.01"
@@ -234,59 +229,6 @@ def test_a_place_is_the_innermost_function_of_ours_with_the_library_call() -> No
     assert profile_stages.place([run, "read (numpy/x.py:1)"]) == "process_data/mips.py run: read"
     frozen = "_find_and_load (<frozen importlib._bootstrap>:1176)"
     assert profile_stages.place([run, frozen, load]) == "imports"
-
-
-def test_a_process_is_pinned_watched_and_its_failure_told() -> None:
-    code = "import os, time; x = bytearray(90 << 20); time.sleep(0.3); "
-    code += "print(os.environ['OMP_NUM_THREADS'])"
-    usage = processes.run([sys.executable, "-c", code], threads=1)
-    assert usage.output.strip() == "1"
-    assert 90 << 20 < usage.peak_bytes < 200 << 20
-    assert usage.seconds > 0.3
-    with pytest.raises(RuntimeError, match="status 3"):
-        processes.run([sys.executable, "-c", "raise SystemExit(3)"], threads=1)
-
-
-def test_memory_of_children_counts() -> None:
-    child = "import time; x = bytearray(90 << 20); time.sleep(0.5)"
-    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
-    usage = processes.run([sys.executable, "-c", code], threads=1)
-    assert usage.peak_bytes > 90 << 20
-
-
-def test_a_function_is_called_in_another_process() -> None:
-    found, usage = processes.call(harness.spread, 1, values=[1.0, 2.0, 3.0])
-    assert found == 100
-    assert usage.peak_bytes > 1 << 20
-    assert f"{os.getpid()}" not in usage.output
-
-
-def test_turns_alternate_and_the_first_does_not_count() -> None:
-    order: list[str] = []
-
-    def add(name: str) -> float:
-        order.append(name)
-        return float(len(order))
-
-    found = harness.by_turns({name: lambda n=name: add(n) for name in "ab"}, repeats=2)
-    assert "".join(order) == "baabba"
-    assert found == {"a": [3.0, 6.0], "b": [4.0, 5.0]}
-
-
-def test_results_are_appended_and_the_table_is_that_of_the_newest_run(tmp_path: Path) -> None:
-    readme, folder = tmp_path / "README.md", tmp_path / "results"
-    readme.write_text("before\n<!-- x -->\nold\n<!-- end -->\nafter\n<!-- y -->\n<!-- end -->\n")
-    options = bench_mips.make_parser().parse_args([])
-    run = results.Run("x", options, folder)
-    run.name = run.record["run"] = "2000-01-01T00:00:00"
-    run.publish("x", [{"images_per_s": 1.0, "gone": "a"}])
-    results.Run("x", options, folder).publish("x", [{"images_per_s": 12345.6, "new": 0.5}])
-    assert len(pd.read_csv(folder / "x.csv")) == 2
-    assert len(pd.read_csv(folder / "runs.csv")) == 2
-    text = readme.read_text()
-    assert text.startswith("before\n<!-- x -->\n| images/s | new |\n|---|---|\n| 12,346 | 0.5 |\n")
-    assert text.endswith("<!-- end -->\nafter\n<!-- y -->\n<!-- end -->\n")
-    assert "old" not in text
 
 
 def test_growth_is_drawn_and_its_exponent_fitted(tmp_path: Path) -> None:
