@@ -22,7 +22,6 @@ import psutil
 
 from benchmarks import harness, results
 from lopq import LOPQModel, LOPQSearcher
-from lopq.lists import CellLists
 from retrieval.store import lance_files, lance_index, rescoring
 from retrieval.store.filters import Filter
 from retrieval.store.lance_store import LanceStore
@@ -117,16 +116,10 @@ def codes_search(
     candidates: int,
 ) -> Search:
     """Return a search in LOPQ codes in memory; candidates are read from the store."""
-    masked = LOPQSearcher(searcher.model)
 
     def search(query: np.ndarray, where: Filter) -> tuple[np.ndarray, np.ndarray]:
-        chosen = searcher
-        if where:  # the codes of the rows that fit, as a service would choose them for each query
-            lists, chosen = searcher.lists, masked
-            keep = (labels % MAKES == 7)[lists.ids]
-            cells = lists.cell_of_each()[keep]
-            masked.lists = CellLists.sort(cells, lists.codes[keep], lists.ids[keep])
-        _, (ids,) = chosen.search_batch(query[None], candidates, quota=quota)
+        allowed = labels % MAKES == 7 if where else None
+        _, (ids,) = searcher.search_batch(query[None], candidates, quota=quota, allowed=allowed)
         rows = store._dataset().take(ids[ids >= 0], columns=["id", "embedding"])
         found = rescoring.Candidates(rows["id"].to_numpy(), lance_files.embeddings_of(rows))
         return rescoring.ranked(query[None], [found], k)

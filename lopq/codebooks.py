@@ -11,7 +11,7 @@ FAST_DIM = 8  # faiss compares vectors of 4 dimensions several times slower than
 
 
 class Codebooks:
-    """The model's codebooks, on top of faiss's product quantizer.
+    """The model's codebooks.
 
     Args:
         centroids: (M, n_entry, dim_sub) float32; at most 256 entries, 16 with ``bits=4``.
@@ -20,46 +20,32 @@ class Codebooks:
     """
 
     def __init__(self, centroids: np.ndarray, bits: int = 8) -> None:
-        import faiss
-
         self.centroids = np.ascontiguousarray(centroids, np.float32)
         self.M, self.n_entry, self.dim_sub = self.centroids.shape
         self.bits = bits
-        self.pq: Any = faiss.ProductQuantizer(self.M * self.dim_sub, self.M, bits)
-        # faiss wants 2**bits entries: pad with the first entry, which `encode` folds back to 0.
-        missing = self.pq.ksub - self.n_entry
-        padding = np.repeat(self.centroids[:, :1], missing, axis=1)
-        padded = np.concatenate([self.centroids, padding], axis=1)
-        faiss.copy_array_to_vector(padded.ravel(), self.pq.centroids)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle the arrays only; faiss's object supports neither."""
-        return Codebooks, (self.centroids, self.bits)
 
     @property
     def code_bytes(self) -> int:
         """Bytes per packed code."""
-        return int(self.pq.code_size)
+        return (self.M * self.bits + 7) // 8
 
     def encode(self, rows: np.ndarray) -> np.ndarray:
         """Encode (n, M * dim_sub) float32 rows as packed codes (n, code_bytes) uint8."""
-        packed = self.pq.compute_codes(np.ascontiguousarray(rows, np.float32))
-        if self.n_entry == self.pq.ksub:
-            return packed
-        fine = self.unpack(packed)
-        fine[fine >= self.n_entry] = 0
-        return self.pack(fine)
+        from lopq.encoding import nearest_entries
+
+        return self.pack(nearest_entries(rows, self.centroids))
 
     def decode(self, packed: np.ndarray) -> np.ndarray:
         """Decode packed codes (n, code_bytes) to (n, M * dim_sub) float32 rows."""
-        return self.pq.decode(np.ascontiguousarray(packed))
+        parts = self.centroids[np.arange(self.M), self.unpack(packed)]
+        return parts.reshape(len(packed), self.M * self.dim_sub)
 
     def unpack(self, packed: np.ndarray) -> np.ndarray:
         """Return packed codes as (n, M) uint8, one codebook entry per subspace."""
         if self.bits == 8:
             return np.array(packed, np.uint8)
         halves = np.stack([packed & 15, packed >> 4], axis=2)  # (n, code_bytes, 2)
-        return np.ascontiguousarray(halves.reshape(len(packed), -1)[:, : self.M])
+        return np.ascontiguousarray(halves.reshape(len(packed), 2 * self.code_bytes)[:, : self.M])
 
     def pack(self, fine: np.ndarray) -> np.ndarray:
         """Pack (n, M) codebook entries into (n, code_bytes) uint8; the inverse of `unpack`."""

@@ -162,7 +162,7 @@ class Coder:
         """Return R_c (x - C_c - mu_c), float32: one split's, or those of all splits joined."""
         row = self.quantizer.to_model_space(as_row(x))
         cell = self.format.check_coarse([coarse_codes])
-        projected = self.quantizer.rotate_queries(row, np.zeros(1, np.int64), cell)[0]
+        projected = self.quantizer.project(row, cell)[0]
         if coarse_split is None:
             return projected
         return np.split(projected, self.num_coarse_splits)[self._split_number(coarse_split)]

@@ -1,10 +1,7 @@
-"""The database: inverted lists of packed codes and ids, sorted by cell.
-
-A `CellLists` is immutable. Adding and removing return a new one, so a search that began on the old
-state also ends on it, whatever other threads do.
-"""
+"""The codes of a database, sorted by cell: inverted lists in four arrays."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -66,35 +63,22 @@ class CellLists:
         """Return the (n,) int64 cell number of each code."""
         return np.repeat(self.cells, self.sizes)
 
-    def check_new(self, ids: np.ndarray) -> None:
-        """Raise `LOPQError` if any of ``ids`` (n,) is already present."""
-        taken = np.isin(ids, self.ids)
-        if taken.any():
-            raise LOPQError(
-                f"{taken.sum()} of the ids are in the index already, e.g. {ids[taken][0]}"
-            )
+    def rows_of(self, cell: int) -> slice:
+        """Return the rows of a cell; an empty slice if it has none."""
+        slot = int(np.searchsorted(self.cells, cell))
+        if slot == len(self.cells) or self.cells[slot] != cell:
+            return slice(0, 0)
+        return slice(int(self.offsets[slot]), int(self.offsets[slot + 1]))
 
-    def add(self, cells: np.ndarray, codes: np.ndarray, ids: np.ndarray) -> "CellLists":
-        """Return a database with more codes; their ids must be new (see `check_new`)."""
-        return CellLists.sort(
-            np.concatenate([self.cell_of_each(), cells]),
-            np.concatenate([self.codes, codes]),
-            np.concatenate([self.ids, ids]),
-        )
+    @cached_property
+    def _by_id(self) -> np.ndarray:
+        """(n,) int64 rows in the order of their ids: a second for ten million, then kept."""
+        return np.argsort(self.ids, kind="stable")
 
-    def remove(self, ids: np.ndarray) -> "CellLists":
-        """Return a database without ``ids`` (n,); raise `LOPQError` if any is missing."""
-        missing = ~np.isin(ids, self.ids)
-        if missing.any():
-            raise LOPQError(
-                f"{missing.sum()} of the ids are not in the index, e.g. {ids[missing][0]}"
-            )
-        keep = ~np.isin(self.ids, ids)
-        return CellLists.sort(self.cell_of_each()[keep], self.codes[keep], self.ids[keep])
-
-    def find(self, cells: np.ndarray) -> np.ndarray:
-        """Return the index of each cell's list; -1 for an empty cell."""
-        if len(self.cells) == 0:
-            return np.full(np.shape(cells), -1)
-        slots = np.minimum(np.searchsorted(self.cells, cells), len(self.cells) - 1)
-        return np.where(self.cells[slots] == cells, slots, -1)
+    def find(self, ids: np.ndarray) -> np.ndarray:
+        """Return the (m,) int64 row of each id; -1 where it is missing."""
+        if len(self) == 0 or len(ids) == 0:
+            return np.full(len(ids), -1)
+        places = np.searchsorted(self.ids, ids, sorter=self._by_id)
+        rows = self._by_id[np.minimum(places, len(self) - 1)]
+        return np.where(self.ids[rows] == ids, rows, -1)

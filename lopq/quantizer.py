@@ -1,11 +1,14 @@
 """The fitted parameters of a model: fitting them, and encoding with them."""
 
+from functools import cached_property
+
 import numpy as np
 
+from lopq.arrays import Parameters
+from lopq.coarse import Groups
 from lopq.codebooks import Codebooks
 from lopq.codes import CodeFormat
 from lopq.errors import as_vectors
-from lopq.grouped import Multiplier, filled_groups, group_rows
 from lopq.parameters import Given, check_dims
 from lopq.pca import PCA, fit_pca
 from lopq.split import Split, Training, fit_split, unpacked_split
@@ -66,12 +69,16 @@ class Quantizer:
             packed: (n, code_bytes) uint8 fine codes; see `Codebooks.unpack`.
         """
         parts = np.split(rows, len(self.splits), axis=1)
-        coarse, projected = [], []
-        for split, part in zip(self.splits, parts, strict=True):
-            cells = split.nearest_cell(part)
-            coarse.append(cells)
-            projected.append(split.project(part, cells))
-        return np.stack(coarse, axis=1), self.codebooks.encode(np.concatenate(projected, axis=1))
+        pairs = zip(self.splits, parts, strict=True)
+        coarse = np.stack([split.nearest_cell(part) for split, part in pairs], axis=1)
+        return coarse, self.codebooks.encode(self.project(rows, coarse))
+
+    def project(self, rows: np.ndarray, coarse: np.ndarray) -> np.ndarray:
+        """Return R_c (x - C_c - mu_c) for rows x (n, dim) and their cells (n, n_split)."""
+        parts = np.split(rows, len(self.splits), axis=1)
+        columns = zip(self.splits, parts, coarse.T, strict=True)
+        projected = [split.project(part, cells) for split, part, cells in columns]
+        return np.concatenate(projected, axis=1)
 
     def decode(self, coarse: np.ndarray, packed: np.ndarray) -> np.ndarray:
         """Decode what `encode` returned to (n, dim) float32 rows in model space."""
@@ -79,36 +86,30 @@ class Quantizer:
         columns = zip(self.splits, parts, coarse.T, strict=True)
         return np.concatenate([s.restore(part, cells) for s, part, cells in columns], axis=1)
 
-    def rotate_queries(
-        self, queries: np.ndarray, rows: np.ndarray, coarse: np.ndarray
-    ) -> np.ndarray:
-        """Return R_c (q - C_c - mu_c) for each (query, cell) pair, (n_pair, dim) float32.
+    @cached_property
+    def parameters(self) -> Parameters:
+        """The arrays that the compiled search reads."""
+        from lopq.compiled import frozen
 
-        Args:
-            queries: (n_query, dim) float32 in model space.
-            rows: (n_pair,) int64, the query of each pair.
-            coarse: (n_pair, n_split) int64, the cell of each pair.
-        """
-        rotated = np.empty((len(rows), queries.shape[1]), np.float32)
-        start = 0
-        for split, cells in zip(self.splits, coarse.T, strict=True):
-            columns = slice(start, start + split.dim)
-            part = np.ascontiguousarray(queries[:, columns])
-            multiply = Multiplier(split.dim, split.dim)
-            order, offsets = group_rows(cells, len(split.C))
-            for cell, group in filled_groups(offsets):
-                pairs = order[group]
-                difference = part[rows[pairs]] - (split.C[cell] + split.mu[cell])
-                rotated[pairs, columns] = multiply(difference, split.R[cell])
-            start += split.dim
-        return rotated
+        C, centers, R = (
+            parts[0][None] if len(parts) == 1 else np.stack(parts)
+            for parts in (
+                self.Cs,
+                [split.C + split.mu for split in self.splits],
+                [split.rotations for split in self.splits],
+            )
+        )
+        columns = self.codebooks.centroids.transpose(0, 2, 1)
+        return Parameters(frozen(C), frozen(centers), frozen(R), frozen(columns), self.bits)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the parameters under the names that `lopq.storage` lists."""
-        arrays = {}
+        arrays: dict[str, np.ndarray] = {}
         for i, split in enumerate(self.splits):
-            C, R, mu, subs, _ = split.packed()
-            arrays.update({f"C{i}": C, f"mu{i}": mu, f"subs{i}": subs, f"R{i}": R})
+            arrays |= {f"C{i}": split.C, f"mu{i}": split.mu, f"subs{i}": split.subs}
+            arrays[f"R{i}"] = split.rotations
+            if split.groups is not None:
+                arrays |= {f"tops{i}": split.groups.tops, f"starts{i}": split.groups.starts}
         if self.pca is not None:
             arrays["pca_mean"], arrays["pca_components"] = self.pca.mean, self.pca.components
         return arrays
@@ -138,7 +139,12 @@ class Quantizer:
         splits = []
         for i, split_errors in enumerate(errors):
             C, R, mu, subs = (np.array(arrays[f"{name}{i}"]) for name in ("C", "R", "mu", "subs"))
-            splits.append(unpacked_split(C, R, mu, subs, split_errors))
+            groups = None
+            if f"tops{i}" in arrays:
+                tops, starts = np.array(arrays[f"tops{i}"]), np.array(arrays[f"starts{i}"])
+                groups = Groups(tops, starts)
+                groups.check(*C.shape)
+            splits.append(unpacked_split(C, R, mu, subs, split_errors, groups))
         return cls(tuple(splits), bits, dim_in, pca)
 
 

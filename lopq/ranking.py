@@ -1,60 +1,10 @@
-"""Ranking of candidates by (distance, id), and exact re-ranking from the vectors."""
+"""Exact re-ranking of candidates from the vectors."""
 
 import numpy as np
 
 from lopq.errors import LOPQError, as_array
 
-ROUNDING = 4e-6  # relative error of float32 distances computed as matrix products
 RERANK_AT_ONCE = 4_000_000  # numbers read from the database at a time
-
-
-def first_by_id(
-    distances: np.ndarray, ids: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return distances, ids and columns of each row's k smallest entries, by (distance, id).
-
-    Among candidates tied with the kth, an arbitrary subset is returned; see `unsettled`.
-
-    Args:
-        distances: (n, m) with m >= k; inf marks a missing candidate.
-        ids: (n, m) int64; -1 marks a missing candidate.
-        k: Columns to keep.
-
-    >>> first_by_id(np.float32([[2, 1, 1]]), np.array([[5, 9, 7]]), 2)[1].tolist()
-    [[7, 9]]
-    """
-    columns = np.broadcast_to(np.arange(distances.shape[1]), distances.shape)
-    if k < distances.shape[1]:
-        columns = np.argpartition(distances, k - 1, axis=1)[:, :k]
-    near = np.take_along_axis(distances, columns, axis=1)
-    near_ids = np.take_along_axis(ids, columns, axis=1)
-    order = np.lexsort((near_ids, near), axis=1)
-    return (
-        np.take_along_axis(near, order, axis=1),
-        np.take_along_axis(near_ids, order, axis=1),
-        np.take_along_axis(columns, order, axis=1),
-    )
-
-
-def unsettled(distances: np.ndarray, reach: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows where rounding may have decided the order, or the set, of the first k.
-
-    Args:
-        distances: (n, m) ascending, inf at the end; m > k if there are more than k candidates.
-        reach: (n,) squared distance to the farthest visited cell, the scale of the rounding error.
-        k: Columns that count.
-
-    Returns:
-        order: (n,) bool, True if two neighbors among the first k + 1 are equal up to rounding.
-        members: (n,) bool, True if the kth and the next are equal up to rounding.
-    """
-    head = distances[:, : k + 1]
-    finite = np.isfinite(head)
-    values = np.where(finite, head, 0)
-    scale = reach + values.max(axis=1, initial=0)
-    close = finite[:, 1:] & (np.diff(values, axis=1) <= (ROUNDING * scale)[:, None])
-    members = close[:, k - 1] if close.shape[1] == k else np.zeros(len(close), bool)
-    return close.any(axis=1), members
 
 
 def exact_order(
@@ -94,5 +44,5 @@ def exact_order(
     if len(bad):
         raise LOPQError(f"vectors: row {bad[0]} holds NaN, infinite or too large values")
     distances[ids < 0] = np.inf
-    near, near_ids, _ = first_by_id(distances, ids, ids.shape[1])
-    return near, near_ids
+    order = np.lexsort((ids, distances), axis=1)
+    return np.take_along_axis(distances, order, axis=1), np.take_along_axis(ids, order, axis=1)

@@ -10,9 +10,10 @@ the others (with one rotation for all cells, the non-parametric OPQ of Ge et al.
 import numpy as np
 
 from lopq.codebooks import Codebooks, mean_centroids
-from lopq.grouped import filled_groups, multiply, rotate
+from lopq.grouped import cell_numbers, filled_groups, multiply
 from lopq.pca import covariance, eigenvalue_allocation
 
+CELLS_AT_ONCE = 64  # rotations per call on a thread
 N_NEIGHBOR_CELLS = 3  # cells that regularize the rotation of a small cell
 
 
@@ -39,13 +40,26 @@ def pca_rotations(
         near: (V, n) neighbors of each cell. Their moments are added to the cell's own, weighted
             by `neighbor_weights`; None uses each cell's residuals only.
     """
+    from threadpoolctl import threadpool_limits
+
+    from lopq.compiled import in_blocks
+
     dim = residuals.shape[1]
     moments = np.zeros((len(offsets) - 1, dim, dim), np.float32)
     for cell, rows in filled_groups(offsets):
         moments[cell] = multiply(residuals[rows].T, residuals[rows].T)
     if near is not None:
         moments = add_neighbors(moments, near, neighbor_weights(np.diff(offsets), dim))
-    return np.stack([balanced_axes(moment, M) for moment in moments])
+    # Threads within a product of this size cost more than they gain: one matrix per thread.
+    with threadpool_limits(1, user_api="blas"):
+        rotations = np.empty_like(moments)
+
+        def call(block: slice) -> None:
+            for cell in range(block.start, block.stop):
+                rotations[cell] = balanced_axes(moments[cell], M)
+
+        in_blocks(call, len(moments), CELLS_AT_ONCE)
+    return rotations
 
 
 def neighbor_weights(sizes: np.ndarray, dim: int) -> np.ndarray:
@@ -113,11 +127,13 @@ def alternate(
     """
     from tqdm import tqdm
 
-    sizes = np.diff(offsets)
+    from lopq.encoding import rotate_rows
+
+    sizes, cells = np.diff(offsets), cell_numbers(offsets)
     errors = []
     hidden = None if progress is None else not progress
     for _ in tqdm(range(n_iter), "rotations", disable=hidden, leave=False):
-        rotated = rotate(residuals, offsets, rotations)
+        rotated = rotate_rows(residuals, cells, rotations)
         packed = codebooks.encode(rotated)
         errors.append(squared_error(rotated, codebooks.decode(packed)))
         if learn_codebooks:

@@ -1,17 +1,14 @@
 """The searcher: a database of codes, searched in batches."""
 
-import threading
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from lopq import storage
-from lopq.batch import BatchSearch
 from lopq.codes import LOPQCode
+from lopq.database import ALL_ALLOWED, Database
 from lopq.errors import LARGEST_ID, LOPQError, as_count, as_ids, as_vectors, check_axes, row_blocks
-from lopq.kernels import TableScan
 from lopq.lists import CellLists
 from lopq.model import LOPQModel
 from lopq.probes import multisequence as multisequence  # the old package has it here too
@@ -19,33 +16,22 @@ from lopq.ranking import exact_order
 from lopq.single import SingleSearch
 
 LISTS = ("cells", "offsets", "codes", "ids")  # the arrays of `CellLists` in a file
+QUERIES_AT_ONCE = 8  # queries per call on a thread
 
 
 class LOPQSearcher(SingleSearch):
     """A database of codes.
 
-    Searching is read-only, and several threads may search at once. `add_data`, `add_codes` and
-    `remove` replace the database in one step; a running search finishes on the state it started
-    with. Only one thread at a time may change the database.
+    Searching is read-only, and several threads may search at once. `add_data`, `add_codes`,
+    `remove` and `optimize` replace the state of the database in one step; a running search
+    finishes on the state it started with. Only one thread at a time may change the database.
 
     Args:
         model: A fitted `LOPQModel`.
     """
 
-    def __init__(self, model: LOPQModel) -> None:
-        super().__init__(model)
-        self._scan: tuple[CellLists, TableScan] | None = None
-        self._lock = threading.Lock()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the lock and the table-scan index, which cannot be copied."""
-        return {k: v for k, v in self.__dict__.items() if k not in ("_scan", "_lock")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _scan=None, _lock=threading.Lock())
-
     def __len__(self) -> int:
-        return len(self.lists)
+        return len(self.database)
 
     def add_data(
         self, data: np.ndarray, ids: Iterable[int] | np.ndarray | None = None, num_procs: int = 1
@@ -55,7 +41,8 @@ class LOPQSearcher(SingleSearch):
         Args:
             data: (n, dim_in) real numbers, array or memory map.
             ids: (n,) distinct integers from 0 to 2**63 - 1 that are not in the index yet; None
-                continues from the largest id. (The old package restarted at 0 in each call.)
+                continues from the largest id, also of a removed code, until `optimize`. (The old
+                package restarted at 0 in each call.)
             num_procs: Ignored; ``faiss.omp_set_num_threads`` sets the number of threads.
         """
         from tqdm import tqdm
@@ -64,12 +51,12 @@ class LOPQSearcher(SingleSearch):
         check_axes(data, "data")
         new_ids = self._new_ids(ids, len(data))
         cells = np.empty(len(data), np.int64)
-        codes = np.empty((len(data), self.lists.codes.shape[1]), np.uint8)
+        codes = np.empty((len(data), quantizer.codebooks.code_bytes), np.uint8)
         blocks = list(row_blocks(len(data)))
         for rows in tqdm(blocks, "encoding", disable=None if len(blocks) > 3 else True):
             coarse, codes[rows] = quantizer.encode(quantizer.to_model_space(data[rows]))
             cells[rows] = quantizer.format.cell_numbers(coarse)
-        self.lists = self.lists.add(cells, codes, new_ids)
+        self.database = self.database.add(cells, codes, new_ids)
 
     def add_codes(
         self,
@@ -82,18 +69,30 @@ class LOPQSearcher(SingleSearch):
             codes = quantizer.format.stack(codes)
         coarse, fine = quantizer.format.check(codes)
         cells, packed = quantizer.format.cell_numbers(coarse), quantizer.codebooks.pack(fine)
-        self.lists = self.lists.add(cells, packed, self._new_ids(ids, len(cells)))
+        self.database = self.database.add(cells, packed, self._new_ids(ids, len(cells)))
 
     def remove(self, ids: Iterable[int] | np.ndarray) -> None:
-        """Remove codes by id; raise `LOPQError` if any id is missing."""
-        self.lists = self.lists.remove(as_ids(ids))
+        """Remove codes by id; raise `LOPQError` if any id is missing.
+
+        The search skips removed codes; `optimize` returns their memory.
+        """
+        self.database = self.database.remove(as_ids(ids))
+
+    def optimize(self) -> None:
+        """Sort codes that were added to a larger database, and drop removed ones.
+
+        Results stay the same. Searches on other threads go on with the old state meanwhile.
+        Adding does the same whenever the added codes exceed an eighth of the sorted ones, and
+        removing when more codes are removed than left.
+        """
+        self.database = self.database.optimized()
 
     def _new_ids(self, ids: Iterable[int] | np.ndarray | None, n: int) -> np.ndarray:
         if ids is not None:
             new_ids = as_ids(ids, n)
-            self.lists.check_new(new_ids)
+            self.database.check_new(new_ids)
             return new_ids
-        first = int(self.lists.ids.max()) + 1 if len(self.lists) else 0
+        first = self.database.largest_id + 1
         if first + n - 1 > LARGEST_ID:
             raise LOPQError(f"ids would continue from {first}, beyond 2**63 - 1; pass ids=")
         return np.arange(first, first + n, dtype=np.int64) if n else np.zeros(0, np.int64)
@@ -105,7 +104,7 @@ class LOPQSearcher(SingleSearch):
         quota: int | None = None,
         rerank: int = 0,
         vectors: np.ndarray | None = None,
-        kernel: str = "auto",
+        allowed: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the k nearest codes of each query, best first.
 
@@ -118,8 +117,8 @@ class LOPQSearcher(SingleSearch):
                 not re-rank.
             vectors: (n, dim_in) array or memory map; row i is the vector with id i. Read only
                 for re-ranking.
-            kernel: "decode" or "scan" (see `lopq.kernels`); "auto" picks one for each block of
-                queries.
+            allowed: (n,) bool; only ids i with allowed[i] are candidates. None allows all. More
+                cells are scanned until they hold enough.
 
         Returns:
             scores: (n_query, k) float32, descending: the negative squared L2 distance in model
@@ -131,41 +130,45 @@ class LOPQSearcher(SingleSearch):
             LOPQError: Wrong shapes or values, an option out of range, or vectors that lack the
                 row of a candidate.
         """
-        quantizer, lists, k = self.model.quantizer, self.lists, as_count(k, "k")
+        quantizer, database, k = self.model.quantizer, self.database, as_count(k, "k")
         first = max(k, as_count(rerank, "rerank", 0))
-        if kernel not in ("auto", "decode", "scan"):
-            raise LOPQError(f'kernel must be "auto", "decode" or "scan"; got {kernel!r}')
         if rerank and vectors is None:
             raise LOPQError("rerank needs vectors=, an array whose row i is the vector of id i")
-        quota = len(lists) if quota is None else max(first, as_count(quota, "quota"))
+        quota = len(database) if quota is None else max(first, as_count(quota, "quota"))
         rows = as_vectors(queries, "queries", quantizer.dim_in)
-        scores = np.full((len(rows), k), -np.inf, np.float32)
-        ids = np.full((len(rows), k), -1, np.int64)
-        if len(lists) == 0 or len(rows) == 0:
-            return scores, ids
-        search = BatchSearch(
-            quantizer, lists, lambda: self._table_scan(lists), first, quota, kernel
-        )
-        reduced = quantizer.to_model_space(rows)
-        for block in row_blocks(len(rows), search.block_size):
-            distances, found = search(reduced[block])
-            if vectors is not None and rerank:
-                distances, found = exact_order(rows[block], found, vectors)
-            width = min(k, found.shape[1])
-            scores[block, :width] = -distances[:, :width]
-            ids[block, :width] = found[:, :width]
-        return scores, ids
+        distances, ids = self._nearest(database, rows, first, quota, _as_mask(allowed))
+        if rerank and vectors is not None:
+            distances, ids = exact_order(rows, ids, vectors)
+        return -distances[:, :k], ids[:, :k]
 
-    def _table_scan(self, lists: CellLists) -> TableScan:
-        """Return the table-scan index of ``lists``; it is built once per state of the database."""
-        with self._lock:
-            if self._scan is None or self._scan[0] is not lists:
-                self._scan = (lists, TableScan(lists, self.model.quantizer.codebooks))
-            return self._scan[1]
+    def _nearest(
+        self, database: Database, rows: np.ndarray, count: int, quota: int, allowed: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return squared distances and ids of the ``count`` nearest codes, (n, count) each."""
+        from lopq.compiled import frozen, in_blocks
+        from lopq.scanning import search_rows
+
+        quantizer = self.model.quantizer
+        kept = min(count, len(database))
+        distances = np.full((len(rows), count), np.inf, np.float32)
+        ids = np.full((len(rows), count), -1, np.int64)
+        if kept == 0 or len(rows) == 0:
+            return distances, ids
+        reduced = frozen(quantizer.to_model_space(rows))
+        near, found = np.empty((len(rows), kept), np.float32), np.empty((len(rows), kept), np.int64)
+        arguments = quantizer.parameters, database.rows(allowed), quota
+
+        def call(block: slice) -> None:
+            search_rows(reduced[block], *arguments, near[block], found[block])
+
+        in_blocks(call, len(rows), QUERIES_AT_ONCE)
+        distances[:, :kept], ids[:, :kept] = near, np.where(np.isfinite(near), found, -1)
+        return distances, ids
 
     def save(self, path: str | Path) -> None:
         """Write model and database atomically to one file; `lopq.storage` describes the format."""
-        lists = {name: getattr(self.lists, name) for name in LISTS}
+        sorted_lists = self.database.optimized().lists
+        lists = {name: getattr(sorted_lists, name) for name in LISTS}
         arrays = {**self.model.quantizer.arrays(), **lists}
         storage.write(path, "searcher", self.model.header(), arrays)
 
@@ -183,7 +186,20 @@ class LOPQSearcher(SingleSearch):
         header, arrays = storage.read(path, "searcher", verify)
         with storage.naming(path):
             searcher = cls(LOPQModel.restored(header, arrays))
-            searcher.lists = CellLists(*(arrays[name] for name in LISTS))
-            quantizer = searcher.model.quantizer
-            searcher.lists.check(quantizer.format.n_cell, quantizer.codebooks.code_bytes)
+            lists, quantizer = (
+                CellLists(*(arrays[name] for name in LISTS)),
+                searcher.model.quantizer,
+            )
+            lists.check(quantizer.format.n_cell, quantizer.codebooks.code_bytes)
+            searcher.database = Database.of(lists)
         return searcher
+
+
+def _as_mask(allowed: np.ndarray | None) -> np.ndarray:
+    """Return the checked mask of allowed ids; an empty one allows all."""
+    if allowed is None:
+        return ALL_ALLOWED
+    mask = np.asarray(allowed)
+    if mask.dtype != bool or mask.ndim != 1:
+        raise LOPQError(f"allowed must be (n,) bool; got {mask.dtype} of shape {mask.shape}")
+    return mask if len(mask) else np.zeros(1, bool)

@@ -7,6 +7,7 @@ import numpy as np
 
 from lopq.coder import as_row
 from lopq.codes import LOPQCode
+from lopq.database import Database
 from lopq.errors import as_count
 from lopq.lists import CellLists
 from lopq.model import LOPQModel
@@ -37,25 +38,22 @@ class SingleSearch:
 
     def __init__(self, model: LOPQModel) -> None:
         self.model = model
-        self.lists = CellLists.empty(model.quantizer.codebooks.code_bytes)
+        self.database = Database.of(CellLists.empty(model.quantizer.codebooks.code_bytes))
 
     @property
     def nb_indexed(self) -> int:
         """Number of codes in the database."""
-        return len(self.lists)
+        return len(self.database)
 
     def get_cell(self, cell: tuple[int, ...]) -> list[Result]:
         """Return a cell's codes in the order they were added. (Reading inserts nothing.)"""
-        return self._cell(self.lists, cell)
+        return self._cell(self.database, cell)
 
-    def _cell(self, lists: CellLists, cell: tuple[int, ...]) -> list[Result]:
-        slot = int(lists.find(np.array([self.model.get_cell_id_for_coarse_codes(cell)]))[0])
-        if slot < 0:
-            return []
-        rows = slice(int(lists.offsets[slot]), int(lists.offsets[slot + 1]))
-        fine = self.model.quantizer.codebooks.unpack(lists.codes[rows]).tolist()
-        ids = lists.ids[rows].tolist()
-        return [Result(i, LOPQCode(cell, tuple(f))) for i, f in zip(ids, fine, strict=True)]
+    def _cell(self, database: Database, cell: tuple[int, ...]) -> list[Result]:
+        codes, ids = database.of_cell(self.model.get_cell_id_for_coarse_codes(cell))
+        fine = self.model.quantizer.codebooks.unpack(codes).tolist()
+        pairs = zip(ids.tolist(), fine, strict=True)
+        return [Result(i, LOPQCode(cell, tuple(f))) for i, f in pairs]
 
     def get_result_quota(self, x: np.ndarray, quota: int = 10) -> tuple[list[Result], int]:
         """Return the codes of the nearest cells, visited whole until the quota is reached.
@@ -70,11 +68,11 @@ class SingleSearch:
         """
         quota = as_count(quota, "quota")
         row = self.model.to_model_space(as_row(x))[0]
-        lists, results, visited = self.lists, list[Result](), 0
+        database, results, visited = self.database, list[Result](), 0
         for _, cell in multisequence(row, self.model.Cs):
             if len(results) >= quota:
                 break
-            results += self._cell(lists, cell)
+            results += self._cell(database, cell)
             visited += 1
         return results, visited
 

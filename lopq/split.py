@@ -4,14 +4,15 @@ A model has one split over all dimensions (``split="single"``), or two over one 
 pairs of cells form an inverted multi-index (``split="multi"``; Babenko, Lempitsky, CVPR 2012).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from lopq.codebooks import Codebooks, kmeans, train_centroids
+from lopq.coarse import Groups, fit_centroids, nearest
+from lopq.codebooks import Codebooks, train_centroids
 from lopq.errors import LOPQError
-from lopq.grouped import filled_groups, group_rows, rotate
+from lopq.grouped import cell_numbers, group_rows
 from lopq.rotations import alternate, balanced_rotation, nearest_cells, pca_rotations
 
 ROTATIONS = ("pca", "procrustes", "global", "none")
@@ -42,6 +43,7 @@ class Split:
         mu: (V, dim) float32 mean residual of each cell.
         subs: (M, n_entry, dim / M) float32 codebooks.
         errors: Mean squared error before each iteration of rotation training.
+        groups: Groups of the cells, if there are many.
     """
 
     C: np.ndarray
@@ -49,54 +51,59 @@ class Split:
     mu: np.ndarray
     subs: np.ndarray
     errors: list[float] = field(default_factory=list)
+    groups: Groups | None = None
 
     @property
     def dim(self) -> int:
         """Dimensions of the split."""
         return int(self.C.shape[1])
 
-    def packed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[float]]:
-        """Return C, R, mu, subs and errors; a shared R as (1, dim, dim)."""
-        shared = self.R.strides[0] == 0
-        return self.C, self.R[:1] if shared else self.R, self.mu, self.subs, self.errors
+    @property
+    def rotations(self) -> np.ndarray:
+        """R, or (1, dim, dim) if all cells share one rotation."""
+        return self.R[:1] if self.R.strides[0] == 0 else self.R
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle a shared rotation once, not once per cell."""
-        return unpacked_split, self.packed()
+        arrays = (self.C, self.rotations, self.mu, self.subs)
+        return unpacked_split, (*arrays, self.errors, self.groups)
 
     def nearest_cell(self, rows: np.ndarray) -> np.ndarray:
-        """Return the (n,) int64 cell of each row: the one with the nearest centroid."""
-        return assign(rows, self.C)
+        """Return the (n,) int64 cell of each row; see `lopq.coarse.nearest`."""
+        return nearest(rows, self.C, self.groups)
 
     def project(self, rows: np.ndarray, cells: np.ndarray) -> np.ndarray:
         """Return R_c (x - C_c - mu_c) for each row x (n, dim) and its cell c (n,)."""
-        order, offsets = group_rows(cells, len(self.C))
+        from lopq.encoding import rotate_rows
+
+        order, _ = group_rows(cells, len(self.C))
         sorted_cells = cells[order]
         residuals = rows[order] - (self.C[sorted_cells] + self.mu[sorted_cells])
         projected = np.empty_like(residuals)
-        projected[order] = rotate(residuals, offsets, self.R)
+        projected[order] = rotate_rows(residuals, sorted_cells, self.rotations)
         return projected
 
     def restore(self, projected: np.ndarray, cells: np.ndarray) -> np.ndarray:
         """Invert `project`: return R_c' y + C_c + mu_c."""
-        order, offsets = group_rows(cells, len(self.C))
+        from lopq.encoding import rotate_rows
+
+        order, _ = group_rows(cells, len(self.C))
         rows = np.empty_like(projected)
-        rows[order] = rotate(projected[order], offsets, self.R.transpose(0, 2, 1))
+        rows[order] = rotate_rows(projected[order], cells[order], self.rotations, inverse=True)
         return rows + self.C[cells] + self.mu[cells]
 
 
 def unpacked_split(
-    C: np.ndarray, R: np.ndarray, mu: np.ndarray, subs: np.ndarray, errors: list[float]
+    C: np.ndarray,
+    R: np.ndarray,
+    mu: np.ndarray,
+    subs: np.ndarray,
+    errors: list[float],
+    groups: Groups | None,
 ) -> Split:
-    """Rebuild a split from what `Split.packed` returned."""
-    return Split(C, shared_rotation(R[0], len(C)) if len(R) < len(C) else R, mu, subs, errors)
-
-
-def assign(rows: np.ndarray, C: np.ndarray) -> np.ndarray:
-    """Return the (n,) int64 nearest centroid of each row."""
-    import faiss
-
-    return faiss.knn(np.ascontiguousarray(rows), np.ascontiguousarray(C), 1)[1][:, 0]
+    """Rebuild a split; R may be one rotation for all cells, (1, dim, dim)."""
+    R = shared_rotation(R[0], len(C)) if len(R) < len(C) else R
+    return Split(C, R, mu, subs, errors, groups)
 
 
 def fit_split(
@@ -111,34 +118,31 @@ def fit_split(
     subs: np.ndarray | None = None,
 ) -> Split:
     """Fit the parameters that are None to ``rows`` (n, dim) float32, and keep the given ones."""
+    from lopq.encoding import mean_rows, rotate_rows
+
+    groups = None
     if C is None:
         if len(rows) < V:
             raise LOPQError(f"V={V} cells need at least {V} training vectors; got {len(rows)}")
-        C = kmeans(rows, V, training.coarse_iterations, training.seed, training.n_init)
-    order, offsets = group_rows(assign(rows, C), V)
+        iterations, seed, n_init = training.coarse_iterations, training.seed, training.n_init
+        C, groups = fit_centroids(rows, V, iterations, seed, n_init)
+    order, offsets = group_rows(nearest(rows, C, groups), V)
     residuals = rows[order] - np.repeat(C, np.diff(offsets), axis=0)
     if mu is None:
-        mu = cell_means(residuals, offsets)
+        mu = mean_rows(residuals, cell_numbers(offsets), np.zeros_like(C))
     residuals -= np.repeat(mu, np.diff(offsets), axis=0)
     if R is None and training.rotation in ("procrustes", "global"):
-        return _fit_learned(residuals, offsets, C, mu, subs, (M, n_entry), training)
+        learned = _fit_learned(residuals, offsets, C, mu, subs, (M, n_entry), training)
+        return replace(learned, groups=groups)
     if R is None and training.rotation == "pca":
         R = pca_rotations(residuals, offsets, M, nearest_cells(C))
     elif R is None:
         R = shared_rotation(np.eye(rows.shape[1], dtype=np.float32), V)
     if subs is None:
-        rotated = rotate(residuals, offsets, R)
+        rotated = rotate_rows(residuals, cell_numbers(offsets), R)
         seed, n_init = training.seed, training.n_init
         subs = train_centroids(rotated, M, n_entry, training.local_iterations, seed, n_init)
-    return Split(C, R, mu, subs)
-
-
-def cell_means(residuals: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Return the (V, dim) float32 mean of each cell's rows; zero for an empty cell."""
-    means = np.zeros((len(offsets) - 1, residuals.shape[1]), np.float32)
-    for cell, rows in filled_groups(offsets):
-        means[cell] = residuals[rows].mean(axis=0, dtype=np.float64)
-    return means
+    return Split(C, R, mu, subs, groups=groups)
 
 
 def shared_rotation(rotation: np.ndarray, V: int) -> np.ndarray:
@@ -156,6 +160,8 @@ def _fit_learned(
     training: Training,
 ) -> Split:
     """Learn rotations, and codebooks unless given; ``shape`` is (M, n_entry)."""
+    from lopq.encoding import rotate_rows
+
     V = len(C)
     M, n_entry = shape
     local = training.rotation == "procrustes"
@@ -167,7 +173,7 @@ def _fit_learned(
         start = balanced_rotation(residuals, M)[None]
     warm = subs
     if warm is None:
-        rotated = rotate(residuals, groups, start)
+        rotated = rotate_rows(residuals, cell_numbers(groups), start)
         warm = train_centroids(rotated, M, n_entry, WARM_START_ITERATIONS, training.seed)
     rotations, codebooks, errors = alternate(
         residuals,

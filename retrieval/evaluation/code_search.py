@@ -77,7 +77,6 @@ class CodeSearch:
         fitting = {"V": n_cells, **self.fitting}
         with lopq_errors():
             searcher = fitted_index(self.data_dir, query_gallery, self.ranking, fitting)
-            searcher.remove(np.flatnonzero(~query_gallery.is_allowed))
         quota = self.quota or CANDIDATES_PER_RESULT * depth
         log.info("%d bytes per image and %d of the model", searcher.model.M, searcher.model.nbytes)
 
@@ -85,7 +84,12 @@ class CodeSearch:
             started = time.perf_counter()
             with lopq_errors():
                 scores, ids = searcher.search_batch(
-                    queries, count, quota=quota, rerank=self.rerank, vectors=gallery
+                    queries,
+                    count,
+                    quota=quota,
+                    rerank=self.rerank,
+                    vectors=gallery,
+                    allowed=query_gallery.is_allowed,
                 )
             self.seconds += time.perf_counter() - started
             # The squared distance of unit vectors is 2 - 2 * similarity. Without --rerank, codes

@@ -119,8 +119,9 @@ def test_codes_and_ids_may_be_any_iterable(searcher: LOPQSearcher, data: np.ndar
     other.remove(i for i in range(15, 20))
     whole = LOPQSearcher(searcher.model)
     whole.add_data(data[:15])
-    np.testing.assert_array_equal(other.lists.ids, whole.lists.ids)
-    np.testing.assert_array_equal(other.lists.codes, whole.lists.codes)
+    other.optimize()
+    np.testing.assert_array_equal(other.database.lists.ids, whole.database.lists.ids)
+    np.testing.assert_array_equal(other.database.lists.codes, whole.database.lists.codes)
 
 
 def test_ids_end_at_63_bits(searcher: LOPQSearcher, data: np.ndarray) -> None:
@@ -130,11 +131,12 @@ def test_ids_end_at_63_bits(searcher: LOPQSearcher, data: np.ndarray) -> None:
             other.add_data(data[:2], ids)
     other.add_data(data[:2], [2**63 - 2, 4])
     other.add_data(data[2:3])
-    assert sorted(other.lists.ids.tolist()) == [4, 2**63 - 2, 2**63 - 1]
+    other.optimize()
+    assert sorted(other.database.lists.ids.tolist()) == [4, 2**63 - 2, 2**63 - 1]
     with pytest.raises(LOPQError, match="beyond"):
         other.add_data(data[3:4])
     other.add_data(data[3:4], [5])
-    assert other.lists.ids.dtype == np.int64
+    assert other.database.lists.ids.dtype == np.int64
     assert (np.sort(other.search_batch(data[:1], 4)[1][0]) == [4, 5, 2**63 - 2, 2**63 - 1]).all()
 
 

@@ -209,7 +209,7 @@ def test_wrong_input_to_a_fitted_model(searcher: LOPQSearcher, queries: np.ndarr
         (lambda: searcher.search_batch(holed, 3), "row 2"),
         (lambda: searcher.search_batch(queries, 0), "k must be"),
         (lambda: searcher.search_batch(queries, 3, quota=0), "quota must be"),
-        (lambda: searcher.search_batch(queries, 3, kernel="gpu"), "kernel must be"),
+        (lambda: searcher.search_batch(queries, 3, allowed=np.ones(9)), "allowed must be"),
         (lambda: searcher.add_data(holed), "row 2"),
         (lambda: searcher.add_data(queries, ids=[1, 2]), r"shape \(40,\)"),
         (lambda: searcher.add_data(queries, ids=np.arange(40.0)), "whole numbers"),

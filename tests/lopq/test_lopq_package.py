@@ -60,7 +60,7 @@ def test_the_wheel_holds_the_library_and_its_license(wheel: Path) -> None:
     assert metadata["Name"] == "lopq"
     assert metadata["License-Expression"] == "MIT"
     needed = {re.split(r"[<>=]", line)[0] for line in metadata.get_all("Requires-Dist", [])}
-    assert needed == {"numpy", "scipy", "faiss-cpu", "tqdm"}
+    assert needed == {"faiss-cpu", "numba", "numpy", "scipy", "threadpoolctl", "tqdm"}
 
 
 def test_requirements_are_those_of_the_project() -> None:

@@ -19,8 +19,8 @@ def filled(model: LOPQModel, data: np.ndarray, ids: np.ndarray | None = None) ->
 
 
 def assert_search_alike(one: LOPQSearcher, other: LOPQSearcher, queries: np.ndarray) -> None:
-    for quota, kernel in itertools.product((1, 100, None), ("decode", "scan")):
-        found = [s.search_batch(queries, 9, quota=quota, kernel=kernel) for s in (one, other)]
+    for quota in (1, 100, None):
+        found = [s.search_batch(queries, 9, quota=quota) for s in (one, other)]
         for mine, its in zip(*found, strict=True):
             np.testing.assert_array_equal(mine, its)
     for query in queries[:5]:
@@ -32,7 +32,7 @@ def test_adding_after_loading_equals_an_index_built_at_once(
 ) -> None:
     filled(searcher.model, data[:900]).save(tmp_path / "index")
     grown = LOPQSearcher.load(tmp_path / "index")
-    grown.search_batch(queries, 3, kernel="scan")  # on tables of the smaller state
+    grown.search_batch(queries, 3)  # on the arrays of the smaller state
     grown.add_data(data[900:])
     assert_search_alike(grown, searcher, queries)
 
@@ -95,8 +95,8 @@ def test_equal_distances_of_one_query_keep_the_order_of_adding(
 def test_a_search_beside_changes_sees_one_state_of_the_database(
     searcher: LOPQSearcher, data: np.ndarray, queries: np.ndarray
 ) -> None:
-    sizes = range(300, 1501, 150)
-    options = [{"kernel": kernel, "quota": q} for kernel in ("decode", "scan") for q in (40, None)]
+    sizes = range(1200, 1501, 30)  # added after the sorted codes, not sorted into them
+    options = [{"quota": q} for q in (1, 40, 400, None)]
     states = [filled(searcher.model, data[:n]) for n in sizes]
     possible = [
         {s.search_batch(queries, 5, **option)[1].tobytes() for s in states} for option in options
@@ -106,9 +106,9 @@ def test_a_search_beside_changes_sees_one_state_of_the_database(
     def change() -> None:
         while not enough.is_set():
             for first in sizes[:-1]:
-                changing.add_data(data[first : first + 150])
+                changing.add_data(data[first : first + 30], range(first, first + 30))
             for first in sizes[-2::-1]:
-                changing.remove(range(first, first + 150))
+                changing.remove(range(first, first + 30))
 
     with ThreadPoolExecutor(5) as pool:
         job, found = pool.submit(change), []
@@ -122,6 +122,51 @@ def test_a_search_beside_changes_sees_one_state_of_the_database(
     for results in found:
         for result, allowed in zip(results, possible, strict=True):
             assert result in allowed
+
+
+def test_any_history_equals_an_index_built_at_once(
+    searcher: LOPQSearcher, data: np.ndarray, queries: np.ndarray
+) -> None:
+    """Rows come and go in small steps; all states search as if they were made anew."""
+    rng = np.random.default_rng(3)
+    grown, present = filled(searcher.model, data[:1000]), set(range(1000))
+    for step in range(30):
+        if step % 3 == 2:
+            ids = rng.choice(sorted(present), 25, replace=False)
+            grown.remove(ids)
+            present -= set(ids.tolist())
+        else:
+            ids = rng.choice(sorted(set(range(len(data))) - present), 20, replace=False)
+            grown.add_data(data[ids], ids)  # some come back
+            present |= set(ids.tolist())
+        assert len(grown) == len(present)
+        if step % 6 == 5:
+            ids = np.array(sorted(present))
+            anew = filled(searcher.model, data[ids], ids)
+            found = [s.search_batch(queries, 9, quota=60) for s in (grown, anew)]
+            for mine, its in zip(*found, strict=True):
+                np.testing.assert_array_equal(mine, its)
+    assert grown.database.n_later > 0 < grown.database.n_gone
+    before = grown.search_batch(queries, 9)
+    grown.optimize()
+    assert grown.database.n_later == grown.database.n_gone == 0
+    assert len(grown.database.lists) == len(grown) == len(present)
+    for mine, its in zip(grown.search_batch(queries, 9), before, strict=True):
+        np.testing.assert_array_equal(mine, its)
+
+
+def test_two_searchers_may_grow_from_one_state(
+    searcher: LOPQSearcher, data: np.ndarray, queries: np.ndarray
+) -> None:
+    first = filled(searcher.model, data[:1000])
+    first.add_data(data[1000:1010])
+    second = LOPQSearcher(searcher.model)
+    second.database = first.database
+    first.add_data(data[1010:1020])
+    second.add_data(data[1020:1030])
+    assert_search_alike(first, filled(searcher.model, data[:1020]), queries)
+    other = filled(searcher.model, np.concatenate([data[:1010], data[1020:1030]]))
+    assert_search_alike(second, other, queries)
 
 
 def test_the_old_names_are_where_they_were() -> None:

@@ -1,0 +1,51 @@
+"""What the compiled search reads: the arrays of a model and of a database."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Parameters(NamedTuple):
+    """The fitted parameters; S splits of V cells over dim dimensions each.
+
+    Attributes:
+        C: (S, V, dim) float32 coarse centroids.
+        centers: (S, V, dim) float32, centroid plus mean residual.
+        R: (S, V, dim, dim) float32 rotations; (S, 1, dim, dim) if all cells share one.
+        columns: (M, dim_sub, n_entry) float32 codebooks.
+        bits: Bits per subspace, 8 or 4.
+    """
+
+    C: np.ndarray
+    centers: np.ndarray
+    R: np.ndarray
+    columns: np.ndarray
+    bits: int
+
+
+class Rows(NamedTuple):
+    """The codes: sorted by cell, then those added later, chained from the newest to the oldest.
+
+    Attributes:
+        cells: (n_list,) int64 numbers of the cells with codes.
+        offsets: (n_list + 1,) int64, the first sorted code of each cell.
+        codes: (n, code_bytes) uint8.
+        ids: (n,) int64.
+        heads: (n_list,) int64, the newest later code of each cell; -1: none. Empty without any.
+        previous: (n_later,) int64, the later code of the same cell that came before.
+        later_codes: (n_later, code_bytes) uint8.
+        later_ids: (n_later,) int64.
+        gone: Bits, first bit lowest, of the removed codes: sorted, then later. Empty: none.
+        allowed: (n,) bool by id; ids beyond are not allowed. Empty: all are.
+    """
+
+    cells: np.ndarray
+    offsets: np.ndarray
+    codes: np.ndarray
+    ids: np.ndarray
+    heads: np.ndarray
+    previous: np.ndarray
+    later_codes: np.ndarray
+    later_ids: np.ndarray
+    gone: np.ndarray
+    allowed: np.ndarray

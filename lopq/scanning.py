@@ -1,0 +1,231 @@
+"""The compiled search: nearest cells first, lookup tables of each cell, the k nearest codes.
+
+For a cell with its own rotation, the query becomes R_c (q - C_c - mu_c). With this vector the
+distance to a code is the one of plain product quantization: one table of squared distances to the
+codebook entries per byte of the code, and a sum over the bytes. Two 4-bit codes in a byte share a
+table of 256 sums.
+"""
+
+import numpy as np
+
+from lopq.arrays import Parameters, Rows
+from lopq.compiled import compiled
+from lopq.encoding import entry_distances, rotate_row, squared_distance
+
+NO_ID = 2**63 - 1  # above every id at an equal distance; an infinite distance marks a missing one
+
+
+@compiled
+def search_rows(
+    queries: np.ndarray,
+    parameters: Parameters,
+    rows: Rows,
+    quota: int,
+    distances: np.ndarray,
+    ids: np.ndarray,
+) -> None:
+    """Write the k nearest codes of each query, by (distance, id).
+
+    Cells are visited whole, nearest first, until they hold ``quota`` codes that count.
+
+    Args:
+        queries: (n, S * dim) float32 in model space.
+        parameters: The model.
+        rows: The database.
+        quota: Codes to compare per query.
+        distances: (n, k) float32, written; infinite where there are fewer codes.
+        ids: (n, k) int64, written.
+    """
+    n_split, V, dim = parameters.C.shape
+    halves = np.empty((n_split, V), np.float32)
+    near = np.empty(len(rows.cells), np.float32)
+    order = np.empty(len(rows.cells), np.int64)
+    code_bytes = rows.codes.shape[1]
+    tables = np.empty((code_bytes, 256), np.float32)
+    C, cells = parameters.C, rows.cells
+    for i in range(len(queries)):
+        for split in range(n_split):
+            part = queries[i, split * dim : (split + 1) * dim]
+            for cell in range(V):
+                halves[split, cell] = squared_distance(part, C[split, cell])
+        for slot in range(len(order)):
+            cell = cells[slot]
+            near[slot] = halves[0, cell if n_split == 1 else cell // V]
+            if n_split == 2:
+                near[slot] += halves[1, cell % V]
+            order[slot] = slot
+        make_heap(near, order)
+        distances[i] = np.inf
+        ids[i] = NO_ID
+        left, seen = len(order), 0
+        while seen < quota and left:
+            slot = pop_nearest(near, order, left)
+            left -= 1
+            found = count_rows(rows, slot)
+            if found:
+                seen += found
+                write_tables(queries[i], cells[slot], parameters, tables)
+                scan(rows, slot, tables, distances[i], ids[i])
+        sort_heap(distances[i], ids[i])
+
+
+@compiled
+def is_counted(rows: Rows, position: int, number: int) -> bool:
+    """Return whether a code is neither removed nor forbidden."""
+    if len(rows.gone) and rows.gone[position >> 3] >> (position & 7) & 1:
+        return False
+    return len(rows.allowed) == 0 or (number < len(rows.allowed) and rows.allowed[number])
+
+
+@compiled
+def count_rows(rows: Rows, slot: int) -> int:
+    """Return how many codes of a cell count."""
+    first, last = rows.offsets[slot], rows.offsets[slot + 1]
+    found = last - first
+    if len(rows.gone) or len(rows.allowed):
+        found = 0
+        for row in range(first, last):
+            found += is_counted(rows, row, rows.ids[row])
+    if len(rows.heads):
+        row = rows.heads[slot]
+        while row >= 0:
+            found += is_counted(rows, len(rows.ids) + row, rows.later_ids[row])
+            row = rows.previous[row]
+    return found
+
+
+@compiled
+def write_tables(query: np.ndarray, cell: int, parameters: Parameters, tables: np.ndarray) -> None:
+    """Write the (code_bytes, 256) distances of a query to all values of each byte in a cell."""
+    n_split, V, dim = parameters.C.shape
+    M, dim_sub, n_entry = parameters.columns.shape
+    shifted, rotated = np.empty(dim, np.float32), np.empty(n_split * dim, np.float32)
+    centers, columns = parameters.centers, parameters.columns
+    for split in range(n_split):
+        half = cell
+        if n_split == 2:
+            half = cell // V if split == 0 else cell % V
+        start = split * dim
+        for j in range(dim):
+            shifted[j] = query[start + j] - centers[split, half, j]
+        rotation = parameters.R[split, half if parameters.R.shape[1] > 1 else 0]
+        rotate_row(shifted, rotation, rotated[start : start + dim])
+    entries = np.empty(n_entry, np.float32)
+    for m in range(M):
+        part = rotated[m * dim_sub : (m + 1) * dim_sub]
+        if parameters.bits == 8:
+            entry_distances(part, columns[m], tables[m, :n_entry])
+            continue
+        entry_distances(part, columns[m], entries)
+        if m % 2 == 0:
+            for value in range(256):
+                low = value & 15
+                tables[m // 2, value] = entries[low] if low < n_entry else np.float32(0)
+        else:
+            for value in range(256):
+                high = value >> 4
+                if high < n_entry:
+                    tables[m // 2, value] += entries[high]
+
+
+@compiled
+def scan(rows: Rows, slot: int, tables: np.ndarray, distances: np.ndarray, ids: np.ndarray) -> None:
+    """Put the nearest codes of a cell into the heap."""
+    filtered = len(rows.gone) > 0 or len(rows.allowed) > 0
+    codes, numbers = rows.codes, rows.ids  # looked up once: each look counts references
+    worst = distances[0]
+    for row in range(rows.offsets[slot], rows.offsets[slot + 1]):
+        if filtered and not is_counted(rows, row, numbers[row]):
+            continue
+        distance = code_distance(codes, row, tables)
+        if distance <= worst and (distance < worst or numbers[row] < ids[0]):
+            replace_worst(distances, ids, len(ids), distance, numbers[row])
+            worst = distances[0]
+    if len(rows.heads) == 0:
+        return
+    codes, numbers, row = rows.later_codes, rows.later_ids, rows.heads[slot]
+    while row >= 0:
+        if is_counted(rows, len(rows.ids) + row, numbers[row]):
+            distance = code_distance(codes, row, tables)
+            if distance < worst or (distance == worst and numbers[row] < ids[0]):
+                replace_worst(distances, ids, len(ids), distance, numbers[row])
+                worst = distances[0]
+        row = rows.previous[row]
+
+
+@compiled
+def code_distance(codes: np.ndarray, row: int, tables: np.ndarray) -> np.float32:
+    """Return the sum of the tables' values; four sums shorten the chain of additions."""
+    a, b, c, d = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+    width = len(tables)
+    whole = width // 4 * 4
+    for m in range(0, whole, 4):
+        a += tables[m, codes[row, m]]
+        b += tables[m + 1, codes[row, m + 1]]
+        c += tables[m + 2, codes[row, m + 2]]
+        d += tables[m + 3, codes[row, m + 3]]
+    for m in range(whole, width):
+        a += tables[m, codes[row, m]]
+    return (a + b) + (c + d)
+
+
+@compiled
+def replace_worst(
+    distances: np.ndarray, ids: np.ndarray, n: int, distance: np.float32, number: int
+) -> None:
+    """Replace the root of a heap of n entries, whose root is the largest by (distance, id)."""
+    parent, child = 0, 1
+    while child < n:
+        if child + 1 < n and (
+            distances[child + 1] > distances[child]
+            or (distances[child + 1] == distances[child] and ids[child + 1] > ids[child])
+        ):
+            child += 1
+        if distances[child] < distance or (distances[child] == distance and ids[child] < number):
+            break
+        distances[parent], ids[parent] = distances[child], ids[child]
+        parent, child = child, 2 * child + 1
+    distances[parent], ids[parent] = distance, number
+
+
+@compiled
+def sort_heap(distances: np.ndarray, ids: np.ndarray) -> None:
+    """Sort the entries of a heap by (distance, id)."""
+    for n in range(len(ids) - 1, 0, -1):
+        distance, number = distances[n], ids[n]
+        distances[n], ids[n] = distances[0], ids[0]
+        replace_worst(distances, ids, n, distance, number)
+
+
+@compiled
+def sink(near: np.ndarray, order: np.ndarray, n: int, parent: int) -> None:
+    """Move an entry of a heap down to its place; the root is the smallest by (near, order)."""
+    distance, slot = near[parent], order[parent]
+    child = 2 * parent + 1
+    while child < n:
+        if child + 1 < n and (
+            near[child + 1] < near[child]
+            or (near[child + 1] == near[child] and order[child + 1] < order[child])
+        ):
+            child += 1
+        if near[child] > distance or (near[child] == distance and order[child] > slot):
+            break
+        near[parent], order[parent] = near[child], order[child]
+        parent, child = child, 2 * child + 1
+    near[parent], order[parent] = distance, slot
+
+
+@compiled
+def make_heap(near: np.ndarray, order: np.ndarray) -> None:
+    """Order cells as a heap with the nearest at the root."""
+    for parent in range(len(order) // 2 - 1, -1, -1):
+        sink(near, order, len(order), parent)
+
+
+@compiled
+def pop_nearest(near: np.ndarray, order: np.ndarray, n: int) -> int:
+    """Take the root of a heap of n entries."""
+    nearest = order[0]
+    near[0], order[0] = near[n - 1], order[n - 1]
+    sink(near, order, n - 1, 0)
+    return nearest
