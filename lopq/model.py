@@ -129,7 +129,7 @@ class LOPQModel(Coder):
             n_jobs: Ignored; ``faiss.omp_set_num_threads`` sets the number of threads.
             rotation_iters: Iterations of rotation="procrustes" and "global".
             train_size: Number of training vectors, sampled at random; None uses all; -1 uses
-                100,000, or 256 per cell if that is more.
+                100,000, or 256 per cell if that is more, up to 1,048,576.
 
         Raises:
             LOPQError: Fewer vectors than cells, NaN or infinite values, a wrong shape or dtype, or

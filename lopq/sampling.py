@@ -5,7 +5,8 @@ import numpy as np
 from lopq.errors import LOPQError, as_count
 
 TRAIN_SIZE = 100_000  # default number of training vectors,
-TRAIN_SIZE_PER_CELL = 256  # or this many per cell if that is more
+TRAIN_SIZE_PER_CELL = 256  # or this many per cell if that is more,
+MOST_TRAIN_SIZE = 2**20  # but no more than this
 
 
 def training_rows(
@@ -27,7 +28,7 @@ def training_rows(
         raise LOPQError(f"subquantizer_sample_ratio must be above 0, up to 1; got {ratio}")
     size = n
     if train_size == -1:
-        size = min(n, max(TRAIN_SIZE, TRAIN_SIZE_PER_CELL * V))
+        size = min(n, max(TRAIN_SIZE, min(TRAIN_SIZE_PER_CELL * V, MOST_TRAIN_SIZE)))
     elif train_size is not None:
         size = min(n, as_count(train_size, "train_size"))
     size = min(n, max(1, int(ratio * size)))

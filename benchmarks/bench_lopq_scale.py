@@ -1,0 +1,221 @@
+"""LOPQ and faiss at 1, 10 and 100 million vectors: recall, speed, memory, adding and removing.
+
+Reads   --embeddings, any (n, dim) .npy file, to enlarge (`benchmarks.scale_data`)
+Writes  lopq_scale.csv, lopq_scale_<rows>.png, and their tables in the README, in --output
+
+    python -m benchmarks.bench_lopq_scale --embeddings X.npy --rows 1000000 --cells 1024
+
+The vectors are drawn block by block and never stored. One pass finds the exact neighbors of the
+queries and fills all indexes; then each index is searched alone, at rising numbers of cells.
+"""
+
+import argparse
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import faiss
+import numpy as np
+import torch
+
+from benchmarks import results
+from benchmarks.harness import k_recall, median, once
+from benchmarks.scale_data import ROWS_AT_ONCE, K, Source, Truth
+from benchmarks.scale_methods import PROBES, Encoder, Filling, Lopq, ProductCodes, RaBitQ, Search
+from lopq import LOPQModel, LOPQSearcher
+
+N_QUERY = 1000
+SINGLE = 200  # queries that are searched one at a time
+REPEATS = 3
+
+
+def fitted(source: Source, n_row: int, cells: int) -> tuple[LOPQModel, float]:
+    """Return the LOPQ model and its seconds of training."""
+    sample = source.block(0, min(n_row, 2**20))
+    model = LOPQModel(cells, 16, pca_dim=None)
+    started = time.perf_counter()
+    model.fit(sample, verbose=False)
+    return model, time.perf_counter() - started
+
+
+def methods(source: Source, model: LOPQModel, n_row: int, seconds: float) -> list[Filling]:
+    """Return empty indexes; all but LOPQ are trained now."""
+    C = model.Cs[0]
+    sample = source.block(0, min(n_row, 200_000))
+    residuals = sample - C[model.quantizer.splits[0].nearest_cell(sample)]
+    fillings = [Filling(Lopq(model), np.empty((n_row, 16), np.uint8), seconds)]
+    for name, bits, rounds in (
+        ("faiss OPQ,IVF,PQ", 8, 15),
+        ("faiss IVF,PQ", 8, 0),
+        ("faiss OPQ,IVF,PQ 4-bit FastScan", 4, 15),
+    ):
+        started = time.perf_counter()
+        method: Encoder = ProductCodes.train(name, C, residuals, bits, rounds)
+        taken = time.perf_counter() - started
+        fillings.append(Filling(method, np.empty((n_row, method.code_bytes), np.uint8), taken))
+    rabitq = RaBitQ(C)
+    fillings.append(Filling(rabitq, np.empty((n_row, rabitq.code_bytes), np.uint8)))
+    return fillings
+
+
+def fill(
+    source: Source, n_row: int, truth: Truth, model: LOPQModel, fillings: list[Filling]
+) -> tuple[np.ndarray, float]:
+    """Draw all blocks once; return the (n_row,) cells of the rows, and the seconds to find them."""
+    cells, seconds = np.empty(n_row, np.int64), 0.0
+    for first in range(0, n_row, ROWS_AT_ONCE):
+        rows = source.block(first, min(ROWS_AT_ONCE, n_row - first))
+        truth.see(first, rows)
+        started = time.perf_counter()
+        found = model.quantizer.splits[0].nearest_cell(rows)
+        seconds += time.perf_counter() - started
+        cells[first : first + len(rows)] = found
+        for filling in fillings:
+            filling.see(first, rows, found)
+        if first // ROWS_AT_ONCE % 20 == 0:
+            print(f"{first + len(rows):,} rows", flush=True)
+    return cells, seconds
+
+
+def rates(search: Search, queries: np.ndarray, probes: int) -> dict[str, float]:
+    """Return queries per second in batches of 1,000, of 32, and one at a time."""
+
+    def pieces(n: int, size: int) -> float:
+        def call() -> None:
+            for start in range(0, n, size):
+                search(queries[start : start + size], probes)
+
+        call()
+        return n / median([once(call) for _ in range(REPEATS)])
+
+    return {
+        "queries/s, 1000 at once": pieces(len(queries), 1000),
+        "32 at once": pieces(min(len(queries), 512), 32),
+        "one at a time": pieces(min(len(queries), SINGLE), 1),
+    }
+
+
+def curve(filling: Filling, cells: np.ndarray, seconds: float, truth: Truth) -> list[results.Row]:
+    """Measure one index at rising numbers of cells, and forget its codes."""
+    queries, nearest = truth.queries.numpy(), truth.ids.numpy()
+    method = filling.method
+    search, model_bytes = method.index(cells, filling.codes)
+    filling.codes = np.empty((0, 0), np.uint8)
+    n_row = len(cells)
+    rows: list[results.Row] = []
+    for probes in PROBES:
+        recall = k_recall(search(queries, probes), nearest)
+        rows.append(
+            {
+                "rows": n_row,
+                "method": method.name,
+                "bytes": method.code_bytes,
+                "model bytes per row": model_bytes / n_row,
+                "fit seconds": filling.fit_seconds,
+                "encoded/s": n_row / (seconds + filling.encode_seconds),
+                "cells": probes,
+                "10-recall@10": recall,
+                **rates(search, queries, probes),
+            }
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
+def changes(searcher: LOPQSearcher, source: Source, queries: np.ndarray) -> results.Row:
+    """Measure loading, adding, removing, filtering and optimizing; the index is changed."""
+    n_row = len(searcher)
+    new = source.block(n_row, 11_000)
+    codes = searcher.model.encode(new)
+    row: results.Row = {"rows": n_row}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "index.lopq"
+        searcher.save(path)
+        row["index GB"] = path.stat().st_size / 1e9
+        row["load seconds"] = once(lambda: LOPQSearcher.load(path, verify=False))
+        mapped = LOPQSearcher.load(path, verify=False)
+        row["first search ms"] = 1e3 * once(
+            lambda: mapped.search_batch(queries[:1], K, quota=n_row // 1000)
+        )
+    searcher.remove([0])  # sorts the ids, once
+    row["sort ids once, s"] = once(lambda: searcher.remove([1]))
+    one = [type(codes)(codes.coarse[i : i + 1], codes.fine[i : i + 1]) for i in range(1000)]
+    ids = range(n_row, n_row + 11_000)
+    row["add 1 row, us"] = (
+        1e6 * once(lambda: [searcher.add_codes(c, [ids[i]]) for i, c in enumerate(one)]) / 1000
+    )  # type: ignore[func-returns-value]
+    many = type(codes)(codes.coarse[1000:], codes.fine[1000:])
+    row["add 10,000 rows, us a row"] = (
+        1e6 * once(lambda: searcher.add_codes(many, ids[1000:])) / 10_000
+    )
+    row["remove 1 row, us"] = (
+        1e6 * once(lambda: [searcher.remove([ids[i]]) for i in range(100)]) / 100
+    )  # type: ignore[func-returns-value]
+    row["remove 10,000 rows, us a row"] = 1e6 * once(lambda: searcher.remove(ids[1000:])) / 10_000
+    for share in (1.0, 0.1, 0.01):
+        allowed = np.random.default_rng(0).random(n_row) < share
+        row[f"queries/s, {share:.0%} allowed"] = N_QUERY / once(
+            partial(searcher.search_batch, queries, K, quota=n_row // 1000, allowed=allowed)
+        )
+    row["optimize seconds"] = once(searcher.optimize)
+    return row
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure one size and publish its tables and its picture."""
+    record = results.Run("lopq_scale", args, args.output)
+    faiss.omp_set_num_threads(args.threads)
+    torch.set_num_threads(args.threads)
+    source = Source.of(np.load(args.embeddings, mmap_mode="r"), args.dim)
+    model, seconds = fitted(source, args.rows, args.cells)
+    print(f"fitted in {seconds:.0f} s", flush=True)
+    fillings = methods(source, model, args.rows, seconds)
+    truth = Truth(source.queries(N_QUERY))
+    cells, finding = fill(source, args.rows, truth, model, fillings)
+    searcher = Lopq(model).searcher(cells, fillings[0].codes)
+    changed = changes(searcher, source, truth.queries.numpy())
+    print(changed, flush=True)
+    del searcher
+    rows = [row for filling in fillings for row in curve(filling, cells, finding, truth)]
+    record.append("lopq_scale", rows)
+    record.append("lopq_changes", [changed])
+    plot(rows, args.output / f"lopq_scale_{args.rows}.png")
+
+
+def plot(rows: list[results.Row], path: Path) -> None:
+    """Plot recall against speed, one line per method, one picture per way of asking."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    ways = ("queries/s, 1000 at once", "32 at once", "one at a time")
+    figure, axes = plt.subplots(1, len(ways), figsize=(15, 4.5), layout="constrained")
+    for axis, way in zip(axes, ways, strict=True):
+        for name in dict.fromkeys(row["method"] for row in rows):
+            line = [row for row in rows if row["method"] == name]
+            label = f"{name}, {line[0]['bytes']} bytes"
+            axis.plot(
+                [r["10-recall@10"] for r in line], [r[way] for r in line], "o-", ms=3, label=label
+            )
+        axis.set(title=way, xlabel="10-recall@10", ylabel="queries per second", yscale="log")
+        axis.grid(alpha=0.3)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncol=3)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    add = parser.add_argument
+    add("--embeddings", type=Path, required=True, help="(n, dim) .npy file to enlarge")
+    add("--rows", type=int, default=1_000_000, help="database rows")
+    add("--cells", type=int, default=1024, help="cells of all indexes")
+    add("--dim", type=int, default=96, help="dimensions to use")
+    results.add_arguments(parser)
+    return parser
+
+
+if __name__ == "__main__":
+    run(make_parser().parse_args())
