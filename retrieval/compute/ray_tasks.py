@@ -31,6 +31,10 @@ MISSED_LOOKS = 5  # of the head, before it counts as lost
 STORE_BYTES = 80_000_000  # Ray's object store, nearly unused here; Ray takes no less
 
 
+class LostTask(InputError):
+    """The process or the node of a task was lost too often."""
+
+
 class ShardJob(Protocol):
     """What makes shards; it is sent to the tasks, and equal ones are loaded once in a process."""
 
@@ -112,7 +116,10 @@ def _probe(folder: Path) -> Iterator[Probe]:
 
 @contextmanager
 def _connected() -> Iterator[str]:
-    """Connect to a cluster or start one; yield the address of its head, ``host:port``."""
+    """Connect to a cluster or start one; yield the address of its head, ``host:port``.
+
+    A connection that exists, as a notebook may have made it, is used and stays.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -120,6 +127,9 @@ def _connected() -> Iterator[str]:
         raise InputError(
             "--engine=ray needs Ray; install it with: pip install -r requirements-ray.txt"
         ) from None
+    if ray.is_initialized():
+        yield ray.get_runtime_context().gcs_address
+        return
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     named = os.environ.get("RAY_ADDRESS", "")
     try:
@@ -185,8 +195,9 @@ class _Nodes:
             there = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
             on_node = self._task.options(num_cpus=0, num_gpus=0, scheduling_strategy=there)
             refs.append(on_node.remote(request))
-        for _ in self._finished(refs):
-            pass
+        for ref in refs:
+            with suppress(LostTask):  # a node that died has no say
+                list(self._finished([ref]))
 
     def results(
         self, probe: Probe, job: ShardJob, numbers: Sequence[int | None], origin: str = ""
@@ -236,7 +247,7 @@ class _Nodes:
             if isinstance(found, Exception):
                 raise found
             return found
-        raise InputError(
+        raise LostTask(
             f"Ray lost the process or the node of a task {RETRIES + 1} times ({lost}): nothing was "
             "joined; run again, and the shards that are there are kept"
         )
@@ -274,7 +285,7 @@ def _run(probe: Probe, job: ShardJob, number: int | None, origin: str) -> Any:
     """Return on a node the plan of a job, or make a shard; an error is returned, not raised."""
     try:
         probe.check()  # nodes may have joined since the driver asked all
-        loaded = _loaded(job)
+        loaded = _loaded(job, probe)
         if number is None:
             return loaded.plan
         if loaded.plan.origin != origin:
@@ -295,6 +306,6 @@ def _run(probe: Probe, job: ShardJob, number: int | None, origin: str) -> Any:
 
 
 @lru_cache(maxsize=1)
-def _loaded(job: ShardJob) -> ShardJob:
-    """Return the first of equal jobs, which keeps what it loaded, in a process of Ray."""
+def _loaded(job: ShardJob, probe: Probe) -> ShardJob:
+    """Return the first of equal jobs of one command, which keeps what it loaded."""
     return job
