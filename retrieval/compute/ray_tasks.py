@@ -14,13 +14,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from tqdm import tqdm
 
 from retrieval.data.formats import InputError
 from retrieval.data.photo_array import UnreadableImages
-from retrieval.data.shards import Plan
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +34,25 @@ class LostTask(InputError):
     """The process or the node of a task was lost too often."""
 
 
-class ShardJob(Protocol):
+class ShardPlan(Protocol):
+    """What a job is about to make."""
+
+    @property
+    def origin(self) -> str:
+        """A hash of all that the shards depend on."""
+
+    @property
+    def count(self) -> int:
+        """Number of shards."""
+
+    def missing(self) -> list[int]:
+        """Return the shards that are still to be made."""
+
+
+P_co = TypeVar("P_co", bound=ShardPlan, covariant=True)
+
+
+class ShardJob(Protocol[P_co]):
     """What makes shards; it is sent to the tasks, and equal ones are loaded once in a process."""
 
     @property
@@ -46,11 +63,11 @@ class ShardJob(Protocol):
     def uses_gpu(self) -> bool:
         """Whether a task should have a GPU if there is one."""
 
-    def with_threads(self, count: int) -> "ShardJob":
-        """Return the job with a number of threads."""
+    def with_threads(self, count: int) -> "ShardJob[P_co]":
+        """Return a copy with a number of threads, small enough to be sent."""
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> P_co:
         """The shards, and what they are made from; kept once it is known."""
 
     def __hash__(self) -> int: ...
@@ -59,7 +76,7 @@ class ShardJob(Protocol):
         """Make one shard."""
 
 
-def make_shards(job: ShardJob) -> Plan:
+def make_shards(job: ShardJob[P_co]) -> P_co:
     """Make all shards that are missing on the Ray cluster, and return their plan.
 
     The plan is that of a node of the cluster, so this machine needs no network and no GPU.
@@ -78,8 +95,8 @@ def make_shards(job: ShardJob) -> Plan:
         (plan,) = (found for _, found in nodes.results(probe, job, [None]))
         numbers = plan.missing()
         shards = nodes.results(probe, job, numbers, plan.origin)
-        there = plan.whole.count - len(numbers)
-        title, total = f"shards of {target.name}", plan.whole.count
+        there = plan.count - len(numbers)
+        title, total = f"shards of {target.name}", plan.count
         for _ in tqdm(shards, title, total, initial=there, unit="shard", disable=None):
             pass
     return plan
@@ -200,7 +217,7 @@ class _Nodes:
                 list(self._finished([ref]))
 
     def results(
-        self, probe: Probe, job: ShardJob, numbers: Sequence[int | None], origin: str = ""
+        self, probe: Probe, job: ShardJob[Any], numbers: Sequence[int | None], origin: str = ""
     ) -> Iterator[tuple[int, Any]]:
         """Yield what a task returns for each number, as they end, with its position."""
         requests = [pickle.dumps((_run, probe, job, number, origin)) for number in numbers]
@@ -281,7 +298,7 @@ def _check(probe: Probe) -> InputError | None:
     return None
 
 
-def _run(probe: Probe, job: ShardJob, number: int | None, origin: str) -> Any:
+def _run(probe: Probe, job: ShardJob[Any], number: int | None, origin: str) -> Any:
     """Return on a node the plan of a job, or make a shard; an error is returned, not raised."""
     try:
         probe.check()  # nodes may have joined since the driver asked all
@@ -306,6 +323,6 @@ def _run(probe: Probe, job: ShardJob, number: int | None, origin: str) -> Any:
 
 
 @lru_cache(maxsize=1)
-def _loaded(job: ShardJob, probe: Probe) -> ShardJob:
+def _loaded(job: ShardJob[Any], probe: Probe) -> ShardJob[Any]:
     """Return the first of equal jobs of one command, which keeps what it loaded."""
     return job

@@ -196,6 +196,11 @@ class Plan:
         """The hash of all that the rows depend on."""
         return self.whole.origin
 
+    @property
+    def count(self) -> int:
+        """Number of parts."""
+        return self.whole.count
+
     def missing(self) -> list[int]:
         """Return the shards that are still to be made."""
         return [] if self.is_done else self.whole.missing()

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import build_image_db
-from process_data import image_matrix
+from process_data import image_matrix, nns
 from retrieval import cli
 from retrieval.compute import ray_tasks
 from retrieval.data import layout
@@ -96,6 +96,16 @@ def test_stages_give_the_bytes_of_one_run(cluster: Any, pipeline: Path) -> None:
         engine="ray",
     )
     assert path.read_bytes() == expected
+    assert not list(pipeline.glob("*.shards")) + list(pipeline.glob(".*"))
+
+
+def test_codes_give_the_bytes_of_one_run(cluster: Any, pipeline: Path) -> None:
+    nns.run(pipeline, dimension=4, k=3, cells=3)
+    index = layout.LOPQ_INDEX.at(pipeline)
+    expected = index.read_bytes()
+    index.unlink()
+    nns.run(pipeline, dimension=4, k=3, cells=3, shards=2, engine="ray")
+    assert index.read_bytes() == expected
     assert not list(pipeline.glob("*.shards")) + list(pipeline.glob(".*"))
 
 
