@@ -26,10 +26,9 @@ from benchmarks import networks, processes, results
 from benchmarks.harness import by_turns, median, spread
 from benchmarks.photos import write_photos
 from retrieval.data import layout
-from retrieval.data.shards import Engine
 from retrieval.model import checkpoint
 
-ENGINES: tuple[Engine, ...] = ("local", "ray")
+ENGINES: tuple[str, ...] = ("local", "ray")
 ABOUT: dict[str, Any] = {"domains": [], "split": {}, "held_out": [], "options": {}}
 ABOUT |= {"metrics": {}, "frozen_norms": False}
 DISTINCT = 256  # photos that are drawn; the index repeats them
@@ -44,7 +43,7 @@ def write_index(data_dir: Path, n_image: int, size: tuple[int, int]) -> None:
 
 
 def timed(
-    data_dir: Path, engine: Engine, args: argparse.Namespace, bytes_of: dict[str, bytes]
+    data_dir: Path, engine: str, args: argparse.Namespace, bytes_of: dict[str, bytes]
 ) -> float:
     """Return the seconds of one command, and keep its result."""
     command = [sys.executable, "build_image_db.py", f"--dpath={data_dir}"]

@@ -150,8 +150,8 @@ def add_shard_arguments(parser: argparse.ArgumentParser, one: bool = True) -> No
     parser.add_argument(
         "--engine",
         choices=get_args(Engine),
-        help="where parts are made: here, or as tasks of the Ray cluster at RAY_ADDRESS, of one "
-        "that runs on this machine, or of one started for this command",
+        help="where parts are made: here, or as tasks of the Ray cluster at RAY_ADDRESS; without "
+        "that variable, of one that the command starts here",
     )
 
 

@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 from tqdm import tqdm
 
+from retrieval.data import files
 from retrieval.data.formats import InputError
 from retrieval.data.photo_array import UnreadableImages
 
@@ -87,8 +88,7 @@ def make_shards(job: ShardJob[P_co]) -> P_co:
         OSError: A task could not write.
     """
     target = job.target.absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with _connected() as address, _probe(target.parent) as probe:
+    with _connected() as address, _probe(target) as probe:
         nodes = _Nodes(address, job.uses_gpu)
         job = job.with_threads(nodes.n_cpu)
         nodes.check_disk(probe)
@@ -121,14 +121,12 @@ class Probe:
 
 
 @contextmanager
-def _probe(folder: Path) -> Iterator[Probe]:
-    """Write a file with a random name and a random content, and remove it in the end."""
-    probe = Probe(folder / f".probe-{secrets.token_hex(8)}", secrets.token_hex(16))
-    try:
-        probe.path.write_text(probe.content, encoding="utf-8")
+def _probe(target: Path) -> Iterator[Probe]:
+    """Write a file with a random name and a random content beside ``target``."""
+    with files.scratch(target) as path:
+        probe = Probe(path, secrets.token_hex(16))
+        path.write_text(probe.content, encoding="utf-8")
         yield probe
-    finally:
-        probe.path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -148,18 +146,19 @@ def _connected() -> Iterator[str]:
         yield ray.get_runtime_context().gcs_address
         return
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    named = os.environ.get("RAY_ADDRESS", "")
-    try:
-        if named not in ("", "auto", "local") and not _answers(named):
-            raise ConnectionError
-        ray.init(address=named or "auto", **quiet)
-    except ConnectionError:
-        if named:
+    named = os.environ.get("RAY_ADDRESS") or "local"
+    if named == "local":
+        log.info("RAY_ADDRESS names no cluster: starting one on this machine")
+        ray.init(address=named, include_dashboard=False, object_store_memory=STORE_BYTES, **quiet)
+    else:
+        try:
+            if named != "auto" and not _answers(named):
+                raise ConnectionError
+            ray.init(address=named, **quiet)
+        except ConnectionError:
             raise InputError(
                 f"no Ray cluster answers at RAY_ADDRESS={named}; start one with: ray start --head"
             ) from None
-        log.info("no Ray cluster runs on this machine: starting one")
-        ray.init(address="local", include_dashboard=False, object_store_memory=STORE_BYTES, **quiet)
     try:
         yield ray.get_runtime_context().gcs_address
     finally:

@@ -18,7 +18,7 @@ import build_image_db
 from process_data import image_matrix, nns
 from retrieval import cli
 from retrieval.compute import ray_tasks
-from retrieval.data import layout
+from retrieval.data import files, layout
 from retrieval.data.formats import InputError
 from retrieval.data.photo_array import PhotoOptions
 from tests.compute.numbered import ROWS, NumberedJob
@@ -154,11 +154,23 @@ def test_bugs_keep_their_traceback(cluster: Any, tmp_path: Path) -> None:
         ray_tasks.make_shards(job)
 
 
+def test_two_commands_do_not_make_one_array(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "WAIT_S", 0.1)
+    job = NumberedJob(tmp_path / "array.npy")
+    with files.scratch(job.target), pytest.raises(OSError, match="busy"):
+        ray_tasks.make_shards(job)
+    (tmp_path / ".array.npy.00.part").touch()  # what a killed command leaves
+    np.testing.assert_array_equal(joined(job), EXPECTED)
+    assert [path.name for path in tmp_path.glob(".*")] == []
+
+
 def test_a_disk_that_is_not_shared(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextmanager
-    def elsewhere(folder: Path) -> Iterator[ray_tasks.Probe]:
+    def elsewhere(target: Path) -> Iterator[ray_tasks.Probe]:
         yield ray_tasks.Probe(tmp_path / "probe", "what a node sees on its own disk is not this")
 
     job = NumberedJob(tmp_path / "array.npy")
