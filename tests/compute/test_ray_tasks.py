@@ -57,7 +57,9 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     sizes = {"num_cpus": 1, "object_store_memory": ray_tasks.STORE_BYTES}
-    found = Cluster(initialize_head=True, head_node_args={**sizes, "include_dashboard": False})
+    soon = {"health_check_period_ms": 500, "health_check_failure_threshold": 4}  # nodes are lost
+    head = {**sizes, "include_dashboard": False, "_system_config": soon}
+    found = Cluster(initialize_head=True, head_node_args=head)
     found.second = found.add_node(**sizes)
     ray.init(address=found.address, logging_level="ERROR", log_to_driver=False)  # for all tests
     yield found
