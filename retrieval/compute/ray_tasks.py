@@ -9,18 +9,23 @@ import os
 import pickle
 import secrets
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from tqdm import tqdm
 
+from retrieval.compute.shard_task import (
+    P_co,
+    Probe,
+    ShardJob,
+    check_disk,
+    remote_function,
+    run_job,
+)
 from retrieval.data import files
 from retrieval.data.formats import InputError
-from retrieval.data.photo_array import UnreadableImages
 
 log = logging.getLogger(__name__)
 
@@ -33,48 +38,6 @@ STORE_BYTES = 80_000_000  # Ray's object store, nearly unused here; Ray takes no
 
 class LostTask(InputError):
     """The process or the node of a task was lost too often."""
-
-
-class ShardPlan(Protocol):
-    """What a job is about to make."""
-
-    @property
-    def origin(self) -> str:
-        """A hash of all that the shards depend on."""
-
-    @property
-    def count(self) -> int:
-        """Number of shards."""
-
-    def missing(self) -> list[int]:
-        """Return the shards that are still to be made."""
-
-
-P_co = TypeVar("P_co", bound=ShardPlan, covariant=True)
-
-
-class ShardJob(Protocol[P_co]):
-    """What makes shards; it is sent to the tasks, and equal ones are loaded once in a process."""
-
-    @property
-    def target(self) -> Path:
-        """The file that the shards are joined to."""
-
-    @property
-    def uses_gpu(self) -> bool:
-        """Whether a task should have a GPU if there is one."""
-
-    def with_threads(self, count: int) -> "ShardJob[P_co]":
-        """Return a copy with a number of threads, small enough to be sent."""
-
-    @property
-    def plan(self) -> P_co:
-        """The shards, and what they are made from; kept once it is known."""
-
-    def __hash__(self) -> int: ...
-
-    def make(self, number: int) -> None:
-        """Make one shard."""
 
 
 def make_shards(job: ShardJob[P_co]) -> P_co:
@@ -90,7 +53,7 @@ def make_shards(job: ShardJob[P_co]) -> P_co:
     target = job.target.absolute()
     with _connected() as address, _probe(target) as probe:
         nodes = _Nodes(address, job.uses_gpu)
-        job = job.with_threads(nodes.n_cpu)
+        job = job.on_node(nodes.n_cpu)
         nodes.check_disk(probe)
         (plan,) = (found for _, found in nodes.results(probe, job, [None]))
         numbers = plan.missing()
@@ -100,24 +63,6 @@ def make_shards(job: ShardJob[P_co]) -> P_co:
         for _ in tqdm(shards, title, total, initial=there, unit="shard", disable=None):
             pass
     return plan
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A file that all nodes must see."""
-
-    path: Path
-    content: str
-
-    def check(self) -> None:
-        """Raise `InputError` if this node does not see the file."""
-        with suppress(OSError, UnicodeDecodeError):
-            if self.path.read_text(encoding="utf-8") == self.content:
-                return
-        raise InputError(
-            f"the node {socket.gethostname()} does not see the files of {self.path.parent}: the "
-            "nodes of --engine=ray need one disk, mounted in the same folder on each"
-        )
 
 
 @contextmanager
@@ -198,14 +143,14 @@ class _Nodes:
         if uses_gpu:  # the cores decode for the GPUs beside them
             self.n_cpu = min(_cores_per_gpu(node["Resources"]) for node in nodes)
         self._ids = [node["NodeID"] for node in nodes]
-        self._task = ray.remote(_task(str(ROOT)))
+        self._task = ray.remote(remote_function(str(ROOT)))
         self._share = {"num_cpus": self.n_cpu, "num_gpus": int(uses_gpu), "max_retries": RETRIES}
 
     def check_disk(self, probe: Probe) -> None:
         """Raise `InputError` if a node does not see the files of this one."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        request = pickle.dumps((_check, probe))
+        request = pickle.dumps((check_disk, probe))
         refs = []
         for node in self._ids:
             there = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
@@ -219,7 +164,7 @@ class _Nodes:
         self, probe: Probe, job: ShardJob[Any], numbers: Sequence[int | None], origin: str = ""
     ) -> Iterator[tuple[int, Any]]:
         """Yield what a task returns for each number, as they end, with its position."""
-        requests = [pickle.dumps((_run, probe, job, number, origin)) for number in numbers]
+        requests = [pickle.dumps((run_job, probe, job, number, origin)) for number in numbers]
         return self._finished(
             [self._task.options(**self._share).remote(request) for request in requests]
         )
@@ -271,57 +216,3 @@ class _Nodes:
 
 def _cores_per_gpu(resources: dict[str, float]) -> int:
     return max(1, int(resources["CPU"] // max(1, resources["GPU"])))
-
-
-def _task(root: str) -> Callable[[bytes], Any]:
-    """Return the function that Ray sends to the nodes, which finds the project there by itself."""
-
-    def run_on_node(request: bytes) -> Any:
-        import pickle
-        import sys
-
-        if root not in sys.path:
-            sys.path.insert(0, root)
-        call, *arguments = pickle.loads(request)
-        return call(*arguments)
-
-    return run_on_node
-
-
-def _check(probe: Probe) -> InputError | None:
-    """Say on a node what is wrong with its disk."""
-    try:
-        probe.check()
-    except InputError as error:
-        return error
-    return None
-
-
-def _run(probe: Probe, job: ShardJob[Any], number: int | None, origin: str) -> Any:
-    """Return on a node the plan of a job, or make a shard; an error is returned, not raised."""
-    try:
-        probe.check()  # nodes may have joined since the driver asked all
-        loaded = _loaded(job, probe)
-        if number is None:
-            return loaded.plan
-        if loaded.plan.origin != origin:
-            raise InputError(
-                f"the node {socket.gethostname()} sees other files, or computes in another "
-                "precision, than the first: do not change inputs meanwhile, or choose --precision"
-            )
-        return loaded.make(number)
-    except UnreadableImages as error:
-        row, reason = next(iter(error.reasons.items()))
-        return InputError(
-            f"{error} on the node {socket.gethostname()}, the first in row {row} ({reason}); "
-            "restore them, or list those that can be read with --on_unreadable=drop and without "
-            "--shards, and name that csv"
-        )
-    except (InputError, OSError) as error:
-        return error
-
-
-@lru_cache(maxsize=1)
-def _loaded(job: ShardJob[Any], probe: Probe) -> ShardJob[Any]:
-    """Return the first of equal jobs of one command, which keeps what it loaded."""
-    return job

@@ -43,9 +43,10 @@ class MatrixJob:
         """The photos, opened when they are first asked for."""
         return IndexedPhotos.open(self.data_dir, self.image_info, self.photos)
 
-    def with_threads(self, count: int) -> "MatrixJob":
+    def on_node(self, count: int) -> "MatrixJob":
         """Return the job with ``count`` threads, unless the user chose another number."""
-        return replace(self, photos=replace(self.photos, workers=self.photos.workers or count))
+        photos = replace(self.photos, workers=self.photos.workers or count)
+        return replace(self, data_dir=self.data_dir.absolute(), photos=photos)
 
     @cached_property
     def plan(self) -> Plan:

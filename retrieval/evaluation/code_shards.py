@@ -146,7 +146,7 @@ class CodeJob:
         """Number of parts."""
         return self.shards
 
-    def with_threads(self, count: int) -> "CodeJob":
+    def on_node(self, count: int) -> "CodeJob":
         """Return the job without what it loaded: Ray sets the threads of what encodes."""
         return replace(self)
 

@@ -61,9 +61,11 @@ class EncodingJob:
             source = Source.of_photos(indexed)
         return DatabaseEncoder(self.save_path, source, self.how, encoding_device(self.how))
 
-    def with_threads(self, count: int) -> "EncodingJob":
+    def on_node(self, count: int) -> "EncodingJob":
         """Return the job with ``count`` decoding threads, unless the user chose a number."""
-        return replace(self, photos=replace(self.photos, workers=self.photos.workers or count))
+        photos = replace(self.photos, workers=self.photos.workers or count)
+        data_dir, save_path = self.data_dir.absolute(), self.save_path.absolute()
+        return replace(self, data_dir=data_dir, save_path=save_path, photos=photos)
 
     @cached_property
     def plan(self) -> Plan:

@@ -40,7 +40,7 @@ class NumberedJob:
     def once(self) -> Path:
         return self.target.with_name("once")
 
-    def with_threads(self, count: int) -> "NumberedJob":
+    def on_node(self, count: int) -> "NumberedJob":
         return self
 
     @cached_property

@@ -78,7 +78,13 @@ def joined(job: NumberedJob) -> np.ndarray:
 EXPECTED = np.stack([np.arange(ROWS)] * 2, axis=1)
 
 
-def test_stages_give_the_bytes_of_one_run(cluster: Any, pipeline: Path) -> None:
+@pytest.mark.parametrize("is_relative", [False, True])
+def test_stages_give_the_bytes_of_one_run(
+    cluster: Any, pipeline: Path, monkeypatch: pytest.MonkeyPatch, is_relative: bool
+) -> None:
+    if is_relative:  # to a folder that is not the nodes'
+        monkeypatch.chdir(pipeline.parent)
+        pipeline = Path(pipeline.name)
     matrix = layout.IMAGE_MATRIX.at(pipeline)
     checkpoint = pipeline / "para/model.ep0"
     expected = build_image_db.run(pipeline, checkpoint, batch_size=8).read_bytes()
