@@ -14,22 +14,24 @@ Several processes, on one machine or more with a shared disk, write one file tog
 Machines that come and go make shards instead, each as often as it takes:
 
     python build_image_db.py --dpath=~/ir/ --save_path=~/ir/para/model.ep0 --shards=64 --shard=7
+
+or a Ray cluster makes all of them:
+
+    python build_image_db.py --dpath=~/ir/ --save_path=~/ir/para/model.ep0 --shards=64 --engine=ray
 """
 
 import argparse
 import logging
 import os
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import Any, get_args
 
 import numpy as np
 
 from retrieval import cli
 from retrieval.compute.devices import Precision
 from retrieval.data import layout, options, provenance
-from retrieval.data.files import RowWriter
 from retrieval.data.formats import InputError
 from retrieval.data.photo_array import (
     USUAL_PHOTOS,
@@ -37,13 +39,16 @@ from retrieval.data.photo_array import (
     PhotoOptions,
     UnreadableImages,
 )
-from retrieval.data.shards import Shards, check_shards
+from retrieval.data.shards import Engine, check_shards
 from retrieval.model import checkpoint
-from retrieval.model.database_encoder import DatabaseEncoder, EncodingOptions, Source
+from retrieval.model.database_encoder import (
+    DatabaseEncoder,
+    EncodingOptions,
+    Source,
+    encoding_device,
+)
+from retrieval.model.encoding_job import EncodingJob
 from retrieval.model.model_config import Runtime, Tta
-
-if TYPE_CHECKING:
-    import torch
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +71,7 @@ def run(
     photos: PhotoOptions = USUAL_PHOTOS,
     shards: int = 1,
     shard: int | None = None,
+    engine: Engine = "local",
 ) -> Path:
     """Write the embeddings of an image matrix, or of photos, and return their path.
 
@@ -89,6 +95,7 @@ def run(
         shards: Number of parts; above 1, only parts that are missing are made, and all are joined
             in the end. Several machines with a shared disk can make one each.
         shard: Make only this part, from 0; None makes all that are missing.
+        engine: Where parts are made: ``local`` or ``ray``, as tasks of a Ray cluster.
     """
     options.check(photos)
     if batch_size < 1:
@@ -101,24 +108,29 @@ def run(
         raise InputError(f"--input and --output are both {output}; choose another --output")
     save_path = save_path.expanduser()
     checkpoint.check_exists(save_path)
-    check_shards(shards, shard)
+    check_shards(shards, shard, engine)
     how = EncodingOptions(
         batch_size, arch, device, precision, tta, tuple(scales), adapt_bn, compile, runtime
     )
-    encode = _encode if shards == 1 else partial(_encode_shards, shards=shards, shard=shard)
-    if image_info is None:
-        return encode(data_dir, save_path, Source.of_matrix(data_dir, input), output, how)
-    indexed = IndexedPhotos.open(data_dir, image_info, photos)
-    try:
-        return encode(data_dir, save_path, Source.of_photos(indexed), output, how)
-    except UnreadableImages:
-        if shards > 1 and photos.on_unreadable == "drop":
+    if shards > 1:
+        job = EncodingJob(data_dir, save_path, input, output, image_info, photos, how, shards)
+        try:
+            return _encode_shards(job, shard, engine)
+        except UnreadableImages:
+            if image_info is not None and photos.on_unreadable == "stop":
+                IndexedPhotos.open(data_dir, image_info, photos).readable()  # lists them
             raise InputError(
                 "some photos cannot be read; shards take the rows of one csv: list those that can "
                 "be read with --on_unreadable=drop and without --shards, and name that csv"
             ) from None
+    if image_info is None:
+        return _encode(data_dir, save_path, Source.of_matrix(data_dir, input), output, how)
+    indexed = IndexedPhotos.open(data_dir, image_info, photos)
+    try:
+        return _encode(data_dir, save_path, Source.of_photos(indexed), output, how)
+    except UnreadableImages:
         source = Source.of_photos(indexed.readable())
-    return encode(data_dir, save_path, source, output, how)
+    return _encode(data_dir, save_path, source, output, how)
 
 
 def _encode(
@@ -128,7 +140,7 @@ def _encode(
     from retrieval.compute import distributed
 
     path, n_image = layout.DATABASE.at(data_dir, output), len(source.images)
-    with distributed.process_group(_device(how)) as place:
+    with distributed.process_group(encoding_device(how)) as place:
         encoder = DatabaseEncoder(save_path, source, how, place)
         rows = distributed.own_part(n_image, how.batch_size)
         shape = (n_image, encoder.dim)
@@ -137,71 +149,33 @@ def _encode(
         parts = distributed.gather(np.array(digest))
         is_main = distributed.is_main()
     if is_main:
-        _save_record(data_dir, output, encoder, list(map(str, parts)))
+        _save_record(data_dir, output, encoder.record(), list(map(str, parts)))
     return path
 
 
-def _encode_shards(
-    data_dir: Path,
-    save_path: Path,
-    source: Source,
-    output: str,
-    how: EncodingOptions,
-    shards: int,
-    shard: int | None,
-) -> Path:
+def _encode_shards(job: EncodingJob, shard: int | None, engine: Engine) -> Path:
     """Write the shards that are missing, and join them if all are there."""
-    from retrieval.compute import distributed
+    from retrieval.compute import distributed, ray_tasks
 
     if distributed.size() > 1:
         raise InputError("--shards divides the work by itself; start it without torchrun")
-    path, n_image = layout.DATABASE.at(data_dir, output), len(source.images)
-    encoder = DatabaseEncoder(save_path, source, how, _device(how))
-    made_from = encoder.record() | {"matrix": (source.record or {}).get("content")}
-    made_from.pop("checkpoint")  # its hash counts, not its place
-    shape = (n_image, encoder.dim)
-    whole = Shards(path, shape, layout.DATABASE.dtype, shards, made_from, how.batch_size)
-    if _is_done(data_dir, output, whole.origin):
-        log.info("%s was made from the same images with the same options: nothing to do", path)
-        return path
-
-    def write(part: RowWriter, rows: range) -> str:
-        return encoder.write(rows, part, rows.start, f"shards of {output}")
-
-    digests = whole.make(write, shard)
+    plan = ray_tasks.make_shards(job) if engine == "ray" else job.plan
+    if plan.is_done:
+        log.info("%s was made from the same images with the same options: done", job.target)
+        return job.target
+    digests = plan.whole.make(job.write, shard)
     if digests is None:
-        return whole.folder
-    _save_record(data_dir, output, encoder, digests, whole.origin)
-    whole.remove()
-    return path
+        return plan.whole.folder
+    _save_record(job.data_dir, job.output, plan.record | {"made_from": plan.origin}, digests)
+    plan.whole.remove()
+    return job.target
 
 
-def _is_done(data_dir: Path, output: str, origin: str) -> bool:
-    """Return whether the embeddings are there, whole, and of the same origin."""
-    try:
-        record = provenance.load_record(data_dir, output) or {}
-    except InputError:
-        return False
-    return record.get("made_from") == origin
-
-
-def _save_record(
-    data_dir: Path, output: str, encoder: DatabaseEncoder, parts: list[str], origin: str = ""
-) -> None:
-    record = encoder.record()
+def _save_record(data_dir: Path, output: str, record: dict[str, Any], parts: list[str]) -> None:
     record["images_sha256"] = provenance.RowsDigest.of_parts(parts).hexdigest()
-    if origin:
-        record["made_from"] = origin
     provenance.save_record(data_dir, output, record)
     rows, dim, path = record["rows"], record["dim"], layout.DATABASE.at(data_dir, output)
     log.info("%s: %d embeddings of %d dimensions", path, rows, dim)
-
-
-def _device(how: EncodingOptions) -> "torch.device":
-    from retrieval.compute import devices
-
-    is_torch = how.runtime == "torch"
-    return devices.choose("cpu" if not is_torch and how.device == "auto" else how.device)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -215,8 +189,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     options.add_arguments(parser, PhotoOptions, "photos, with --image_info")
     parser.add_argument("--output", help="name of the embeddings to write")
-    parser.add_argument("--shards", type=int, help="parts to make and join; 1: the whole at once")
-    parser.add_argument("--shard", type=int, help="make this part only, from 0; default: all")
+    cli.add_shard_arguments(parser)
     parser.add_argument("--batch_size", type=int, help="images per batch")
     parser.add_argument("--arch", help="refused if the checkpoint has another one")
     parser.add_argument("--tta", choices=get_args(Tta), help="flip: average with the mirror image")

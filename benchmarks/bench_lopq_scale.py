@@ -23,11 +23,12 @@ from benchmarks import results
 from benchmarks.harness import k_recall, median, once
 from benchmarks.scale_data import ROWS_AT_ONCE, K, Source, Truth
 from benchmarks.scale_methods import PROBES, Encoder, Filling, Lopq, ProductCodes, RaBitQ, Search
-from lopq import LOPQModel, LOPQSearcher
+from lopq import LOPQCode, LOPQModel, LOPQSearcher
 
 N_QUERY = 1000
 SINGLE = 200  # queries that are searched one at a time
 REPEATS = 3
+OPQ_ROUNDS = 10  # of faiss's OPQ: about as long as LOPQ's training
 
 
 def fitted(source: Source, n_row: int, cells: int) -> tuple[LOPQModel, float]:
@@ -39,23 +40,33 @@ def fitted(source: Source, n_row: int, cells: int) -> tuple[LOPQModel, float]:
     return model, time.perf_counter() - started
 
 
-def methods(source: Source, model: LOPQModel, n_row: int, seconds: float) -> list[Filling]:
-    """Return empty indexes; all but LOPQ are trained now."""
+def methods(
+    source: Source, model: LOPQModel, n_row: int, seconds: float, folder: Path
+) -> list[Filling]:
+    """Return empty indexes; all but LOPQ are trained now. Codes are files in ``folder``."""
     C = model.Cs[0]
     sample = source.block(0, min(n_row, 200_000))
     residuals = sample - C[model.quantizer.splits[0].nearest_cell(sample)]
-    fillings = [Filling(Lopq(model), np.empty((n_row, 16), np.uint8), seconds)]
-    for name, bits, rounds in (
-        ("faiss OPQ,IVF,PQ", 8, 15),
-        ("faiss IVF,PQ", 8, 0),
-        ("faiss OPQ,IVF,PQ 4-bit FastScan", 4, 15),
+    fillings: list[Filling] = []
+
+    def add(method: Encoder, taken: float) -> None:
+        path, shape = folder / f"{len(fillings)}.npy", (n_row, method.code_bytes)
+        codes = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+        fillings.append(Filling(method, codes, taken))
+
+    add(Lopq(model), seconds)
+    alike = 16 + model.nbytes / n_row  # bytes of a code and its share of the LOPQ model
+    larger = next((M for M in (24, 32, 48) if alike <= M), 48)
+    for name, M, bits, rounds in (
+        ("faiss OPQ,IVF,PQ", 16, 8, OPQ_ROUNDS),
+        ("faiss IVF,PQ", 16, 8, 0),
+        ("faiss OPQ,IVF,PQ 4-bit FastScan", 32, 4, OPQ_ROUNDS),
+        ("faiss OPQ,IVF,PQ of LOPQ's memory", larger, 8, OPQ_ROUNDS),
     ):
         started = time.perf_counter()
-        method: Encoder = ProductCodes.train(name, C, residuals, bits, rounds)
-        taken = time.perf_counter() - started
-        fillings.append(Filling(method, np.empty((n_row, method.code_bytes), np.uint8), taken))
-    rabitq = RaBitQ(C)
-    fillings.append(Filling(rabitq, np.empty((n_row, rabitq.code_bytes), np.uint8)))
+        method = ProductCodes.train(name, C, residuals, M, bits, rounds)
+        add(method, time.perf_counter() - started)
+    add(RaBitQ(C), 0.0)
     return fillings
 
 
@@ -128,7 +139,7 @@ def changes(searcher: LOPQSearcher, source: Source, queries: np.ndarray) -> resu
     n_row = len(searcher)
     new = source.block(n_row, 11_000)
     codes = searcher.model.encode(new)
-    row: results.Row = {"rows": n_row}
+    row: dict[str, object] = {"rows": n_row}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "index.lopq"
         searcher.save(path)
@@ -140,18 +151,23 @@ def changes(searcher: LOPQSearcher, source: Source, queries: np.ndarray) -> resu
         )
     searcher.remove([0])  # sorts the ids, once
     row["sort ids once, s"] = once(lambda: searcher.remove([1]))
-    one = [type(codes)(codes.coarse[i : i + 1], codes.fine[i : i + 1]) for i in range(1000)]
+    one = [LOPQCode(codes.coarse[i : i + 1], codes.fine[i : i + 1]) for i in range(1000)]
     ids = range(n_row, n_row + 11_000)
-    row["add 1 row, us"] = (
-        1e6 * once(lambda: [searcher.add_codes(c, [ids[i]]) for i, c in enumerate(one)]) / 1000
-    )  # type: ignore[func-returns-value]
-    many = type(codes)(codes.coarse[1000:], codes.fine[1000:])
+
+    def add_each() -> None:
+        for number, code in zip(ids, one, strict=False):
+            searcher.add_codes(code, [number])
+
+    def remove_each() -> None:
+        for number in ids[:100]:
+            searcher.remove([number])
+
+    row["add 1 row, us"] = 1e6 * once(add_each) / len(one)
+    many = LOPQCode(codes.coarse[1000:], codes.fine[1000:])
     row["add 10,000 rows, us a row"] = (
         1e6 * once(lambda: searcher.add_codes(many, ids[1000:])) / 10_000
     )
-    row["remove 1 row, us"] = (
-        1e6 * once(lambda: [searcher.remove([ids[i]]) for i in range(100)]) / 100
-    )  # type: ignore[func-returns-value]
+    row["remove 1 row, us"] = 1e6 * once(remove_each) / 100
     row["remove 10,000 rows, us a row"] = 1e6 * once(lambda: searcher.remove(ids[1000:])) / 10_000
     for share in (1.0, 0.1, 0.01):
         allowed = np.random.default_rng(0).random(n_row) < share
@@ -170,17 +186,21 @@ def run(args: argparse.Namespace) -> None:
     source = Source.of(np.load(args.embeddings, mmap_mode="r"), args.dim)
     model, seconds = fitted(source, args.rows, args.cells)
     print(f"fitted in {seconds:.0f} s", flush=True)
-    fillings = methods(source, model, args.rows, seconds)
     truth = Truth(source.queries(N_QUERY))
-    cells, finding = fill(source, args.rows, truth, model, fillings)
-    searcher = Lopq(model).searcher(cells, fillings[0].codes)
-    changed = changes(searcher, source, truth.queries.numpy())
-    print(changed, flush=True)
-    del searcher
-    rows = [row for filling in fillings for row in curve(filling, cells, finding, truth)]
-    record.append("lopq_scale", rows)
-    record.append("lopq_changes", [changed])
-    plot(rows, args.output / f"lopq_scale_{args.rows}.png")
+    with tempfile.TemporaryDirectory() as folder:
+        fillings = methods(source, model, args.rows, seconds, Path(folder))
+        cells, finding = fill(source, args.rows, truth, model, fillings)
+        searcher = Lopq(model).searcher(cells, fillings[0].codes)
+        changed = changes(searcher, source, truth.queries.numpy())
+        print(changed, flush=True)
+        record.append("lopq_changes", [changed])
+        del searcher
+        rows: list[results.Row] = []
+        for filling in fillings:
+            measured = curve(filling, cells, finding, truth)
+            record.append("lopq_scale", measured)
+            rows += measured
+            plot(rows, args.output / f"lopq_scale_{args.rows}.png")
 
 
 def plot(rows: list[results.Row], path: Path) -> None:

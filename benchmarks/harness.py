@@ -17,7 +17,7 @@ from retrieval.data.provenance import processor
 LIBRARIES = (
     *("numpy", "torch", "torchvision", "faiss-cpu", "pillow"),
     *("opencv-python-headless", "pyvips-binary", "openvino", "onnxruntime", "timm"),
-    *("pylance", "pymilvus"),
+    *("pylance", "pymilvus", "ray"),
 )
 
 

@@ -28,7 +28,9 @@ class Encoder(Protocol):
     """Turns rows of known cells into codes."""
 
     name: str
-    code_bytes: int
+
+    @property
+    def code_bytes(self) -> int: ...
 
     def encode(self, rows: np.ndarray, cells: np.ndarray) -> np.ndarray: ...
 
@@ -102,14 +104,17 @@ class ProductCodes:
     C: np.ndarray
     codebooks: Codebooks
     rotation: np.ndarray | None = None
-    code_bytes: int = 16
+
+    @property
+    def code_bytes(self) -> int:
+        return self.codebooks.code_bytes
 
     @classmethod
     def train(
-        cls, name: str, C: np.ndarray, residuals: np.ndarray, bits: int, rounds: int
+        cls, name: str, C: np.ndarray, residuals: np.ndarray, M: int, bits: int, rounds: int
     ) -> "ProductCodes":
         """Train codebooks, after a rotation by faiss's OPQ of ``rounds`` rounds if above 0."""
-        dim, M = C.shape[1], 16 * 8 // bits
+        dim = C.shape[1]
         residuals, rotation = residuals[:TRAINING_ROWS], None
         if rounds:
             opq: Any = faiss.OPQMatrix(dim, M)

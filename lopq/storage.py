@@ -8,13 +8,14 @@
     20      ...    the header: UTF-8 JSON
     ...            each array, at a multiple of 64 bytes from the start of the file
 
-Numbers are little-endian. The header is an object with "kind" ("model" or "searcher"), "model"
-(the options and sizes of the model) and "arrays", which maps each name to its "dtype" (in numpy's
-notation, such as "<f4"), "shape", "offset" and "crc32". Arrays are in C order. ``C0``, ``R0``,
-``mu0`` and ``subs0`` belong to the first split, the same names with 1 to the second; a rotation
-shared by all cells is stored once, with shape (1, dim, dim). ``pca_mean`` and ``pca_components``
-exist if the model has a PCA. A searcher adds ``cells``, ``offsets``, ``codes`` and ``ids``, as in
-`lopq.lists`.
+Numbers are little-endian. The header is an object with "kind" ("model", "searcher" or "part"),
+"model" (the options and sizes of the model) and "arrays", which maps each name to its "dtype" (in
+numpy's notation, such as "<f4"), "shape", "offset" and "crc32". Arrays are in C order. ``C0``,
+``R0``, ``mu0`` and ``subs0`` belong to the first split, the same names with 1 to the second; a
+rotation shared by all cells is stored once, with shape (1, dim, dim). ``pca_mean`` and
+``pca_components`` exist if the model has a PCA. A searcher adds ``cells``, ``offsets``, ``codes``
+and ``ids``, as in `lopq.lists`. A part of `lopq.joining` has these four alone; its "model" is what
+it was made from.
 """
 
 import errno
@@ -24,10 +25,10 @@ import os
 import secrets
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -41,39 +42,83 @@ LARGE = ("codes", "ids")  # grow with the database; loading can skip their check
 DTYPES = ("<f4", "<i8", "|u1")
 
 
+class Blocks(NamedTuple):
+    """An array that is written without being in memory.
+
+    Attributes:
+        dtype: In numpy's notation, one of ``DTYPES``.
+        shape: Shape of the whole array.
+        iterate: Returns an iterator over its rows in blocks; called twice.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    iterate: Callable[[], Iterator[np.ndarray]]
+
+    @classmethod
+    def of(cls, array: "np.ndarray | Blocks") -> "Blocks":
+        """Return an array as one block."""
+        if isinstance(array, Blocks):
+            return array
+        contiguous = np.ascontiguousarray(array)
+        dtype = contiguous.dtype.newbyteorder("<").str
+        return cls(dtype, contiguous.shape, lambda: iter([contiguous]))
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    def bytes(self) -> Iterator[memoryview]:
+        """Yield its bytes."""
+        for block in self.iterate():
+            yield as_bytes(np.ascontiguousarray(block))
+
+    def crc32(self) -> int:
+        """Return the CRC-32 of its bytes."""
+        checksum = 0
+        for part in self.bytes():
+            checksum = zlib.crc32(part, checksum)
+        return checksum
+
+
 def write(
-    path: str | Path, kind: str, model: dict[str, Any], arrays: dict[str, np.ndarray]
+    path: str | Path,
+    kind: str,
+    model: dict[str, Any],
+    arrays: Mapping[str, np.ndarray | Blocks],
 ) -> None:
     """Write a file atomically.
 
     Args:
         path: The file; an existing one is replaced.
-        kind: "model" or "searcher".
-        model: The model's options and sizes, as JSON values.
+        kind: "model", "searcher" or "part".
+        model: The model's options and sizes, as JSON values; the origin of a part.
         arrays: Arrays by name, in the order of the file.
 
     Raises:
         LOPQError: The file cannot be written.
     """
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    entries = {
+    in_blocks = {name: Blocks.of(array) for name, array in arrays.items()}
+    entries: dict[str, dict[str, Any]] = {
         name: {
-            "dtype": array.dtype.newbyteorder("<").str,
+            "dtype": array.dtype,
             "shape": list(array.shape),
             "offset": 0,
-            "crc32": zlib.crc32(as_bytes(array)),
+            "crc32": array.crc32(),
         }
-        for name, array in contiguous.items()
+        for name, array in in_blocks.items()
     }
     header = {"kind": kind, "model": model, "arrays": entries}
-    _place(header, contiguous)
+    _place(header, in_blocks)
     text = json.dumps(header).encode()
     try:
         with whole_file(Path(path)) as file:
             file.write(PREFIX.pack(MAGIC, VERSION, len(text), zlib.crc32(text)) + text)
-            for name, array in contiguous.items():
+            for name, array in in_blocks.items():
                 file.write(b"\0" * (entries[name]["offset"] - file.tell()))
-                file.write(as_bytes(array))
+                for part in array.bytes():
+                    file.write(part)
     except OSError as error:
         raise LOPQError(f"cannot write {path}: {error.strerror}") from error
 
@@ -83,7 +128,7 @@ def as_bytes(array: np.ndarray) -> memoryview:
     return array.reshape(-1).view(np.uint8).data
 
 
-def _place(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+def _place(header: dict[str, Any], arrays: dict[str, Blocks]) -> None:
     """Set each array's offset, and leave room because the offsets lengthen the header."""
     end = PREFIX.size + len(json.dumps(header)) + 20 * len(arrays)
     for name, array in arrays.items():
@@ -99,7 +144,7 @@ def read(
 
     Args:
         path: The file.
-        kind: "model" or "searcher".
+        kind: "model", "searcher" or "part".
         verify: Compare the checksums of codes and ids too; all others are always compared.
 
     Returns:

@@ -12,19 +12,15 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import numpy as np
-from tqdm import tqdm
-
 from retrieval import cli
 from retrieval.data import decode, files, layout, options, provenance
 from retrieval.data.formats import InputError
+from retrieval.data.matrix_job import MatrixJob, write_squares
 from retrieval.data.photo_array import (
-    BLOCK,
     Crop,
     IndexedPhotos,
     OnUnreadable,
@@ -32,7 +28,7 @@ from retrieval.data.photo_array import (
     PhotoOptions,
     UnreadableImages,
 )
-from retrieval.data.shards import Shards, check_shards
+from retrieval.data.shards import Engine, check_shards
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +46,7 @@ def run(
     max_megapixels: int = PhotoOptions.max_megapixels,
     shards: int = 1,
     shard: int | None = None,
+    engine: Engine = "local",
 ) -> Path:
     """Write the image matrix and return its path.
 
@@ -70,6 +67,7 @@ def run(
         shards: Number of parts; above 1, only parts that are missing are made, and all are joined
             in the end. Several machines with a shared disk can make one each.
         shard: Make only this part, from 0; None makes all that are missing.
+        engine: Where parts are made: ``local`` or ``ray``, as tasks of a Ray cluster.
     """
     preparing = PhotoOptions(
         image_root_path,
@@ -81,13 +79,14 @@ def run(
         max_megapixels,
     )
     options.check(preparing)
-    check_shards(shards, shard)
+    check_shards(shards, shard, engine)
     photos = IndexedPhotos.open(data_dir, image_info, preparing)
     target = layout.IMAGE_MATRIX.target(data_dir, mname)
     provenance.record_target(data_dir, mname)
     try:
         if shards > 1:
-            return _write_shards(data_dir, mname, photos, shards, shard)
+            job = MatrixJob(data_dir, mname, image_info, preparing, shards)
+            return _write_shards(job, shard, engine)
         write_matrix(target, photos.images)
     except UnreadableImages:
         photos = photos.readable()
@@ -108,47 +107,25 @@ def write_matrix(target: Path, images: PhotoArray) -> None:
         UnreadableImages: Some cannot be read; nothing was written.
     """
     with files.row_writer(target, images.shape, "uint8") as matrix:
-        _write_rows(matrix, images, range(len(images)), target.name)
+        write_squares(matrix, images, range(len(images)), target.name)
 
 
-def _write_rows(matrix: files.RowWriter, images: PhotoArray, rows: range, title: str) -> None:
-    """Write some squares; the first of them is row 0 of the file."""
-    with tqdm(total=len(rows), desc=title, unit="image", disable=None) as bar:
-        for start in range(rows.start, rows.stop, BLOCK):
-            block = np.arange(start, min(start + BLOCK, rows.stop))
-            matrix.write(start - rows.start, images[block])
-            bar.update(len(block))
-
-
-def _write_shards(
-    data_dir: Path, mname: str, photos: IndexedPhotos, shards: int, shard: int | None
-) -> Path:
+def _write_shards(job: MatrixJob, shard: int | None, engine: Engine) -> Path:
     """Write the shards that are missing, and join them if all are there."""
-    path, record, images = layout.IMAGE_MATRIX.at(data_dir, mname), photos.record(), photos.images
-    if _is_there(data_dir, mname, record):
-        log.info("%s was made from the same csv with the same options: nothing to do", path)
-        return path
-    whole = Shards(path, images.shape, "uint8", shards, record)
+    plan = job.plan
+    if engine == "ray" and not plan.is_done:
+        from retrieval.compute import ray_tasks
 
-    def write(matrix: files.RowWriter, rows: range) -> str:
-        _write_rows(matrix, images, rows, f"shards of {mname}")
-        return ""
-
-    if whole.make(write, shard) is None:
-        return whole.folder
-    provenance.save_record(data_dir, mname, record, layout.IMAGE_MATRIX)
-    whole.remove()
-    log.info("%s: %d images of %d px", path, len(images), images.shape[-1])
-    return path
-
-
-def _is_there(data_dir: Path, mname: str, record: dict[str, Any]) -> bool:
-    """Return whether the matrix is there, whole, and has this record."""
-    try:
-        found = provenance.load_record(data_dir, mname, layout.IMAGE_MATRIX)
-    except InputError:
-        return False
-    return found is not None and record.items() <= found.items()
+        plan = ray_tasks.make_shards(job)
+    if plan.is_done:
+        log.info("%s was made from the same csv with the same options: nothing to do", job.target)
+        return job.target
+    if plan.whole.make(job.write, shard) is None:
+        return plan.whole.folder
+    provenance.save_record(job.data_dir, job.mname, plan.record, layout.IMAGE_MATRIX)
+    plan.whole.remove()
+    log.info("%s: %d images of %d px", job.target, plan.whole.shape[0], plan.whole.shape[-1])
+    return job.target
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -156,8 +133,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--image_info", help="index csv with the columns Path and Index")
     parser.add_argument("--mname", help="name of the array to write")
     options.add_arguments(parser, PhotoOptions)
-    parser.add_argument("--shards", type=int, help="parts to make and join; 1: the whole at once")
-    parser.add_argument("--shard", type=int, help="make this part only, from 0; default: all")
+    cli.add_shard_arguments(parser)
     return parser
 
 

@@ -19,6 +19,7 @@ if not __package__:  # run as a file
 from retrieval import cli
 from retrieval.data import options
 from retrieval.data.formats import InputError
+from retrieval.data.shards import Engine, check_shards
 from retrieval.evaluation.code_search import CodeSearch, Rotation
 from retrieval.evaluation.evaluate import evaluate_search
 from retrieval.evaluation.ranking import PLAIN_RANKING, RankingOptions
@@ -38,6 +39,8 @@ def run(
     seed: int = 7,
     database: str | None = None,
     run_name: str = "nns",
+    shards: int = 1,
+    engine: Engine = "local",
     ranking: RankingOptions = PLAIN_RANKING,
 ) -> Path:
     """Rank the gallery for every query by codes, print the metrics, return the path of mAP.json.
@@ -59,9 +62,17 @@ def run(
         seed: Random seed of the fit.
         database: Embeddings of the database; None takes ``database.npy``.
         run_name: Name of the evaluation.
+        shards: Parts in which the database is encoded; above 1, a run that was stopped goes on
+            with the missing ones, and the index is joined without holding it in memory.
+        engine: Where parts are encoded: ``local`` or ``ray``, as tasks of a Ray cluster.
         ranking: Expansion and re-ranking; with ``rerank_kr``, ``map`` is left out.
     """
     recorded = options.flat(locals())
+    for name in ("shards", "engine"):
+        recorded.pop(name)  # they change no result
+    check_shards(shards, None, engine)
+    if shards > 1 and ranking.dba:
+        raise InputError("--dba expands the gallery in memory; leave out --dba or --shards")
     if min(cells, quota, rerank) < 0 or dimension < 1:
         raise InputError("--cells, --quota and --rerank must be at least 0, --dimension at least 1")
     search = CodeSearch(
@@ -71,6 +82,8 @@ def run(
         cells=cells,
         quota=quota,
         rerank=rerank,
+        shards=shards,
+        engine=engine,
     )
     return evaluate_search(data_dir, "nns", search, ranking, recorded)
 
@@ -85,6 +98,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--rerank", type=int, help="score the first N again, exactly; 0 disables")
     add("--rotation", choices=get_args(Rotation), help="how the cells' rotations are found")
     add("--seed", type=int, help="random seed of the fit")
+    cli.add_shard_arguments(parser, one=False)
     options.add_arguments(parser, RankingOptions, "ranking")
     return parser
 

@@ -19,6 +19,7 @@ from typing import get_args
 from retrieval.compute.devices import DEVICE_HELP, PRECISION_HELP, Precision
 from retrieval.data import options
 from retrieval.data.formats import InputError
+from retrieval.data.shards import Engine
 
 # Errors of the system, and what a person can do about them.
 REMEDIES = {
@@ -138,6 +139,19 @@ def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=get_args(Precision),
         help=PRECISION_HELP,
+    )
+
+
+def add_shard_arguments(parser: argparse.ArgumentParser, one: bool = True) -> None:
+    """Add ``--shards``, ``--engine`` and, for stages that can make a single one, ``--shard``."""
+    parser.add_argument("--shards", type=int, help="parts to make and join; 1: the whole at once")
+    if one:
+        parser.add_argument("--shard", type=int, help="make this part only, from 0; default: all")
+    parser.add_argument(
+        "--engine",
+        choices=get_args(Engine),
+        help="where parts are made: here, or as tasks of the Ray cluster at RAY_ADDRESS; without "
+        "that variable, of one that the command starts here",
     )
 
 

@@ -10,7 +10,7 @@ from tests.stages.test_stages import ROOT, STAGES
 
 HEAVY = {
     *("torch", "torchvision", "timm", "pytorch_metric_learning"),
-    *("lance", "lancedb", "pyarrow", "pymilvus"),
+    *("lance", "lancedb", "pyarrow", "pymilvus", "ray"),
     *("pandas", "faiss", "scipy", "sklearn", "matplotlib", "jinja2", "fastapi", "uvicorn"),
 }
 PROGRAM = """

@@ -67,6 +67,23 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """Yield a temporary file for those who write ``path``, which lasts as long as the block.
+
+    What a killed command leaves is removed when ``path`` is written next.
+
+    Raises:
+        OSError: EBUSY: another command is writing ``path``.
+    """
+    part, lock = _locked_part(path, is_folder=False)
+    try:
+        yield part
+    finally:
+        part.unlink(missing_ok=True)
+        os.close(lock)
+
+
+@contextmanager
 def only_one(folder: Path) -> Iterator[None]:
     """Make ``folder``, and hold it against other commands that ask for it, within the block.
 

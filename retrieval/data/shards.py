@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -24,6 +24,8 @@ from retrieval.data.npy_header import map_array
 from retrieval.data.provenance import fingerprint
 
 log = logging.getLogger(__name__)
+
+Engine = Literal["local", "ray"]
 
 MOST_SHARDS = 65_536
 COPIED_ROWS = 65_536  # rows that are copied at once
@@ -79,21 +81,25 @@ class Shards:
             What ``write`` returned for each shard; None, with a line, if some are still missing.
             The shards stay until `remove`: the record of the whole comes first.
         """
-        for number in self._missing(only):
-            self._manifest_path(number).unlink(missing_ok=True)
-            rows = self.rows(number)
-            shape = (len(rows), *self.shape[1:])
-            with files.row_writer(self._array_path(number), shape, self.dtype) as writer:
-                images = write(writer, rows)
-            self._finish(number, images)
-        n_lacking = len(self._missing())
+        for number in self.missing(only):
+            self.make_one(write, number)
+        n_lacking = len(self.missing())
         if n_lacking:
             there = self.count - n_lacking
             log.info("%s: %d of %d shards are there", self.folder, there, self.count)
             return None
         return self.join()
 
-    def _missing(self, only: int | None = None) -> list[int]:
+    def make_one(self, write: Callable[[files.RowWriter, range], str], number: int) -> None:
+        """Make one shard, whether it is there or not; ``write`` is that of `make`."""
+        self._manifest_path(number).unlink(missing_ok=True)
+        rows = self.rows(number)
+        shape = (len(rows), *self.shape[1:])
+        with files.row_writer(self._array_path(number), shape, self.dtype) as writer:
+            images = write(writer, rows)
+        self._finish(number, images)
+
+    def missing(self, only: int | None = None) -> list[int]:
         """Return the shards that are to be made: not there, damaged, or made from other things.
 
         Args:
@@ -171,8 +177,39 @@ class Shards:
         return self.folder / f"{number}-of-{self.count}.json"
 
 
-def check_shards(shards: int, shard: int | None) -> None:
+@dataclass(frozen=True)
+class Plan:
+    """What a command in shards is about to make.
+
+    Attributes:
+        whole: The array in parts.
+        record: The record of the whole array, as far as it is known before.
+        is_done: The whole array is there already, made from the same things.
+    """
+
+    whole: Shards
+    record: dict[str, Any]
+    is_done: bool
+
+    @property
+    def origin(self) -> str:
+        """The hash of all that the rows depend on."""
+        return self.whole.origin
+
+    @property
+    def count(self) -> int:
+        """Number of parts."""
+        return self.whole.count
+
+    def missing(self) -> list[int]:
+        """Return the shards that are still to be made."""
+        return [] if self.is_done else self.whole.missing()
+
+
+def check_shards(shards: int, shard: int | None, engine: Engine = "local") -> None:
     """Refuse numbers of shards that cannot be."""
+    if engine == "ray" and (shards == 1 or shard is not None):
+        raise InputError("--engine=ray makes all shards: it takes --shards=2 or more, no --shard")
     if not 1 <= shards <= MOST_SHARDS:
         raise InputError(f"--shards must be from 1 to {MOST_SHARDS}; got {shards}")
     if shard is not None and not 0 <= shard < shards:

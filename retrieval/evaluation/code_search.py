@@ -3,8 +3,6 @@
 import hashlib
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +11,9 @@ import numpy as np
 from retrieval.data import files, layout
 from retrieval.data.formats import InputError
 from retrieval.data.provenance import sha256_of_array
+from retrieval.data.shards import Engine
+from retrieval.evaluation import code_shards
+from retrieval.evaluation.code_shards import lopq_errors
 from retrieval.evaluation.measure import Measured, measure
 from retrieval.evaluation.query_gallery import QueryGallery
 from retrieval.evaluation.ranking import Find, Ranked, RankingOptions
@@ -50,6 +51,8 @@ class CodeSearch:
         cells: int = 0,
         quota: int = 0,
         rerank: int = 0,
+        shards: int = 1,
+        engine: Engine = "local",
     ) -> None:
         """Describe a search.
 
@@ -60,9 +63,12 @@ class CodeSearch:
             cells: Coarse cells; 0 makes one per thousand images.
             quota: Images ranked for each query; 0 takes 20 per result.
             rerank: First results that are scored again, exactly.
+            shards: Parts in which the database is encoded; 1: the whole at once.
+            engine: Where.
         """
         self.data_dir, self.ranking, self.fitting = data_dir, ranking, fitting
         self.cells, self.quota, self.rerank = cells, quota, rerank
+        self.shards, self.engine = shards, engine
         self.seconds = 0.0
 
     def finder(self, query_gallery: QueryGallery, depth: int) -> Find:
@@ -76,7 +82,8 @@ class CodeSearch:
         n_cells = self.cells or min(max(1, len(gallery) // IMAGES_PER_CELL), MOST_CELLS)
         fitting = {"V": n_cells, **self.fitting}
         with lopq_errors():
-            searcher = fitted_index(self.data_dir, query_gallery, self.ranking, fitting)
+            parts = (self.shards, self.engine)
+            searcher = fitted_index(self.data_dir, query_gallery, self.ranking, fitting, *parts)
         quota = self.quota or CANDIDATES_PER_RESULT * depth
         log.info("%d bytes per image and %d of the model", searcher.model.M, searcher.model.nbytes)
 
@@ -114,17 +121,6 @@ class CodeSearch:
         return measured
 
 
-@contextmanager
-def lopq_errors() -> Iterator[None]:
-    """Turn errors of LOPQ, such as a damaged index, into `InputError`."""
-    from lopq import LOPQError
-
-    try:
-        yield
-    except LOPQError as error:
-        raise InputError(str(error)) from error
-
-
 def recall_of_exact(query_gallery: QueryGallery, ids: np.ndarray) -> float:
     """Return the share of the exact first k that ``ids`` holds, over evenly spaced queries.
 
@@ -148,7 +144,12 @@ def recall_of_exact(query_gallery: QueryGallery, ids: np.ndarray) -> float:
 
 
 def fitted_index(
-    data_dir: Path, query_gallery: QueryGallery, ranking: RankingOptions, fitting: dict[str, Any]
+    data_dir: Path,
+    query_gallery: QueryGallery,
+    ranking: RankingOptions,
+    fitting: dict[str, Any],
+    shards: int = 1,
+    engine: Engine = "local",
 ) -> "LOPQSearcher":
     """Return the index of the whole database, fitted now or at an earlier run."""
     from lopq import LOPQSearcher
@@ -157,7 +158,7 @@ def fitted_index(
     path = layout.LOPQ_INDEX.at(data_dir)
     valid = np.unique(layout.VALID_QUERIES.load(data_dir)[:, 0])  # sorted: any order will do
     inputs = query_gallery.inputs
-    wanted = {
+    wanted: dict[str, Any] = {
         "database_sha256": next(iter(inputs.sha256.values())),  # the database comes first
         "valid_sha256": sha256_of_array(valid),  # not trained on
         "format": VERSION,
@@ -171,14 +172,21 @@ def fitted_index(
             log.info("%s fits this database and these options; used again", path)
             return LOPQSearcher.load(path)
         log.info("%s has other images, other options or another format: fitting again", path)
-    searcher = fit_index(query_gallery.gallery, valid, fitting)
+    if shards > 1:
+        database = inputs.paths[0]
+        model = code_shards.fitted_model(path, query_gallery.gallery, valid, fitting, wanted)
+        job = code_shards.CodeJob.of(database, path, shards, model, wanted["database_sha256"])
+        save = code_shards.made(job, engine)
+    else:
+        save = fit_index(query_gallery.gallery, valid, fitting).save
     # In this order, a kill in between leaves an index without a record, which is fitted again.
     layout.LOPQ_RECORD.at(data_dir).unlink(missing_ok=True)
     with files.whole(path) as part:
-        searcher.save(part)
+        save(part)
         identity = _identity(part)
     layout.LOPQ_RECORD.save(data_dir, wanted | {"index": identity})
-    return searcher
+    code_shards.remove(path)
+    return LOPQSearcher.load(path, verify=False)
 
 
 def _identity(path: Path) -> str:
@@ -195,22 +203,10 @@ def fit_index(
     database: np.ndarray, left_out: np.ndarray, fitting: dict[str, Any]
 ) -> "LOPQSearcher":
     """Fit an index on the database without some rows, and add all rows to it."""
-    from lopq import LOPQModel, LOPQSearcher
-    from lopq.sampling import training_rows
+    from lopq import LOPQSearcher
 
+    searcher = LOPQSearcher(code_shards.fit_model(database, left_out, fitting))
     started = time.perf_counter()
-    model = LOPQModel(**fitting)
-    rows = np.setdiff1d(np.arange(len(database)), left_out)
-    sample = training_rows(len(rows), model.V, model.seed)  # read no more rows than these
-    model.fit(database[rows if sample is None else rows[sample]], train_size=None)
-    fitting_done = time.perf_counter()
-    searcher = LOPQSearcher(model)
     searcher.add_data(database)
-    log.info(
-        "fitted %d cells in %.2f s, encoded %d images in %.2f s",
-        model.V,
-        fitting_done - started,
-        len(database),
-        time.perf_counter() - fitting_done,
-    )
+    log.info("encoded %d images in %.2f s", len(database), time.perf_counter() - started)
     return searcher

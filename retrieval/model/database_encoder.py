@@ -38,6 +38,14 @@ class EncodingOptions:
     runtime: Runtime
 
 
+def encoding_device(how: EncodingOptions) -> "torch.device":
+    """Return the device that encodes; runtimes other than torch take the CPU."""
+    from retrieval.compute import devices
+
+    is_torch = how.runtime == "torch"
+    return devices.choose("cpu" if not is_torch and how.device == "auto" else how.device)
+
+
 @dataclass(frozen=True)
 class Source:
     """Images to encode.

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 FACETS = Facts._fields
 ROWS_PER_CALL = 1_000  # a call may carry 64 MB
+CALLS = 2  # to a server at once: one is packed while another is stored
 MOST_FOUND = 16_384  # Milvus returns no more
 PROBES = 64  # of the cells of an approximate index
 FACTOR = 10  # candidates for each neighbor of an approximate search, scored again exactly
@@ -77,21 +79,28 @@ class MilvusStore(ImageStore):
         if not rows:
             return 0
         embeddings = check_new_rows(rows, self.collection.dim, self.name)
-        n_added, now = 0, time.time_ns()
-        with milvus_errors(self.name), writing(self.name):
-            for start in range(0, len(rows), ROWS_PER_CALL):
-                some = rows[start : start + ROWS_PER_CALL]
-                known = {row["id"] for row in self._query([row.id for row in some], ["id"])}
-                data = [
-                    packed(row, embedding, now)
-                    for row, embedding in zip(some, embeddings[start:], strict=False)
-                    if row.id not in known
-                ]
-                if data:
-                    # Not insert: of two writers that add one photo, Milvus keeps one row.
-                    self._client.upsert(NAME, data, timeout=TIMEOUT_S)
-                n_added += len(data)
-        return n_added
+        now, starts = time.time_ns(), range(0, len(rows), ROWS_PER_CALL)
+
+        def add_some(start: int) -> int:
+            some = rows[start : start + ROWS_PER_CALL]
+            return self._add(some, embeddings[start : start + ROWS_PER_CALL], now)
+
+        calls = 1 if is_file(self.name) else CALLS
+        with milvus_errors(self.name), writing(self.name), ThreadPoolExecutor(calls) as pool:
+            return sum(pool.map(add_some, starts))
+
+    def _add(self, rows: Sequence[ImageRow], embeddings: np.ndarray, now: int) -> int:
+        """Add rows in one call; return how many were new."""
+        known = {row["id"] for row in self._query([row.id for row in rows], ["id"])}
+        data = [
+            packed(row, embedding, now)
+            for row, embedding in zip(rows, embeddings, strict=True)
+            if row.id not in known
+        ]
+        if data:
+            # Not insert: of two writers that add one photo, Milvus keeps one row.
+            self._client.upsert(NAME, data, timeout=TIMEOUT_S)
+        return len(data)
 
     def remove(self, ids: Iterable[int]) -> int:
         wanted = sorted(set(map(int, ids)))

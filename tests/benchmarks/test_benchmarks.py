@@ -22,6 +22,7 @@ from benchmarks import (
     bench_mips,
     bench_photos,
     bench_pipeline,
+    bench_ray,
     bench_serve,
     bench_store,
     bench_training_speed,
@@ -84,6 +85,15 @@ def test_photos(tmp_path: Path) -> None:
     table = results.latest(tmp_path, "photos").set_index("method")
     assert list(table.index) == ["decoding alone", "encoding alone", "photos to embeddings"]
     assert (table["images_per_s"] > 0).all()
+
+
+def test_ray(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    sizes = "--width=96 --height=64 --side=32 --images=8 --batch=4 --shards=2"
+    tiny(bench_ray, tmp_path, f"--network=timm/test_resnet {sizes} --repeats=1")
+    table = results.latest(tmp_path, "ray").set_index("engine")
+    assert list(table.index) == ["local", "ray"]
+    assert table["same_bytes"].tolist() == ["yes", "yes"]
 
 
 @pytest.mark.usefixtures("here")

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from process_data import image_matrix
+from retrieval.data import matrix_job
 from retrieval.data.formats import InputError
 
 
@@ -38,7 +39,7 @@ def test_workers_and_blocks_make_no_difference(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = run(photos)
-    monkeypatch.setattr(image_matrix, "BLOCK", 2)
+    monkeypatch.setattr(matrix_job, "BLOCK", 2)
     np.testing.assert_array_equal(run(photos, workers=3), expected)
 
 

@@ -1,0 +1,149 @@
+"""A database encoded in parts, each a file, and joined without holding it in memory.
+
+A part is encoded by any process with the same model, and sorted by cell. Joining reads the parts
+cell by cell and writes the file that one `LOPQSearcher` would have saved, byte for byte, if it had
+got all rows in the order of the parts.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lopq import storage
+from lopq.errors import LOPQError
+from lopq.lists import CellLists
+from lopq.model import LOPQModel
+from lopq.search import LISTS, LOPQSearcher
+from lopq.storage import Blocks
+
+WINDOW = 1 << 20  # codes that are sorted at once
+
+
+def save_part(
+    path: str | Path, model: LOPQModel, data: np.ndarray, first: int, origin: str
+) -> None:
+    """Encode rows of a database, and write their codes atomically to one file.
+
+    Args:
+        path: The file.
+        model: A fitted model.
+        data: (n, dim_in) real numbers, array or memory map.
+        first: Id of the first row; the others follow.
+        origin: What names model and database, such as a hash of both; `read_part` asks for it.
+    """
+    searcher = LOPQSearcher(model)
+    searcher.add_data(data, np.arange(first, first + len(data)))
+    arrays = {name: getattr(searcher.database.lists, name) for name in LISTS}
+    storage.write(path, "part", {"origin": origin, "first": first}, arrays)
+
+
+def read_part(path: str | Path, model: LOPQModel, rows: range, origin: str) -> CellLists:
+    """Return the codes of a part, memory-mapped and checked.
+
+    Raises:
+        LOPQError: The file is missing, damaged, of other rows or of another origin.
+    """
+    header, arrays = storage.read(path, "part")
+    if header != {"origin": origin, "first": rows.start} or len(arrays["ids"]) != len(rows):
+        raise LOPQError(f"{path} was made from another model or other rows; make it again")
+    with storage.naming(path):
+        lists = CellLists(*(arrays[name] for name in LISTS))
+        lists.check(model.format.n_cell, model.quantizer.codebooks.code_bytes)
+    return lists
+
+
+def join_parts(path: str | Path, model: LOPQModel, parts: Sequence[CellLists]) -> None:
+    """Write the searcher of all parts atomically to one file.
+
+    Memory stays at ``WINDOW`` codes and a few numbers per cell and part. The parts are read twice:
+    the checksums come before the codes.
+
+    Args:
+        path: The file; `LOPQSearcher.load` reads it.
+        model: The model that encoded the parts.
+        parts: What `read_part` returned, in the order of their rows.
+    """
+    joined = _Joined(parts, model.format.n_cell, model.quantizer.codebooks.code_bytes)
+    arrays: dict[str, np.ndarray | Blocks] = {
+        **model.quantizer.arrays(),
+        "cells": joined.cells,
+        "offsets": joined.offsets,
+        "codes": Blocks("|u1", (joined.n, joined.code_bytes), lambda: joined.blocks("codes")),
+        "ids": Blocks("<i8", (joined.n,), lambda: joined.blocks("ids")),
+    }
+    storage.write(path, "searcher", model.header(), arrays)
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """The lists of several parts as one; cells are counted, not moved.
+
+    Attributes:
+        parts: The parts.
+        n_cell: Cells of the model.
+        code_bytes: Bytes per code.
+    """
+
+    parts: Sequence[CellLists]
+    n_cell: int
+    code_bytes: int
+
+    @property
+    def n(self) -> int:
+        return sum(map(len, self.parts))
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(n_cell,) int64 codes of each cell, in all parts together."""
+        sizes = np.zeros(self.n_cell, np.int64)
+        for part in self.parts:
+            sizes[part.cells] += part.sizes
+        return sizes
+
+    @property
+    def cells(self) -> np.ndarray:
+        """(n_list,) int64, as in `CellLists`."""
+        return np.flatnonzero(self.sizes).astype(np.int64)
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """(n_list + 1,) int64, as in `CellLists`."""
+        return np.concatenate([[0], np.cumsum(self.sizes[self.cells])]).astype(np.int64)
+
+    def blocks(self, name: str) -> Iterator[np.ndarray]:
+        """Yield the codes or ids of all parts, sorted by cell, then by part."""
+        for first, last in self._windows():
+            slices = [_of_cells(part, first, last) for part in self.parts]
+            chosen = list(zip(self.parts, slices, strict=True))
+            if last == first + 1:  # one cell, however large, needs no sorting
+                for part, rows in chosen:
+                    for start in range(rows.start, rows.stop, WINDOW):
+                        yield getattr(part, name)[start : min(start + WINDOW, rows.stop)]
+                continue
+            cells = np.concatenate([_cell_of_each(part, rows) for part, rows in chosen])
+            values = np.concatenate([getattr(part, name)[rows] for part, rows in chosen])
+            yield values[np.argsort(cells, kind="stable")]
+
+    def _windows(self) -> Iterator[tuple[int, int]]:
+        """Yield ranges of cells that hold up to ``WINDOW`` codes, or are of one cell."""
+        ends = np.cumsum(self.sizes)
+        first = 0
+        while first < self.n_cell:
+            before = ends[first - 1] if first else 0
+            last = max(first + 1, int(np.searchsorted(ends, before + WINDOW, side="right")))
+            yield first, last
+            first = last
+
+
+def _of_cells(part: CellLists, first: int, last: int) -> slice:
+    """Return where a part has the codes of a range of cells."""
+    low, high = np.searchsorted(part.cells, (first, last))
+    return slice(int(part.offsets[low]), int(part.offsets[high]))
+
+
+def _cell_of_each(part: CellLists, rows: slice) -> np.ndarray:
+    """Return the cell of each of some rows, which hold whole lists, (n,) int64."""
+    low, high = np.searchsorted(part.offsets, (rows.start, rows.stop))
+    return np.repeat(part.cells[low:high], part.sizes[low:high])
