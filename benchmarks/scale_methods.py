@@ -21,7 +21,8 @@ from lopq.lists import CellLists
 Search = Callable[[np.ndarray, int], np.ndarray]  # queries, effort -> (n_query, 10) ids
 
 PROBES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
-TRAINING_ROWS = 100_000  # of faiss's codebooks and rotation
+TRAINING_ROWS = 100_000  # of faiss's codebooks
+ROTATION_ROWS = 30_000  # of faiss's OPQ, whose rounds are slow
 
 
 class Encoder(Protocol):
@@ -119,7 +120,7 @@ class ProductCodes:
         if rounds:
             opq: Any = faiss.OPQMatrix(dim, M)
             opq.niter = rounds
-            opq.train(residuals)
+            opq.train(residuals[:ROTATION_ROWS])
             rotation = faiss.vector_to_array(opq.A).reshape(dim, dim)
             residuals = opq.apply(residuals)
         pq: Any = faiss.ProductQuantizer(dim, M, bits)
