@@ -43,16 +43,19 @@ router = APIRouter(
 )
 
 
-def service_of(request: Request) -> SearchService:
+async def service_of(request: Request) -> SearchService:
     """Return the service of the application."""
     found: SearchService = request.app.state.service
     return found
 
 
-def _may_change(request: Request, authorization: Annotated[str | None, Header()] = None) -> None:
+async def _may_change(
+    request: Request, authorization: Annotated[str | None, Header()] = None
+) -> None:
     check_token(authorization, request.app.state.token)
 
 
+# Dependencies are coroutines: others would each go through a thread.
 Service = Annotated[SearchService, Depends(service_of)]
 Options = Annotated[ApiOptions, Query()]
 CHANGES = [Depends(_may_change)]
@@ -69,8 +72,7 @@ async def search_with_photo(photo: Upload, options: Options, service: Service) -
     started = time.perf_counter()
     with service.room.place():
         prepared = await service.prepare(content, asked)
-        embedding = await service.embed(prepared.square)
-        return ApiResult.of_result(await service.search(embedding, asked, None, started))
+        return ApiResult.of_result(await service.search(prepared.square, asked, None, started))
 
 
 @router.get("/search", summary="Search with an image of the database")

@@ -68,14 +68,13 @@ def create_app(
 def _add_health(app: FastAPI, service: SearchService, metrics: ServiceMetrics) -> None:
     @app.get("/healthz", tags=["operation"], summary="Whether the store answers")
     async def healthz() -> dict[str, int]:
-        return {"images": sum((await service.in_thread(service.gallery.facets)).values())}
+        return {"images": (await service.facets()).total()}
 
     @app.get("/metrics", tags=["operation"], summary="Counts and times, for Prometheus")
     async def prometheus() -> Response:
         metrics.waiting.set(service.room.taken)
         try:
-            facets = await service.in_thread(service.gallery.facets)
-            metrics.images.set(sum(facets.values()))
+            metrics.images.set((await service.facets()).total())
         except StoreFailure:
             metrics.images.set(0)
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

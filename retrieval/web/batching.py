@@ -51,13 +51,13 @@ class Batcher(Generic[Task, Outcome]):
     """
 
     def __init__(
-        self, work: Callable[[Sequence[Task]], Sequence[Outcome]], name: str, most: int
+        self, work: Callable[[Sequence[Task]], Sequence[Outcome | Exception]], name: str, most: int
     ) -> None:
         """Start the thread.
 
         Args:
-            work: Does a batch: tasks in, as many outcomes out, in order. If it fails on a batch,
-                each of the tasks is tried alone.
+            work: Does a batch: tasks in, as many outcomes out, in order. An outcome may be the
+                error of its task. If it fails on a batch, each of the tasks is tried alone.
             name: Name of the thread.
             most: Tasks of one batch.
         """
@@ -111,4 +111,7 @@ class Batcher(Generic[Task, Outcome]):
                     self._do([one])
             return
         for (_, future), outcome in zip(batch, outcomes, strict=True):
-            future.set_result(outcome)
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
