@@ -31,15 +31,25 @@ ImageId = Annotated[int, Path(ge=0, le=LARGEST_ID, description="id of an image o
 Upload = Annotated[UploadFile, File(description="JPEG, PNG, WEBP, GIF or BMP")]
 
 ERRORS = {
-    400: "a value or the photo is wrong",
+    400: "a value is wrong",
     404: "there is no such image",
+    408: "the body took too long",
     413: "the body is too large",
+    415: "the photo cannot be read",
+    422: "a value is missing, of another type or out of range",
     503: "too many requests wait, or the store does not answer",
 }
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return errors as the schema describes them."""
+    return {code: {"model": ApiError, "description": ERRORS[code]} for code in statuses}
+
+
 router = APIRouter(
     prefix="/api",
     tags=["images"],
-    responses={code: {"model": ApiError, "description": text} for code, text in ERRORS.items()},
+    responses=documented(*ERRORS),
 )
 
 
