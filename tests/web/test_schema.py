@@ -41,7 +41,8 @@ def test_answers_are_what_the_schema_says(served: Path, app: App) -> None:
     statuses: Counter[int] = Counter()
     for operation in found:
         _call(operation, client, GenerationMode.POSITIVE, statuses)
-        _call(operation, client, GenerationMode.NEGATIVE, statuses)
+        if operation.path not in ("/healthz", "/metrics"):  # these take nothing
+            _call(operation, client, GenerationMode.NEGATIVE, statuses)
         if operation.method == "post":
             _call(operation, client, GenerationMode.POSITIVE, statuses, drawn_photo())
     assert {200, 422} <= set(statuses), statuses
