@@ -49,7 +49,7 @@ def has_names(facets: Facets) -> bool:
     return any(facet.model for facet in facets)
 
 
-def count(facets: Facets, where: Filter) -> int:
+def n_fitting(facets: Facets, where: Filter) -> int:
     """Return how many images fit a filter."""
     if not where:
         return facets.total()

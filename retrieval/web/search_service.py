@@ -20,7 +20,7 @@ from retrieval.data.formats import InputError
 from retrieval.store.rows import ImageRow
 from retrieval.web.batching import Batcher, WaitingRoom
 from retrieval.web.gallery import Gallery
-from retrieval.web.menus import count, has_names
+from retrieval.web.menus import has_names, n_fitting
 from retrieval.web.photo_shelf import SHOWN_SIDE, KeptPhoto, PhotoShelf, square_of_kept
 from retrieval.web.row_finding import (
     FoundRows,
@@ -174,7 +174,7 @@ class SearchService:
         started = time.perf_counter() if started is None else started
         facets = await self.facets()
         where = options.where(facets)
-        n_searched = count(facets, where)
+        n_searched = n_fitting(facets, where)
         if not n_searched:
             raise InputError("no image of the database has all of these values; widen the filters")
         task = PhotoTask(photo, options.k + (but is not None), where)
