@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ from compcars import data_info, sample, test_data_info
 from process_data import image_matrix, make_train_valid, mask_data, mips
 from retrieval.data import layout, provenance
 from retrieval.training.config import TrainingConfig
+from tests.faults import mounts
+from tests.milvus_server import milvus_server  # noqa: F401  a fixture of two rooms
 
 # The smallest network of timm: its checkpoint takes 5 MB, where that of resnet18 takes 130.
 ARCH, SIDE = "timm/test_resnet", 32
@@ -50,6 +53,17 @@ def _pipeline(_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(_tree, data_dir)
     run_stages(data_dir)
     return data_dir
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB."""
+    with ExitStack() as mounted:
+        try:
+            mounted.enter_context(mounts.tmpfs(tmp_path / "disk", 1 << 20))
+        except PermissionError as error:
+            pytest.skip(f"no small file system can be mounted: {error}")
+        yield tmp_path / "disk"
 
 
 @pytest.fixture

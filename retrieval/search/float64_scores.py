@@ -40,6 +40,9 @@ def inner_products(
         terms *= gallery[ids[part]]
         products[part] = terms.sum(axis=1)  # pairwise, in an order that no place changes
 
+    if len(rows) <= step:  # starting threads would take longer
+        fill(0)
+        return products
     with ThreadPoolExecutor(worker_threads()) as pool:
         list(pool.map(fill, range(0, len(rows), step)))
     return products

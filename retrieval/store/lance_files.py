@@ -124,7 +124,7 @@ def lance_errors(folder: Path) -> Iterator[None]:
         text = " ".join(str(error).split())
         if is_full(error):
             raise InputError(
-                f"the disk of the store {folder} is full; make room and run the command again"
+                f"the disk of the store {folder} is full; make room and try again"
             ) from error
         if "lance" in text.lower() or isinstance(error, OSError):
             raise InputError(f"the store {folder} cannot be used: {text[:300]}") from error

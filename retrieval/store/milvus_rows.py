@@ -34,6 +34,8 @@ TEXTS |= {"thumbnail": 65_535}  # the longest text of each column, in bytes
 PLAIN = ("sha256", "make", "model", "year", "viewpoint", "path")  # stored as they are
 NUMBERS = ("label", "added_ns")
 TIMEOUT_S = 10.0  # of one call
+# Otherwise gRPC waits for up to two minutes before it looks whether a server is back.
+RECONNECT = {"grpc.max_reconnect_backoff_ms": 1000, "grpc.min_reconnect_backoff_ms": 1000}
 
 _FILES: Counter[str] = Counter()  # how many clients this process has of each file
 _FILES_LOCK = threading.Lock()
@@ -43,20 +45,26 @@ _WRITER_LOCK = threading.RLock()  # Milvus Lite opens one log twice if two threa
 @contextmanager
 def milvus_errors(address: str) -> Iterator[None]:
     """Turn errors of Milvus into one line that names it."""
+    from grpc import RpcError
     from pymilvus.exceptions import MilvusException
 
     try:
         yield
-    except MilvusException as error:
-        text = " ".join(str(error.message).split())[:300]
+    except (MilvusException, RpcError) as error:  # a call that waits too long raises the second
+        said = error.message if isinstance(error, MilvusException) else _details(error)
+        text = " ".join(str(said).split())[:300]
         if is_file(address) and "Open local milvus failed" in text:
             raise InputError(
                 f"{address} cannot be opened: another process has it, or it is no file of Milvus "
                 "Lite; several processes need a server, or LanceDB"
             ) from error
         raise InputError(
-            f"Milvus at {address} failed: {text}; see that it runs, and run the command again"
+            f"Milvus at {address} failed: {text}; see that it runs, and try again"
         ) from error
+
+
+def _details(error: Any) -> str:
+    return error.details() if hasattr(error, "details") else str(error)
 
 
 def connect(address: str) -> "MilvusClient":
@@ -73,7 +81,7 @@ def connect(address: str) -> "MilvusClient":
     logging.getLogger("milvus_lite").setLevel(logging.CRITICAL)  # and that logs tracebacks
     if not is_file(address):
         with milvus_errors(address):
-            return MilvusClient(uri=address, timeout=TIMEOUT_S)
+            return MilvusClient(uri=address, timeout=TIMEOUT_S, grpc_options=RECONNECT)
     Path(address).parent.mkdir(parents=True, exist_ok=True)
     with _FILES_LOCK:
         with milvus_errors(address):

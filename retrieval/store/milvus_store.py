@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,7 @@ class MilvusStore(ImageStore):
             return self._add(some, embeddings[start : start + ROWS_PER_CALL], now)
 
         calls = 1 if is_file(self.name) else CALLS
-        with milvus_errors(self.name), writing(self.name), ThreadPoolExecutor(calls) as pool:
+        with self._errors(), writing(self.name), ThreadPoolExecutor(calls) as pool:
             return sum(pool.map(add_some, starts))
 
     def _add(self, rows: Sequence[ImageRow], embeddings: np.ndarray, now: int) -> int:
@@ -105,7 +106,7 @@ class MilvusStore(ImageStore):
     def remove(self, ids: Iterable[int]) -> int:
         wanted = sorted(set(map(int, ids)))
         n_removed = 0
-        with milvus_errors(self.name), writing(self.name):
+        with self._errors(), writing(self.name):
             for start in range(0, len(wanted), ROWS_PER_CALL):
                 rows = self._query(wanted[start : start + ROWS_PER_CALL], ["id"])
                 if rows:
@@ -117,7 +118,7 @@ class MilvusStore(ImageStore):
     def get(self, ids: Iterable[int]) -> list[ImageRow]:
         wanted = list(dict.fromkeys(map(int, ids)))
         found: dict[int, ImageRow] = {}
-        with milvus_errors(self.name):
+        with self._errors():
             for start in range(0, len(wanted), ROWS_PER_CALL):
                 rows = self._query(wanted[start : start + ROWS_PER_CALL], ["*"])
                 found |= {row["id"]: unpacked(row) for row in rows}
@@ -125,7 +126,7 @@ class MilvusStore(ImageStore):
 
     def facts(self, ids: Iterable[int]) -> dict[int, Facts]:
         wanted, found = sorted({*map(int, ids)}), dict[int, Facts]()
-        with milvus_errors(self.name):
+        with self._errors():
             for start in range(0, len(wanted), ROWS_PER_CALL):
                 rows = self._query(wanted[start : start + ROWS_PER_CALL], ["id", *FACETS])
                 found |= {int(row["id"]): _facts(row) for row in rows}
@@ -136,7 +137,7 @@ class MilvusStore(ImageStore):
         return np.sort(np.array(ids, np.int64))
 
     def count(self, where: Filter = ALL) -> int:
-        with milvus_errors(self.name):
+        with self._errors():
             (row,) = self._client.query(
                 NAME,
                 filter=where.expression() or "id >= 0",
@@ -155,7 +156,7 @@ class MilvusStore(ImageStore):
         queries = rescoring.check_queries(queries, k, self.collection.dim)
         if k > MOST_FOUND - rescoring.SPARE:
             raise InputError(f"Milvus finds at most {MOST_FOUND} rows; got --k={k}")
-        with milvus_errors(self.name):
+        with self._errors():
             if not self._is_indexed():
                 found = rescoring.ranked_exactly(
                     queries, lambda some, n: self._nearest(some, n, where), k, MOST_FOUND
@@ -170,7 +171,7 @@ class MilvusStore(ImageStore):
             return RankedRows(*rescoring.ranked(queries, candidates, k), False, recall)
 
     def optimize(self) -> None:
-        with milvus_errors(self.name), writing(self.name):
+        with self._errors(), writing(self.name):
             self._client.flush(NAME, timeout=6 * TIMEOUT_S)
             if not is_file(self.name):
                 self._client.compact(NAME, timeout=TIMEOUT_S)
@@ -183,6 +184,18 @@ class MilvusStore(ImageStore):
             self._is_closed = True
             disconnect(self._client, self.name)
 
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Name errors. A server that was started again must be told to load the rows."""
+        try:
+            with milvus_errors(self.name):
+                yield
+        except InputError as error:
+            if "not loaded" in str(error):
+                with milvus_errors(self.name):
+                    self._client.load_collection(NAME, timeout=TIMEOUT_S)
+            raise
+
     def _query(self, ids: list[int], columns: list[str]) -> list[dict[str, Any]]:
         return self._client.query(
             NAME, filter=filters.ids_expression(ids), output_fields=columns, timeout=TIMEOUT_S
@@ -190,7 +203,7 @@ class MilvusStore(ImageStore):
 
     def _blocks(self, where: Filter, columns: list[str]) -> Iterator[list[dict[str, Any]]]:
         """Yield the rows that fit a filter, in blocks."""
-        with milvus_errors(self.name):
+        with self._errors():
             rows = self._client.query_iterator(
                 NAME,
                 batch_size=MOST_FOUND,

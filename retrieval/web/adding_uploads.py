@@ -43,7 +43,7 @@ async def add_upload(service: SearchService, content: bytes, known: NewImage) ->
         there = await service.in_thread(service.gallery.ids, Filter(sha256s=frozenset({sha256})))
         return int(there[0]), False
     embedding = await service.embed(photo.square)
-    facets = await service.in_thread(service.gallery.facets)
+    facets = await service.facets()
     label, make = class_and_make(known.model, classes_of_models(facets))
     row = ImageRow(
         id=number,

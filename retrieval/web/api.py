@@ -31,28 +31,41 @@ ImageId = Annotated[int, Path(ge=0, le=LARGEST_ID, description="id of an image o
 Upload = Annotated[UploadFile, File(description="JPEG, PNG, WEBP, GIF or BMP")]
 
 ERRORS = {
-    400: "a value or the photo is wrong",
+    400: "a value is wrong",
     404: "there is no such image",
+    408: "the body took too long",
     413: "the body is too large",
+    415: "the photo cannot be read",
+    422: "a value is missing, of another type or out of range",
     503: "too many requests wait, or the store does not answer",
 }
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return errors as the schema describes them."""
+    return {code: {"model": ApiError, "description": ERRORS[code]} for code in statuses}
+
+
 router = APIRouter(
     prefix="/api",
     tags=["images"],
-    responses={code: {"model": ApiError, "description": text} for code, text in ERRORS.items()},
+    responses=documented(*ERRORS),
 )
 
 
-def service_of(request: Request) -> SearchService:
+async def service_of(request: Request) -> SearchService:
     """Return the service of the application."""
     found: SearchService = request.app.state.service
     return found
 
 
-def _may_change(request: Request, authorization: Annotated[str | None, Header()] = None) -> None:
+async def _may_change(
+    request: Request, authorization: Annotated[str | None, Header()] = None
+) -> None:
     check_token(authorization, request.app.state.token)
 
 
+# Dependencies are coroutines: others would each go through a thread.
 Service = Annotated[SearchService, Depends(service_of)]
 Options = Annotated[ApiOptions, Query()]
 CHANGES = [Depends(_may_change)]
@@ -69,8 +82,7 @@ async def search_with_photo(photo: Upload, options: Options, service: Service) -
     started = time.perf_counter()
     with service.room.place():
         prepared = await service.prepare(content, asked)
-        embedding = await service.embed(prepared.square)
-        return ApiResult.of_result(await service.search(embedding, asked, None, started))
+        return ApiResult.of_result(await service.search(prepared.square, asked, None, started))
 
 
 @router.get("/search", summary="Search with an image of the database")

@@ -55,7 +55,10 @@ class ApiImage(BaseModel):
     model: str
     year: str
     viewpoint: str
-    box: tuple[float, float, float, float] | None
+    box: Annotated[
+        list[float] | None,
+        Field(min_length=4, max_length=4, description="x1, y1, x2, y2 in the image file"),
+    ]
     sha256: Annotated[str, Field(description="of the image file")]
     photo: Annotated[str, Field(description="address of the picture")]
 
@@ -69,7 +72,7 @@ class ApiImage(BaseModel):
             model=row.model,
             year=row.year,
             viewpoint=row.viewpoint,
-            box=row.box,
+            box=None if row.box is None else list(row.box),
             sha256=row.sha256,
             photo=f"/images/{row.id}",
         )

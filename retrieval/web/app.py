@@ -1,6 +1,7 @@
 """The application: page, API, health and metrics in one program."""
 
 import logging
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -8,10 +9,11 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from retrieval.data.formats import InputError
+from retrieval.store.lance_files import is_full
 from retrieval.web import api, pages, pictures, protection
 from retrieval.web.batching import Busy
 from retrieval.web.gallery import Gallery, StoreFailure
@@ -66,16 +68,25 @@ def create_app(
 
 
 def _add_health(app: FastAPI, service: SearchService, metrics: ServiceMetrics) -> None:
-    @app.get("/healthz", tags=["operation"], summary="Whether the store answers")
+    @app.get(
+        "/healthz",
+        tags=["operation"],
+        summary="Whether the store answers",
+        responses=api.documented(503),
+    )
     async def healthz() -> dict[str, int]:
-        return {"images": sum((await service.in_thread(service.gallery.facets)).values())}
+        return {"images": (await service.facets()).total()}
 
-    @app.get("/metrics", tags=["operation"], summary="Counts and times, for Prometheus")
+    @app.get(
+        "/metrics",
+        tags=["operation"],
+        summary="Counts and times, for Prometheus",
+        response_class=PlainTextResponse,
+    )
     async def prometheus() -> Response:
         metrics.waiting.set(service.room.taken)
         try:
-            facets = await service.in_thread(service.gallery.facets)
-            metrics.images.set(sum(facets.values()))
+            metrics.images.set((await service.facets()).total())
         except StoreFailure:
             metrics.images.set(0)
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -92,8 +103,18 @@ def _add_errors(app: FastAPI) -> None:
         first = error.errors()[0]
         return _error(request, 422, f"{first['loc'][-1]}: {first['msg']}")
 
+    @app.exception_handler(OSError)
+    async def no_room(request: Request, error: OSError) -> Response:
+        if not is_full(error):
+            raise error
+        log.error("no room for an upload in %s", tempfile.gettempdir())
+        text = "the server's disk for temporary files is full; try again when there is room"
+        return _error(request, 503, text, {"Retry-After": str(RETRY_S)})
+
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
+        if isinstance(error.__cause__, OSError):  # while a form was read
+            return await no_room(request, error.__cause__)
         return _error(request, error.status_code, str(error.detail), dict(error.headers or {}))
 
     @app.exception_handler(Busy)

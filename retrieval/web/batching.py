@@ -7,6 +7,8 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
+GAP_S = 0.005
+
 Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
 Waiting = tuple[Task, Future[Outcome]]
@@ -47,21 +49,24 @@ class Batcher(Generic[Task, Outcome]):
     """A thread that does all tasks that wait, together.
 
     A task that comes to an idle thread is done at once; those that come meanwhile are the next
-    batch. So one client waits for nothing, and many share the cost.
+    batch. After a large batch, its clients come back one after the other, and the thread waits
+    for them while one follows within ``GAP_S`` of another. So one client waits for nothing, and
+    many share the cost.
     """
 
     def __init__(
-        self, work: Callable[[Sequence[Task]], Sequence[Outcome]], name: str, most: int
+        self, work: Callable[[Sequence[Task]], Sequence[Outcome | Exception]], name: str, most: int
     ) -> None:
         """Start the thread.
 
         Args:
-            work: Does a batch: tasks in, as many outcomes out, in order. If it fails on a batch,
-                each of the tasks is tried alone.
+            work: Does a batch: tasks in, as many outcomes out, in order. An outcome may be the
+                error of its task. If it fails on a batch, each of the tasks is tried alone.
             name: Name of the thread.
             most: Tasks of one batch.
         """
         self._work, self._most = work, most
+        self._before = 1  # size of the last batch
         self._tasks: queue.SimpleQueue[Waiting[Task, Outcome] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -85,6 +90,7 @@ class Batcher(Generic[Task, Outcome]):
             batch = [one for one in batch if one[1].set_running_or_notify_cancel()]
             if batch:
                 self._do(batch)
+                self._before = len(batch)
 
     def _next(self) -> tuple[list[Waiting[Task, Outcome]], bool]:
         """Wait for a task and take what else waits; False: the last one."""
@@ -95,7 +101,8 @@ class Batcher(Generic[Task, Outcome]):
             if len(batch) == self._most:
                 return batch, True
             try:
-                one = self._tasks.get_nowait()
+                is_early = len(batch) < self._before
+                one = self._tasks.get(timeout=GAP_S) if is_early else self._tasks.get_nowait()
             except queue.Empty:
                 return batch, True
         return batch, False
@@ -111,4 +118,7 @@ class Batcher(Generic[Task, Outcome]):
                     self._do([one])
             return
         for (_, future), outcome in zip(batch, outcomes, strict=True):
-            future.set_result(outcome)
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)

@@ -17,7 +17,7 @@ import numpy as np
 
 from retrieval.asking.engine import check_model
 from retrieval.asking.preparation import Preparation
-from retrieval.compute.threads import worker_threads
+from retrieval.compute.threads import use_one_blas_thread, worker_threads
 from retrieval.data import decode, layout, provenance
 from retrieval.data.formats import InputError
 from retrieval.evaluation.calibration import Calibration, load_calibration
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FACETS_S = 5.0  # seconds until menus and counts follow what other processes changed
+FAILED_S = 1.0  # seconds until a store that failed is asked again: it may take long to fail
 
 
 class StoreFailure(Exception):
@@ -57,6 +58,7 @@ class Gallery:
     calibration: Calibration | None
     root: Path
     _facets: tuple[float, Facets] | None = None
+    _failed: tuple[float, str] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -81,6 +83,7 @@ class Gallery:
         from retrieval.asking.encoder import QueryEncoder
 
         torch.set_num_threads(worker_threads())
+        use_one_blas_thread()
         return cls(
             opened,
             preparation,
@@ -98,24 +101,25 @@ class Gallery:
 
     def facets(self) -> Facets:
         """Return how many rows have each make, model, label, year and viewpoint."""
+        with self._lock:  # those who wait for it take what the first one got
+            known, failed = self.known_facets(), self._failed
+            if known is not None:
+                return known
+            if failed is not None and time.monotonic() - failed[0] < FAILED_S:
+                raise StoreFailure(failed[1])
+            try:
+                with store_failures():
+                    known = self.store.facets()
+            except StoreFailure as error:
+                self._failed = time.monotonic(), str(error)
+                raise
+            self._facets = time.monotonic(), known
+            return known
+
+    def known_facets(self) -> Facets | None:
+        """Return the facets if they were read in the last seconds."""
         known = self._facets
-        if known is None or time.monotonic() - known[0] > FACETS_S:
-            with self._lock, store_failures():
-                known = self._facets = time.monotonic(), self.store.facets()
-        return known[1]
-
-    def has_names(self) -> bool:
-        """Return whether any image has a model: without, there are no names and no vote."""
-        return any(facet.model for facet in self.facets())
-
-    def count(self, where: Filter) -> int:
-        """Return how many rows fit a filter, from the facets."""
-        conditions = where.conditions().items()
-        return sum(
-            n
-            for facet, n in self.facets().items()
-            if all(getattr(facet, column) in allowed for column, allowed in conditions)
-        )
+        return None if known is None or time.monotonic() - known[0] > FACETS_S else known[1]
 
     def neighbors(self, queries: np.ndarray, k: int, where: Filter) -> RankedRows:
         """Return the nearest rows of each query, as the store does."""

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
+from retrieval.store.filters import Filter
 from retrieval.web.search_options import Facets
 
 
@@ -41,6 +42,23 @@ def menus_of(facets: Facets) -> Menus:
     makes, years, viewpoints = (_sorted(counter) for counter in counts)
     of_make = {make: _sorted(models[make]) for make in sorted(models, key=str.casefold)}
     return Menus(makes, of_make, years, viewpoints)
+
+
+def has_names(facets: Facets) -> bool:
+    """Return whether any image has a model: without, there are no names and no vote."""
+    return any(facet.model for facet in facets)
+
+
+def n_fitting(facets: Facets, where: Filter) -> int:
+    """Return how many images fit a filter."""
+    if not where:
+        return facets.total()
+    conditions = where.conditions().items()
+    return sum(
+        n
+        for facet, n in facets.items()
+        if all(getattr(facet, column) in allowed for column, allowed in conditions)
+    )
 
 
 def _sorted(counter: Counter[str]) -> dict[str, int]:

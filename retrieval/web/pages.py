@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from retrieval.data.formats import InputError
 from retrieval.store.filters import Filter
 from retrieval.web.api import Service
-from retrieval.web.menus import menus_of
+from retrieval.web.menus import has_names, menus_of
 from retrieval.web.query_photos import QueryPhoto, find_query
 from retrieval.web.search_options import SearchOptions, parsed_options, without_dashes
 from retrieval.web.search_service import SearchService
@@ -39,9 +39,13 @@ async def start(service: Service) -> HTMLResponse:
     ids = await service.in_thread(gallery.ids, Filter())
     chosen = ids[np.linspace(0, len(ids) - 1, min(SAMPLES, len(ids))).astype(int)].tolist()
     rows = await service.in_thread(gallery.rows, chosen)
-    menus = menus_of(await service.in_thread(gallery.facets))
+    facets = await service.facets()
     return render(
-        "start.html", rows=rows, menus=menus, n_image=len(ids), has_names=gallery.has_names()
+        "start.html",
+        rows=rows,
+        menus=menus_of(facets),
+        n_image=len(ids),
+        has_names=has_names(facets),
     )
 
 
@@ -86,15 +90,15 @@ async def _answer_page(
     status: int,
     page: dict[str, Any],
 ) -> HTMLResponse:
-    facets = await service.in_thread(service.gallery.facets)
+    facets = await service.facets()
     return render(
         "answers.html",
         status,
         source=source,
         options=options,
         menus=menus_of(facets),
-        has_names=service.gallery.has_names(),
-        n_image=sum(facets.values()),
+        has_names=has_names(facets),
+        n_image=facets.total(),
         is_calibrated=service.gallery.calibration is not None,
         **page,
     )
@@ -104,14 +108,14 @@ async def _answer_page(
 async def browse(service: Service, make: str = "", model: str = "", page: str = "1") -> Response:
     """Show makes and models, or the images of one model or of one make."""
     gallery = service.gallery
-    facets = await service.in_thread(gallery.facets)
+    facets = await service.facets()
     chosen = SearchOptions(make=make, model=model)
     number = int(page) if page.isascii() and page.isdecimal() and len(page) < 9 else 1
     ids = await service.in_thread(gallery.ids, chosen.where(facets))
     n_page = max(1, -(-len(ids) // PAGE))
     number = min(max(number, 1), n_page)
     shown = ids[(number - 1) * PAGE : number * PAGE].tolist()
-    is_list = not (make or model) and gallery.has_names()
+    is_list = not (make or model) and has_names(facets)
     return render(
         "browse.html",
         menus=menus_of(facets),
@@ -122,7 +126,7 @@ async def browse(service: Service, make: str = "", model: str = "", page: str = 
         n_image=len(ids),
         page=number,
         n_page=n_page,
-        has_names=gallery.has_names(),
+        has_names=has_names(facets),
     )
 
 
@@ -143,5 +147,5 @@ async def why(service: Service, request: Request, photo: str = "", id: str = "")
         options=options,
         similarity=similarity,
         probability=None if calibration is None else float(calibration(np.array(similarity))),
-        has_names=service.gallery.has_names(),
+        has_names=has_names(await service.facets()),
     )

@@ -7,7 +7,7 @@ from fastapi import APIRouter, HTTPException, Query
 from starlette.responses import Response
 
 from retrieval.store.rows import LARGEST_ID, ImageRow
-from retrieval.web.api import ImageId, Service
+from retrieval.web.api import ImageId, Service, documented
 from retrieval.web.gallery import Gallery
 from retrieval.web.query_photos import find_query
 from retrieval.web.search_options import parsed_options
@@ -20,7 +20,12 @@ KEEP = {"cache-control": "private, max-age=3600"}  # an id is never given to ano
 router = APIRouter(tags=["pictures"])
 
 
-@router.get("/images/{number}", summary="The picture of an image", response_class=Response)
+@router.get(
+    "/images/{number}",
+    summary="The picture of an image",
+    response_class=Response,
+    responses={200: {"content": {"image/jpeg": {}}}, **documented(404, 422, 503)},
+)
 async def image(
     number: ImageId, service: Service, size: Literal["small", "large"] = "small"
 ) -> Response:

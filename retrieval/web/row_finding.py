@@ -1,4 +1,4 @@
-"""Many queries compared with the rows at once, and their rows as answers."""
+"""Photos of many requests encoded and compared with the rows at once, and rows as answers."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,23 +8,24 @@ import numpy as np
 
 from retrieval.asking.answers import Answer, probabilities
 from retrieval.store.filters import Filter
+from retrieval.store.interface import ALL
 from retrieval.store.rows import Facts
-from retrieval.web.gallery import Gallery
+from retrieval.web.gallery import Gallery, StoreFailure
 
 
 @dataclass(frozen=True)
-class QueryTask:
-    """A query that waits.
+class PhotoTask:
+    """A photo that waits.
 
     Attributes:
-        embedding: (dim,) float32 of unit L2 norm.
-        k: Neighbors to find.
+        photo: (3, side, side) uint8, to be encoded; or its embedding, (dim,) float32.
+        k: Neighbors to find; 0: it is only encoded.
         where: Rows that may be found.
     """
 
-    embedding: np.ndarray
-    k: int
-    where: Filter
+    photo: np.ndarray
+    k: int = 0
+    where: Filter = ALL
 
 
 @dataclass(frozen=True)
@@ -42,28 +43,53 @@ class FoundRows:
     recall: float | None
 
 
-def find_rows(gallery: Gallery, tasks: Sequence[QueryTask]) -> list[FoundRows]:
-    """Compare queries that ask alike with one pass over the rows; return in the order of tasks."""
+def encoded(gallery: Gallery, tasks: Sequence[PhotoTask]) -> list[np.ndarray]:
+    """Return the embedding of each photo, (dim,) float32."""
+    embeddings = [task.photo for task in tasks]
+    places = [place for place, task in enumerate(tasks) if task.photo.ndim == 3]
+    if places:
+        squares = np.stack([tasks[place].photo for place in places])
+        for place, embedding in zip(places, gallery.encoder.embed(squares), strict=True):
+            embeddings[place] = embedding
+    return embeddings
+
+
+def find_rows(
+    gallery: Gallery, tasks: Sequence[PhotoTask], embeddings: Sequence[np.ndarray]
+) -> list[FoundRows | StoreFailure | None]:
+    """Compare photos that ask alike with one pass over the rows.
+
+    Returns:
+        For each task: what was found, why nothing could be, or None if nothing was asked for.
+    """
     alike: dict[tuple[int, Filter], list[int]] = defaultdict(list)
     for place, task in enumerate(tasks):
         alike[task.k, task.where].append(place)
-    found: dict[int, FoundRows] = {}
+    found: list[FoundRows | StoreFailure | None] = [None] * len(tasks)
     for (k, where), places in alike.items():
-        queries = np.stack([tasks[place].embedding for place in places])
-        neighbors = gallery.neighbors(queries, k, where)
-        ids = np.unique(neighbors.ids[neighbors.ids >= 0]).tolist()
-        facts = gallery.facts(ids)
-        for place, of_query, scores in zip(
-            places, neighbors.ids.tolist(), neighbors.similarities.tolist(), strict=True
-        ):
-            # A row that was removed a moment ago is left out.
-            rows = [
-                (number, score, facts[number])
-                for number, score in zip(of_query, scores, strict=True)
-                if number in facts
-            ]
-            found[place] = FoundRows(rows, neighbors.is_exact, neighbors.recall)
-    return [found[place] for place in range(len(tasks))]
+        if not k:
+            continue
+        try:
+            rows = _rows_of(gallery, np.stack([embeddings[place] for place in places]), k, where)
+        except StoreFailure as error:  # for all at once: a store may take long to fail
+            rows = [error] * len(places)
+        for place, of_query in zip(places, rows, strict=True):
+            found[place] = of_query
+    return found
+
+
+def _rows_of(
+    gallery: Gallery, queries: np.ndarray, k: int, where: Filter
+) -> Sequence[FoundRows | StoreFailure]:
+    neighbors = gallery.neighbors(queries, k, where)
+    facts = gallery.facts(np.unique(neighbors.ids[neighbors.ids >= 0]).tolist())
+    pairs = zip(neighbors.ids.tolist(), neighbors.similarities.tolist(), strict=True)
+    # A row that was removed a moment ago is left out.
+    rows = [
+        [(n, score, facts[n]) for n, score in zip(ids, scores, strict=True) if n in facts]
+        for ids, scores in pairs
+    ]
+    return [FoundRows(of_query, neighbors.is_exact, neighbors.recall) for of_query in rows]
 
 
 def answers_of(gallery: Gallery, found: FoundRows, but: int | None) -> list[Answer]:

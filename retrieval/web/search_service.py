@@ -1,4 +1,8 @@
-"""Searches of many clients at once: decoded in a few threads, encoded and compared in batches."""
+"""Searches of many clients at once: decoded in a few threads, encoded and compared in batches.
+
+One thread encodes the photos that wait and then compares them with the rows, both with all cores:
+a second one would only divide the batches. Comparing 32 photos takes four times as long as one.
+"""
 
 import asyncio
 import time
@@ -16,17 +20,25 @@ from retrieval.data.formats import InputError
 from retrieval.store.rows import ImageRow
 from retrieval.web.batching import Batcher, WaitingRoom
 from retrieval.web.gallery import Gallery
+from retrieval.web.menus import has_names, n_fitting
 from retrieval.web.photo_shelf import SHOWN_SIDE, KeptPhoto, PhotoShelf, square_of_kept
-from retrieval.web.row_finding import FoundRows, QueryTask, answers_of, find_rows
-from retrieval.web.search_options import SearchOptions
+from retrieval.web.row_finding import (
+    FoundRows,
+    PhotoTask,
+    answers_of,
+    encoded,
+    find_rows,
+)
+from retrieval.web.search_options import Facets, SearchOptions
 from retrieval.web.service_metrics import ServiceMetrics
 from retrieval.web.uploads import PreparedPhoto, clean_jpeg, prepare_upload
 
-BATCH = 32  # photos encoded together
+BATCH = 32  # photos encoded and compared together
 MOST_PARTS = 16  # of one upload that are kept
 WAITING = 64  # requests from decoding to answer; more are told to come again
 
 Result = TypeVar("Result")
+Outcome = tuple[np.ndarray, FoundRows | None]  # embedding of a photo, and what was found
 
 
 @dataclass(frozen=True)
@@ -74,13 +86,11 @@ class SearchService:
         self.gallery, self.metrics = gallery, metrics
         self.shelf, self.room = PhotoShelf(), WaitingRoom(waiting)
         self._pool = ThreadPoolExecutor(worker_threads(), "decode")
-        self._encoder = Batcher(self._embed, "encode", BATCH)
-        self._finder = Batcher(self._find, "search", BATCH)
+        self._batcher = Batcher(self._do, "encode and search", BATCH)
 
     def close(self) -> None:
         """End the threads; requests that wait are answered first."""
-        self._encoder.close()
-        self._finder.close()
+        self._batcher.close()
         self._pool.shutdown()
 
     async def in_thread(self, work: Callable[..., Result], *values: object) -> Result:
@@ -105,8 +115,8 @@ class SearchService:
 
     async def embed(self, square: np.ndarray) -> np.ndarray:
         """Return the embedding of a prepared photo, (dim,) float32."""
-        with self.metrics.timed("encode"):
-            return await asyncio.wrap_future(self._encoder.submit(square))
+        embedding, _ = await asyncio.wrap_future(self._batcher.submit(PhotoTask(square)))
+        return embedding
 
     async def embed_row(
         self, row: ImageRow, box: Box | None
@@ -138,17 +148,22 @@ class SearchService:
             self.shelf.trim()
         return photo.embeddings[box]
 
+    async def facets(self) -> Facets:
+        """Return what `Gallery.facets` does."""
+        known = self.gallery.known_facets()
+        return await self.in_thread(self.gallery.facets) if known is None else known
+
     async def search(
         self,
-        embedding: np.ndarray,
+        photo: np.ndarray,
         options: SearchOptions,
         but: int | None = None,
         started: float | None = None,
     ) -> SearchResult:
-        """Search with an embedding.
+        """Search with a photo.
 
         Args:
-            embedding: (dim,) float32 of unit L2 norm.
+            photo: (3, side, side) uint8, prepared; or its embedding, (dim,) float32.
             options: What is asked for; the box has been used already.
             but: Id of an image to leave out: the one that is searched with.
             started: When the work on the photo began, by ``time.perf_counter``; None: now.
@@ -157,22 +172,21 @@ class SearchService:
             InputError: No image has the value of a filter, or all of the values.
         """
         started = time.perf_counter() if started is None else started
-        facets = await self.in_thread(self.gallery.facets)
+        facets = await self.facets()
         where = options.where(facets)
-        n_searched = self.gallery.count(where)
+        n_searched = n_fitting(facets, where)
         if not n_searched:
             raise InputError("no image of the database has all of these values; widen the filters")
-        k = options.k + (but is not None)
-        with self.metrics.timed("search"):
-            task = QueryTask(embedding, k, where)
-            found = await asyncio.wrap_future(self._finder.submit(task))
+        task = PhotoTask(photo, options.k + (but is not None), where)
+        _, found = await asyncio.wrap_future(self._batcher.submit(task))
+        assert found is not None
         answers = answers_of(self.gallery, found, but)[: options.k]
         shown = tuple(
             answer for answer in answers if is_shown(answer, options.at_least, options.show_all)
         )
         return SearchResult(
             answers=shown,
-            vote=most_likely([a for a in shown if a.name]) if self.gallery.has_names() else None,
+            vote=most_likely([a for a in shown if a.name]) if has_names(facets) else None,
             n_hidden=len(answers) - len(shown),
             n_searched=n_searched,
             is_calibrated=self.gallery.calibration is not None,
@@ -181,9 +195,11 @@ class SearchService:
             seconds=time.perf_counter() - started,
         )
 
-    def _embed(self, squares: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-        self.metrics.batch.observe(len(squares))
-        return list(self.gallery.encoder.embed(np.stack(squares)))
-
-    def _find(self, tasks: Sequence[QueryTask]) -> Sequence[FoundRows]:
-        return find_rows(self.gallery, tasks)
+    def _do(self, tasks: Sequence[PhotoTask]) -> Sequence[Outcome | Exception]:
+        self.metrics.batch.observe(len(tasks))
+        with self.metrics.timed("encode"):
+            embeddings = encoded(self.gallery, tasks)
+        with self.metrics.timed("search"):
+            found = find_rows(self.gallery, tasks, embeddings)
+        pairs = zip(embeddings, found, strict=True)
+        return [rows if isinstance(rows, Exception) else (of, rows) for of, rows in pairs]

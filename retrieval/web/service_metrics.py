@@ -16,7 +16,7 @@ class ServiceMetrics:
     Attributes:
         requests: Requests by route and status.
         waiting: Requests that are worked on or wait.
-        batch: Photos encoded together.
+        batch: Photos encoded and searched with together.
     """
 
     def __init__(self) -> None:
@@ -26,15 +26,15 @@ class ServiceMetrics:
         )
         self.waiting = Gauge("requests_waiting", "requests inside", registry=self.registry)
         self.batch = Histogram(
-            "encode_batch_size",
-            "photos encoded together",
+            "batch_size",
+            "photos encoded and searched with together",
             buckets=BATCHES,
             registry=self.registry,
         )
         self.images = Gauge("images", "images of the database", registry=self.registry)
         self._steps = Histogram(
             "step_seconds",
-            "seconds of decode, encode and search, with waiting",
+            "seconds of decoding a photo, with waiting, and of encoding and searching a batch",
             ["step"],
             buckets=SECONDS,
             registry=self.registry,

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,9 @@ from retrieval.data.formats import InputError
 from retrieval.store.interface import ImageStore
 from retrieval.store.opening import open_store
 from retrieval.store.rows import Collection
+from tests.milvus_server import Server, drop
 from tests.store import kills
-from tests.store.conftest import Opener, Server, drop, one_line
+from tests.store.conftest import Opener, one_line
 from tests.store.drawn_rows import (
     COLLECTION,
     RECORD,
@@ -68,22 +69,6 @@ def test_a_removed_store_is_named_and_may_come_back(tmp_path: Path, gone: str) -
         shutil.rmtree(tmp_path / "store")
         open_store(tmp_path, create=Collection({**RECORD, "checkpoint_sha256": "d" * 64})).close()
         all_name(store, "was replaced")
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True)
-    except FileNotFoundError:
-        pytest.skip("there is no program mount")
-    if done.returncode:
-        pytest.skip(f"no small file system can be mounted: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_full_disk_is_named_and_nothing_is_lost(small_disk: Path) -> None:

@@ -56,9 +56,12 @@ def app() -> Iterator[App]:
     """A function that starts the application on a data directory."""
     clients: list[TestClient] = []
 
-    def start(data_dir: Path, checkpoint: str = "model.ep0", **options: object) -> TestClient:
-        gallery = Gallery.open(data_dir, data_dir / "para" / checkpoint, "store", "cpu")
-        client = TestClient(create_app(gallery, **options))  # type: ignore[arg-type]
+    def start(
+        data_dir: Path, checkpoint: str = "model.ep0", store: str = "store", **options: object
+    ) -> TestClient:
+        gallery = Gallery.open(data_dir, data_dir / "para" / checkpoint, store, "cpu")
+        app = create_app(gallery, **options)  # type: ignore[arg-type]
+        client = TestClient(app, raise_server_exceptions=False)
         client.__enter__()
         clients.append(client)
         return client

@@ -32,6 +32,42 @@ def test_tasks_that_wait_are_one_batch_in_their_order() -> None:
     assert sizes == [1, 4, 4, 1]
 
 
+def test_clients_of_a_large_batch_are_waited_for() -> None:
+    go, sizes = threading.Event(), []
+
+    def work(tasks: Sequence[int]) -> list[int]:
+        go.wait(5)
+        sizes.append(len(tasks))
+        return list(tasks)
+
+    batcher = Batcher(work, "test", most=8)
+    batcher._before = 4
+    futures = []
+    for task in range(4):  # one after the other, to an idle thread
+        futures.append(batcher.submit(task))
+        time.sleep(0.001)
+    go.set()
+    assert [future.result(5) for future in futures] == [0, 1, 2, 3]
+    assert batcher.submit(4).result(5) == 4  # nobody follows: it is not kept waiting
+    batcher.close()
+    assert sizes[0] > 1 and sizes[-1] == 1 and sum(sizes) == 5
+
+
+def test_an_outcome_may_be_an_error() -> None:
+    calls: list[int] = []
+
+    def work(tasks: Sequence[int]) -> list[int | Exception]:
+        calls.append(len(tasks))
+        return [task or ValueError("zero") for task in tasks]
+
+    batcher = Batcher(work, "test", most=8)
+    with pytest.raises(ValueError, match="zero"):
+        batcher.submit(0).result(5)
+    assert batcher.submit(3).result(5) == 3
+    batcher.close()
+    assert calls == [1, 1]
+
+
 def test_one_bad_task_fails_alone() -> None:
     go = threading.Event()
 

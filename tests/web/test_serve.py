@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -16,6 +17,9 @@ from pathlib import Path
 import pytest
 
 from process_data import serve
+from retrieval.web import protection
+from retrieval.web.app import create_app
+from retrieval.web.gallery import Gallery
 from tests.stages.test_stages import ROOT
 from tests.web.conftest import checkpoint_of
 
@@ -53,6 +57,37 @@ def test_the_command_publishes_serves_and_ends(served: Path) -> None:
     assert "store has no images yet: publishing database.npy" in said
     assert f"open http://127.0.0.1:{port}" in said
     assert "Traceback" not in said and "WARNING" not in said
+
+
+def test_slow_clients_are_given_up_while_others_are_served(
+    served: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import uvicorn
+
+    monkeypatch.setattr(protection.BodyLimit.__init__, "__defaults__", (20_000_000, 1.0))
+    app = create_app(Gallery.open(served, checkpoint_of(served), "store", "cpu"))
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", port, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(8)]
+        head = "POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n"
+        for connection in slow:
+            connection.sendall(
+                f"{head}Content-Type: multipart/form-data; boundary=b\r\n\r\n--b".encode()
+            )
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/search?id=1") as answer:
+            assert len(json.load(answer)["answers"]) > 0
+        for connection in slow:
+            connection.settimeout(20)
+            assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
+            connection.close()
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def test_a_port_that_is_taken_is_one_line(served: Path, capsys: pytest.CaptureFixture[str]) -> None:
