@@ -28,13 +28,16 @@ from lopq import LOPQCode, LOPQModel, LOPQSearcher
 N_QUERY = 1000
 SINGLE = 200  # queries that are searched one at a time
 REPEATS = 3
+SHARED_BYTES = 2  # bytes of shared rotations per vector
 OPQ_ROUNDS = 10  # of faiss's OPQ: about as long as LOPQ's training
 
 
-def fitted(source: Source, n_row: int, cells: int) -> tuple[LOPQModel, float]:
-    """Return the LOPQ model and its seconds of training."""
+def fitted(
+    source: Source, n_row: int, cells: int, rotations: int | None = None
+) -> tuple[LOPQModel, float]:
+    """Return a LOPQ model and its seconds of training. The cells are always the same."""
     sample = source.block(0, min(n_row, 2**20))
-    model = LOPQModel(cells, 16, pca_dim=None)
+    model = LOPQModel(cells, 16, pca_dim=None, rotations=rotations)
     started = time.perf_counter()
     model.fit(sample, verbose=False)
     return model, time.perf_counter() - started
@@ -55,6 +58,10 @@ def methods(
         fillings.append(Filling(method, codes, taken))
 
     add(Lopq(model), seconds)
+    few = SHARED_BYTES * n_row // (4 * C.shape[1] ** 2)
+    if few < model.V:
+        shared, taken = fitted(source, n_row, model.V, few)
+        add(Lopq(shared, f"LOPQ, {few} rotations"), taken)
     alike = 16 + model.nbytes / n_row  # bytes of a code and its share of the LOPQ model
     larger = next((M for M in (24, 32, 48) if alike <= M), 48)
     for name, M, bits, rounds in (

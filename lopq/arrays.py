@@ -11,7 +11,8 @@ class Parameters(NamedTuple):
     Attributes:
         C: (S, V, dim) float32 coarse centroids.
         centers: (S, V, dim) float32, centroid plus mean residual.
-        R: (S, V, dim, dim) float32 rotations; (S, 1, dim, dim) if all cells share one.
+        R: (n_rotation, dim, dim) float32 rotations of all splits.
+        rotation_of: (S, V) int64 number of each cell's rotation.
         columns: (M, dim_sub, n_entry) float32 codebooks.
         bits: Bits per subspace, 8 or 4.
     """
@@ -19,6 +20,7 @@ class Parameters(NamedTuple):
     C: np.ndarray
     centers: np.ndarray
     R: np.ndarray
+    rotation_of: np.ndarray
     columns: np.ndarray
     bits: int
 

@@ -86,7 +86,7 @@ class Coder:
     @property
     def Rs(self) -> tuple[np.ndarray, ...]:
         """Rotations (V, dim, dim) float32 of each split."""
-        return tuple(split.R for split in self.quantizer.splits)
+        return tuple(split.rotations for split in self.quantizer.splits)
 
     @property
     def mus(self) -> tuple[np.ndarray, ...]:
@@ -101,7 +101,7 @@ class Coder:
     def get_split_parameters(self, split: int) -> tuple[np.ndarray, ...]:
         """Return C, R, mu and the codebooks of one split."""
         chosen = self.quantizer.splits[self._split_number(split)]
-        return chosen.C, chosen.R, chosen.mu, chosen.subs
+        return chosen.C, chosen.rotations, chosen.mu, chosen.subs
 
     def _split_number(self, split: int) -> int:
         return as_count(split, "the split", 0, self.num_coarse_splits - 1)

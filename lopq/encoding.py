@@ -33,32 +33,27 @@ def nearest_cells(
 
 
 def rotate_rows(
-    rows: np.ndarray, cells: np.ndarray, R: np.ndarray, inverse: bool = False
+    rows: np.ndarray, numbers: np.ndarray, R: np.ndarray, inverse: bool = False
 ) -> np.ndarray:
-    """Multiply each row by its cell's rotation, or by its inverse.
+    """Multiply each row by a rotation, or by its inverse.
 
     Args:
-        rows: (n, dim) float32; fastest if sorted by cell.
-        cells: (n,) int64.
-        R: (V, dim, dim) float32 rotations; zero stride on axis 0 means one for all cells.
+        rows: (n, dim) float32; fastest if sorted by rotation.
+        numbers: (n,) int64, the rotation of each row.
+        R: (n_rotation, dim, dim) float32 rotations.
         inverse: Multiply by the transposed rotation.
 
     Returns:
         (n, dim) float32.
     """
     rotated = np.empty(rows.shape, np.float32)
-    rows, cells, R = frozen(rows), frozen(cells), frozen(distinct(R))
+    rows, numbers, R = frozen(rows), frozen(numbers), frozen(R)
 
     def call(block: slice) -> None:
-        _rotate_rows(rows[block], cells[block], R, inverse, rotated[block])
+        _rotate_rows(rows[block], numbers[block], R, inverse, rotated[block])
 
     in_blocks(call, len(rows), ROWS_AT_ONCE)
     return rotated
-
-
-def distinct(R: np.ndarray) -> np.ndarray:
-    """Return rotations (V, dim, dim), or (1, dim, dim) if all cells share one."""
-    return R[:1] if R.strides[0] == 0 else R
 
 
 def nearest_entries(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
@@ -153,11 +148,11 @@ def _nearest_cells(
 
 @compiled_sums
 def _rotate_rows(
-    rows: np.ndarray, cells: np.ndarray, R: np.ndarray, inverse: bool, out: np.ndarray
+    rows: np.ndarray, numbers: np.ndarray, R: np.ndarray, inverse: bool, out: np.ndarray
 ) -> None:
     n, dim = rows.shape
     for row in range(n):
-        rotation = R[cells[row] if len(R) > 1 else 0]
+        rotation = R[numbers[row]]
         if not inverse:
             rotate_row(rows[row], rotation, out[row])
             continue

@@ -36,6 +36,8 @@ class LOPQModel(Coder):
             "procrustes" starts there and learns each cell's rotation together with the codebooks;
             "global" learns one rotation for all cells (OPQ on the residuals); "none" does not
             rotate.
+        rotations: Rotations to find with "pca" and "procrustes"; cells near each other share one.
+            None finds one per cell. A rotation takes 4 * dim**2 bytes.
         bits: Bits per subquantizer, 8 or 4.
         pca_dim: Reduce vectors with more dimensions than this by PCA; None never reduces. Ignored
             when parameters are given.
@@ -55,6 +57,7 @@ class LOPQModel(Coder):
         *,
         split: str = "single",
         rotation: str = "pca",
+        rotations: int | None = None,
         bits: int = 8,
         pca_dim: int | None = 256,
         renorm: bool = False,
@@ -70,6 +73,7 @@ class LOPQModel(Coder):
                 raise LOPQError(f"{name} must be one of {expected}; got {value!r}")
         self.rotation, self.bits, self.renorm = str(rotation), int(bits), bool(renorm)
         self.seed = as_count(seed, "seed", 0)
+        self.rotations = None if rotations is None else as_count(rotations, "rotations")
         V, M = as_count(V, "V"), as_count(M, "M")
         clusters = as_count(subquantizer_clusters, "subquantizer_clusters", 1, 256)
         n_entry = min(clusters, 2**self.bits)
@@ -141,6 +145,7 @@ class LOPQModel(Coder):
             self.seed = as_count(random_state, "random_state", 0)
         training = Training(
             rotation=self.rotation,
+            rotations=self.rotations,
             bits=self.bits,
             coarse_iterations=as_count(kmeans_coarse_iters, "kmeans_coarse_iters"),
             local_iterations=as_count(kmeans_local_iters, "kmeans_local_iters"),
@@ -162,12 +167,20 @@ class LOPQModel(Coder):
     def header(self) -> dict[str, Any]:
         """Return the options and sizes that a saved file holds beside the arrays."""
         options = {name: getattr(self, name) for name in OPTIONS}
-        return {**options, "dim_in": self.dim_in, "training_errors": list(self.training_errors)}
+        return {
+            **options,
+            "rotations": self.rotations,
+            "dim_in": self.dim_in,
+            "training_errors": list(self.training_errors),
+        }
 
     @classmethod
     def restored(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> "LOPQModel":
         """Rebuild a model from its `header` and the arrays of its quantizer."""
-        options, errors = {name: header[name] for name in OPTIONS}, header["training_errors"]
+        options = {
+            name: header[name] for name in OPTIONS if name in header
+        }  # older files have fewer
+        errors = header["training_errors"]
         model = cls(**options, split="single" if len(errors) == 1 else "multi")
         model._quantizer = Quantizer.from_arrays(
             arrays, errors, model.bits, header["dim_in"], model.renorm

@@ -29,7 +29,7 @@ class Given(NamedTuple):
         """Return the complete split, or None if a part is missing."""
         if self.C is None or self.R is None or self.mu is None or self.subs is None:
             return None
-        return Split(self.C, self.R, self.mu, self.subs)
+        return Split(self.C, self.R, self.mu, self.subs, np.arange(len(self.C)))
 
 
 def split_parameters(parameters: Parameters, bits: int) -> list[Given]:

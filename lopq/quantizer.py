@@ -8,10 +8,10 @@ from lopq.arrays import Parameters
 from lopq.coarse import Groups
 from lopq.codebooks import Codebooks
 from lopq.codes import CodeFormat
-from lopq.errors import as_vectors
+from lopq.errors import as_vectors, check_range
 from lopq.parameters import Given, check_dims
 from lopq.pca import PCA, fit_pca
-from lopq.split import Split, Training, fit_split, unpacked_split
+from lopq.split import Split, Training, fit_split
 
 
 def reduce_and_pad(rows: np.ndarray, pca: PCA | None, M: int) -> np.ndarray:
@@ -91,23 +91,24 @@ class Quantizer:
         """The arrays that the compiled search reads."""
         from lopq.compiled import frozen
 
-        C, centers, R = (
-            parts[0][None] if len(parts) == 1 else np.stack(parts)
-            for parts in (
-                self.Cs,
-                [split.C + split.mu for split in self.splits],
-                [split.rotations for split in self.splits],
-            )
-        )
+        splits, starts = self.splits, np.cumsum([0, *(len(split.R) for split in self.splits)])
+        C = np.stack(self.Cs)
+        centers = C + np.stack([split.mu for split in splits])
+        R = splits[0].R if len(splits) == 1 else np.concatenate([split.R for split in splits])
+        numbers = zip(splits, starts[:-1], strict=True)
+        rotation_of = np.stack([split.rotation_of + start for split, start in numbers])
         columns = self.codebooks.centroids.transpose(0, 2, 1)
-        return Parameters(frozen(C), frozen(centers), frozen(R), frozen(columns), self.bits)
+        C, centers, R = frozen(C), frozen(centers), frozen(R)
+        return Parameters(C, centers, R, frozen(rotation_of), frozen(columns), self.bits)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the parameters under the names that `lopq.storage` lists."""
         arrays: dict[str, np.ndarray] = {}
         for i, split in enumerate(self.splits):
             arrays |= {f"C{i}": split.C, f"mu{i}": split.mu, f"subs{i}": split.subs}
-            arrays[f"R{i}"] = split.rotations
+            arrays[f"R{i}"] = split.R
+            if 1 < len(split.R) < len(split.C):
+                arrays[f"rotation_of{i}"] = split.rotation_of
             if split.groups is not None:
                 arrays |= {f"tops{i}": split.groups.tops, f"starts{i}": split.groups.starts}
         if self.pca is not None:
@@ -139,12 +140,15 @@ class Quantizer:
         splits = []
         for i, split_errors in enumerate(errors):
             C, R, mu, subs = (np.array(arrays[f"{name}{i}"]) for name in ("C", "R", "mu", "subs"))
+            rotation_of = np.arange(len(C)) % len(R)  # one each, or one for all
+            if f"rotation_of{i}" in arrays:
+                rotation_of = np.array(arrays[f"rotation_of{i}"])
+                check_range(rotation_of, len(R), "rotation_of")
             groups = None
             if f"tops{i}" in arrays:
-                tops, starts = np.array(arrays[f"tops{i}"]), np.array(arrays[f"starts{i}"])
-                groups = Groups(tops, starts)
+                groups = Groups(np.array(arrays[f"tops{i}"]), np.array(arrays[f"starts{i}"]))
                 groups.check(*C.shape)
-            splits.append(unpacked_split(C, R, mu, subs, split_errors, groups))
+            splits.append(Split(C, R, mu, subs, rotation_of, split_errors, groups))
         return cls(tuple(splits), bits, dim_in, pca)
 
 

@@ -9,11 +9,12 @@ the others (with one rotation for all cells, the non-parametric OPQ of Ge et al.
 
 import numpy as np
 
-from lopq.codebooks import Codebooks, mean_centroids
+from lopq.codebooks import Codebooks, kmeans, mean_centroids
 from lopq.grouped import cell_numbers, filled_groups, multiply
 from lopq.pca import covariance, eigenvalue_allocation
 
 CELLS_AT_ONCE = 64  # rotations per call on a thread
+SHARING_ITERATIONS = 20  # of the k-means that finds cells to share a rotation
 N_NEIGHBOR_CELLS = 3  # cells that regularize the rotation of a small cell
 
 
@@ -86,6 +87,23 @@ def nearest_cells(centroids: np.ndarray) -> np.ndarray:
     others = near != np.arange(len(centroids))[:, None]
     others[others.all(axis=1), -1] = False  # a duplicate centroid can push the cell itself out
     return near[others].reshape(len(centroids), count)
+
+
+def shared_by(C: np.ndarray, n_rotation: int, seed: int) -> np.ndarray:
+    """Return the (V,) int64 rotation of each cell: cells near each other share one.
+
+    Args:
+        C: (V, dim) float32 centroids.
+        n_rotation: Rotations, at most V.
+        seed: Random seed.
+    """
+    import faiss
+
+    if n_rotation == len(C):
+        return np.arange(len(C))
+    centers = kmeans(C, n_rotation, SHARING_ITERATIONS, seed)
+    nearest = faiss.knn(C, centers, 1)[1][:, 0]
+    return np.unique(nearest, return_inverse=True)[1].astype(np.int64)  # none without cells
 
 
 def nearest_rotations(correlations: np.ndarray) -> np.ndarray:

@@ -108,7 +108,7 @@ def write_tables(query: np.ndarray, cell: int, parameters: Parameters, tables: n
         start = split * dim
         for j in range(dim):
             shifted[j] = query[start + j] - centers[split, half, j]
-        rotation = parameters.R[split, half if parameters.R.shape[1] > 1 else 0]
+        rotation = parameters.R[parameters.rotation_of[split, half]]
         rotate_row(shifted, rotation, rotated[start : start + dim])
     entries = np.empty(n_entry, np.float32)
     for m in range(M):

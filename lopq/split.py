@@ -1,11 +1,10 @@
-"""One split of the model: a coarse quantizer over a range of dimensions, one rotation per cell.
+"""One split of the model: a coarse quantizer over a range of dimensions, rotations of its cells.
 
 A model has one split over all dimensions (``split="single"``), or two over one half each, whose
 pairs of cells form an inverted multi-index (``split="multi"``; Babenko, Lempitsky, CVPR 2012).
 """
 
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from lopq.coarse import Groups, fit_centroids, nearest
 from lopq.codebooks import Codebooks, train_centroids
 from lopq.errors import LOPQError
 from lopq.grouped import cell_numbers, group_rows
-from lopq.rotations import alternate, balanced_rotation, nearest_cells, pca_rotations
+from lopq.rotations import alternate, balanced_rotation, nearest_cells, pca_rotations, shared_by
 
 ROTATIONS = ("pca", "procrustes", "global", "none")
 WARM_START_ITERATIONS = 5  # k-means iterations for codebooks that `alternate` refines
@@ -24,6 +23,7 @@ class Training:
     """Training options of a split; `LOPQModel` and `LOPQModel.fit` explain each."""
 
     rotation: str = "pca"
+    rotations: int | None = None
     bits: int = 8
     coarse_iterations: int = 20
     local_iterations: int = 20
@@ -39,9 +39,10 @@ class Split:
 
     Args:
         C: (V, dim) float32 coarse centroids.
-        R: (V, dim, dim) float32 rotations; zero stride on axis 0 means one shared rotation.
+        R: (n_rotation, dim, dim) float32 rotations.
         mu: (V, dim) float32 mean residual of each cell.
         subs: (M, n_entry, dim / M) float32 codebooks.
+        rotation_of: (V,) int64 number of each cell's rotation.
         errors: Mean squared error before each iteration of rotation training.
         groups: Groups of the cells, if there are many.
     """
@@ -50,6 +51,7 @@ class Split:
     R: np.ndarray
     mu: np.ndarray
     subs: np.ndarray
+    rotation_of: np.ndarray
     errors: list[float] = field(default_factory=list)
     groups: Groups | None = None
 
@@ -60,13 +62,8 @@ class Split:
 
     @property
     def rotations(self) -> np.ndarray:
-        """R, or (1, dim, dim) if all cells share one rotation."""
-        return self.R[:1] if self.R.strides[0] == 0 else self.R
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle a shared rotation once, not once per cell."""
-        arrays = (self.C, self.rotations, self.mu, self.subs)
-        return unpacked_split, (*arrays, self.errors, self.groups)
+        """(V, dim, dim) float32, the rotation of each cell."""
+        return self.R if len(self.R) == len(self.C) else self.R[self.rotation_of]
 
     def nearest_cell(self, rows: np.ndarray) -> np.ndarray:
         """Return the (n,) int64 cell of each row; see `lopq.coarse.nearest`."""
@@ -80,7 +77,7 @@ class Split:
         sorted_cells = cells[order]
         residuals = rows[order] - (self.C[sorted_cells] + self.mu[sorted_cells])
         projected = np.empty_like(residuals)
-        projected[order] = rotate_rows(residuals, sorted_cells, self.rotations)
+        projected[order] = rotate_rows(residuals, self.rotation_of[sorted_cells], self.R)
         return projected
 
     def restore(self, projected: np.ndarray, cells: np.ndarray) -> np.ndarray:
@@ -88,22 +85,10 @@ class Split:
         from lopq.encoding import rotate_rows
 
         order, _ = group_rows(cells, len(self.C))
+        numbers = self.rotation_of[cells[order]]
         rows = np.empty_like(projected)
-        rows[order] = rotate_rows(projected[order], cells[order], self.rotations, inverse=True)
+        rows[order] = rotate_rows(projected[order], numbers, self.R, inverse=True)
         return rows + self.C[cells] + self.mu[cells]
-
-
-def unpacked_split(
-    C: np.ndarray,
-    R: np.ndarray,
-    mu: np.ndarray,
-    subs: np.ndarray,
-    errors: list[float],
-    groups: Groups | None,
-) -> Split:
-    """Rebuild a split; R may be one rotation for all cells, (1, dim, dim)."""
-    R = shared_rotation(R[0], len(C)) if len(R) < len(C) else R
-    return Split(C, R, mu, subs, errors, groups)
 
 
 def fit_split(
@@ -120,64 +105,68 @@ def fit_split(
     """Fit the parameters that are None to ``rows`` (n, dim) float32, and keep the given ones."""
     from lopq.encoding import mean_rows, rotate_rows
 
-    groups = None
+    groups, seed, n_init = None, training.seed, training.n_init
     if C is None:
         if len(rows) < V:
             raise LOPQError(f"V={V} cells need at least {V} training vectors; got {len(rows)}")
-        iterations, seed, n_init = training.coarse_iterations, training.seed, training.n_init
-        C, groups = fit_centroids(rows, V, iterations, seed, n_init)
-    order, offsets = group_rows(nearest(rows, C, groups), V)
-    residuals = rows[order] - np.repeat(C, np.diff(offsets), axis=0)
+        C, groups = fit_centroids(rows, V, training.coarse_iterations, seed, n_init)
+    cells = nearest(rows, C, groups)
     if mu is None:
-        mu = mean_rows(residuals, cell_numbers(offsets), np.zeros_like(C))
-    residuals -= np.repeat(mu, np.diff(offsets), axis=0)
+        mu = mean_rows(rows - C[cells], cells, np.zeros_like(C))
+    wanted = {"global": 1, "none": 1}.get(training.rotation, training.rotations or V)
+    rotation_of = shared_by(C, V if R is not None else min(V, wanted), seed)
+    order, offsets = group_rows(rotation_of[cells], rotation_of.max() + 1)
+    residuals = rows[order] - (C + mu)[cells[order]]
+    centers = mean_rows(C, rotation_of, np.zeros((len(offsets) - 1, C.shape[1]), np.float32))
     if R is None and training.rotation in ("procrustes", "global"):
-        learned = _fit_learned(residuals, offsets, C, mu, subs, (M, n_entry), training)
-        return replace(learned, groups=groups)
+        R, subs, errors = _fit_learned(residuals, offsets, centers, subs, (M, n_entry), training)
+        return Split(C, R, mu, subs, rotation_of, errors, groups)
     if R is None and training.rotation == "pca":
-        R = pca_rotations(residuals, offsets, M, nearest_cells(C))
+        R = pca_rotations(residuals, offsets, M, nearest_cells(centers))
     elif R is None:
-        R = shared_rotation(np.eye(rows.shape[1], dtype=np.float32), V)
+        R = np.eye(rows.shape[1], dtype=np.float32)[None]
     if subs is None:
         rotated = rotate_rows(residuals, cell_numbers(offsets), R)
-        seed, n_init = training.seed, training.n_init
         subs = train_centroids(rotated, M, n_entry, training.local_iterations, seed, n_init)
-    return Split(C, R, mu, subs, groups=groups)
-
-
-def shared_rotation(rotation: np.ndarray, V: int) -> np.ndarray:
-    """Return a read-only (V, dim, dim) view that repeats one rotation without copying it."""
-    return np.broadcast_to(rotation, (V, *rotation.shape))
+    return Split(C, R, mu, subs, rotation_of, groups=groups)
 
 
 def _fit_learned(
     residuals: np.ndarray,
     offsets: np.ndarray,
-    C: np.ndarray,
-    mu: np.ndarray,
+    centers: np.ndarray,
     subs: np.ndarray | None,
     shape: tuple[int, int],
     training: Training,
-) -> Split:
-    """Learn rotations, and codebooks unless given; ``shape`` is (M, n_entry)."""
+) -> tuple[np.ndarray, np.ndarray, list[float]]:
+    """Learn rotations, and codebooks unless given.
+
+    Args:
+        residuals: (n, dim) float32, sorted by rotation.
+        offsets: (n_rotation + 1,) int64, the first row of each rotation.
+        centers: (n_rotation, dim) float32, the mean centroid of each rotation's cells.
+        subs: Given codebooks.
+        shape: (M, n_entry).
+        training: Options.
+
+    Returns:
+        Rotations, codebooks, and the mean squared error before each iteration.
+    """
     from lopq.encoding import rotate_rows
 
-    V = len(C)
     M, n_entry = shape
-    local = training.rotation == "procrustes"
-    if local:
-        near, groups = nearest_cells(C), offsets
+    if training.rotation == "procrustes":
+        near: np.ndarray | None = nearest_cells(centers)
         start = pca_rotations(residuals, offsets, M, near)
     else:
-        near, groups = None, offsets[[0, -1]]
-        start = balanced_rotation(residuals, M)[None]
+        near, start = None, balanced_rotation(residuals, M)[None]
     warm = subs
     if warm is None:
-        rotated = rotate_rows(residuals, cell_numbers(groups), start)
+        rotated = rotate_rows(residuals, cell_numbers(offsets), start)
         warm = train_centroids(rotated, M, n_entry, WARM_START_ITERATIONS, training.seed)
     rotations, codebooks, errors = alternate(
         residuals,
-        groups,
+        offsets,
         start,
         Codebooks(warm, training.bits),
         training.rotation_iterations,
@@ -185,5 +174,4 @@ def _fit_learned(
         learn_codebooks=subs is None,
         progress=training.progress,
     )
-    R = rotations if local else shared_rotation(rotations[0], V)
-    return Split(C, R, mu, codebooks.centroids, errors)
+    return rotations, codebooks.centroids, errors

@@ -1,9 +1,11 @@
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lopq import LOPQModel, LOPQSearcher
 from lopq.codebooks import Codebooks, train_centroids
 from lopq.pca import eigenvalue_allocation
 from lopq.rotations import (
@@ -124,3 +126,33 @@ def test_small_cells_lean_on_their_neighbors() -> None:
     assert (np.diff(weights) <= 0).all()
     assert weights[0] == 1
     assert weights[-1] < 1e-3
+
+
+@pytest.mark.parametrize("split", ["single", "multi"])
+@pytest.mark.parametrize("rotation", ["pca", "procrustes"])
+def test_cells_near_each_other_share_a_rotation(
+    data: np.ndarray, queries: np.ndarray, tmp_path: Path, split: str, rotation: str
+) -> None:
+    options = {"split": split, "rotation": rotation, "subquantizer_clusters": 16}
+    model = LOPQModel(V=8, M=4, rotations=3, **options)  # type: ignore[arg-type]
+    model.fit(data, rotation_iters=2)
+    for part in model.quantizer.splits:
+        assert part.R.shape[0] == 3
+        assert set(part.rotation_of.tolist()) == {0, 1, 2}
+        np.testing.assert_array_equal(part.rotations, part.R[part.rotation_of])
+    one_each = LOPQModel(V=8, M=4, **options)  # type: ignore[arg-type]
+    one_each.fit(data, rotation_iters=2)
+    assert model.nbytes < one_each.nbytes
+    searcher = LOPQSearcher(model)
+    searcher.add_data(data)
+    searcher.save(tmp_path / "index")
+    loaded = LOPQSearcher.load(tmp_path / "index")
+    for mine, its in zip(
+        loaded.search_batch(queries, 5), searcher.search_batch(queries, 5), strict=True
+    ):
+        np.testing.assert_array_equal(mine, its)
+    codes = model.encode(data[:50])
+    expected = [model.predict(x) for x in data[:50]]
+    assert [tuple(fine) for fine in codes.fine.tolist()] == [code.fine for code in expected]
+    error = ((model.to_model_space(data) - model.decode(model.encode(data))) ** 2).sum(axis=1)
+    assert error.mean() < 0.5 * data.var(axis=0).sum()
