@@ -25,7 +25,6 @@ from benchmarks.scale_data import ROWS_AT_ONCE, K, Source, Truth
 from benchmarks.scale_methods import PROBES, Encoder, Filling, Lopq, ProductCodes, RaBitQ, Search
 from lopq import LOPQCode, LOPQModel, LOPQSearcher
 
-N_QUERY = 1000
 SINGLE = 200  # queries that are searched one at a time
 REPEATS = 3
 SHARED_BYTES = 2  # bytes of shared rotations per vector
@@ -63,7 +62,8 @@ def methods(
         shared, taken = fitted(source, n_row, model.V, few)
         add(Lopq(shared, f"LOPQ, {few} rotations"), taken)
     alike = 16 + model.nbytes / n_row  # bytes of a code and its share of the LOPQ model
-    larger = next((M for M in (24, 32, 48) if alike <= M), 48)
+    dim = C.shape[1]
+    larger = next(M for M in range(17, dim + 1) if dim % M == 0 and min(alike, dim) <= M)
     for name, M, bits, rounds in (
         ("faiss OPQ,IVF,PQ", 16, 8, OPQ_ROUNDS),
         ("faiss IVF,PQ", 16, 8, 0),
@@ -122,7 +122,7 @@ def curve(filling: Filling, cells: np.ndarray, seconds: float, truth: Truth) -> 
     filling.codes = np.empty((0, 0), np.uint8)
     n_row = len(cells)
     rows: list[results.Row] = []
-    for probes in PROBES:
+    for probes in [n for n in PROBES if n <= int(cells.max()) + 1]:
         recall = k_recall(search(queries, probes), nearest)
         rows.append(
             {
@@ -178,7 +178,7 @@ def changes(searcher: LOPQSearcher, source: Source, queries: np.ndarray) -> resu
     row["remove 10,000 rows, us a row"] = 1e6 * once(lambda: searcher.remove(ids[1000:])) / 10_000
     for share in (1.0, 0.1, 0.01):
         allowed = np.random.default_rng(0).random(n_row) < share
-        row[f"queries/s, {share:.0%} allowed"] = N_QUERY / once(
+        row[f"queries/s, {share:.0%} allowed"] = len(queries) / once(
             partial(searcher.search_batch, queries, K, quota=n_row // 1000, allowed=allowed)
         )
     row["optimize seconds"] = once(searcher.optimize)
@@ -193,7 +193,7 @@ def run(args: argparse.Namespace) -> None:
     source = Source.of(np.load(args.embeddings, mmap_mode="r"), args.dim)
     model, seconds = fitted(source, args.rows, args.cells)
     print(f"fitted in {seconds:.0f} s", flush=True)
-    truth = Truth(source.queries(N_QUERY))
+    truth = Truth(source.queries(args.n_query))
     with tempfile.TemporaryDirectory() as folder:
         fillings = methods(source, model, args.rows, seconds, Path(folder))
         cells, finding = fill(source, args.rows, truth, model, fillings)
@@ -239,6 +239,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--embeddings", type=Path, required=True, help="(n, dim) .npy file to enlarge")
     add("--rows", type=int, default=1_000_000, help="database rows")
     add("--cells", type=int, default=1024, help="cells of all indexes")
+    add("--n_query", type=int, default=1000, help="number of queries")
     add("--dim", type=int, default=96, help="dimensions to use")
     results.add_arguments(parser)
     return parser

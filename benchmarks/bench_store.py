@@ -4,7 +4,8 @@ Writes  store.csv and store_add.csv in --output
 
     python -m benchmarks.bench_store
 
-Random embeddings, scattered around the centers of classes of 40. An approximate search finds
+Real embeddings, enlarged (`benchmarks.scale_data`), turned into --dim dimensions and normalized;
+without --embeddings, random ones around the centers of classes. An approximate search finds
 candidates, whose similarities are then computed exactly. Queries come one at a time; the first
 ten are a warm-up. Only one thing runs at a time.
 """
@@ -21,6 +22,7 @@ import numpy as np
 import psutil
 
 from benchmarks import harness, results
+from benchmarks.scale_data import QUERIES_FROM, Source
 from lopq import LOPQModel, LOPQSearcher
 from retrieval.store import lance_files, lance_index, rescoring
 from retrieval.store.filters import Filter
@@ -41,6 +43,35 @@ if TYPE_CHECKING:
     import lance
 
 Search = Callable[[np.ndarray, Filter], tuple[np.ndarray, np.ndarray]]
+
+
+class Enlarged:
+    """Real embeddings, enlarged, in more dimensions; distances stay up to the normalization."""
+
+    def __init__(self, path: Path, dim: int) -> None:
+        rows = np.load(path, mmap_mode="r")
+        self.source = Source.of(rows, min(dim, rows.shape[1]))
+        square = np.random.default_rng(11).standard_normal((dim, self.source.rows.shape[1]))
+        self.turn = np.linalg.qr(square)[0].T.astype(np.float32)
+
+    def block(self, first: int, n: int) -> np.ndarray:
+        """Return (n, dim) float32 unit vectors."""
+        turned = self.source.block(first, n) @ self.turn
+        return turned / np.linalg.norm(turned, axis=1, keepdims=True)
+
+
+def drawn(args: argparse.Namespace, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the embeddings of all rows, and those of the queries."""
+    n_query = args.queries + WARM_UP
+    if args.embeddings is None:
+        chosen = np.random.default_rng(9).choice(labels, n_query)
+        return vectors(labels, args.dim, 8), vectors(chosen, args.dim, 10)
+    enlarged = Enlarged(args.embeddings, args.dim)
+    embeddings = np.empty((len(labels), args.dim), np.float32)
+    for start in range(0, len(labels), BATCH):
+        part = embeddings[start : start + BATCH]
+        part[:] = enlarged.block(start, len(part))
+    return embeddings, enlarged.block(QUERIES_FROM, n_query)
 
 
 def vectors(labels: np.ndarray, dim: int, seed: int) -> np.ndarray:
@@ -116,9 +147,10 @@ def codes_search(
     candidates: int,
 ) -> Search:
     """Return a search in LOPQ codes in memory; candidates are read from the store."""
+    one_make = labels % MAKES == 7
 
     def search(query: np.ndarray, where: Filter) -> tuple[np.ndarray, np.ndarray]:
-        allowed = labels % MAKES == 7 if where else None
+        allowed = one_make if where else None
         _, (ids,) = searcher.search_batch(query[None], candidates, quota=quota, allowed=allowed)
         rows = store._dataset().take(ids[ids >= 0], columns=["id", "embedding"])
         found = rescoring.Candidates(rows["id"].to_numpy(), lance_files.embeddings_of(rows))
@@ -159,10 +191,10 @@ def measure(
     return rows
 
 
-def compare(args: argparse.Namespace, store: LanceStore, labels: np.ndarray) -> list[results.Row]:
+def compare(
+    args: argparse.Namespace, store: LanceStore, labels: np.ndarray, queries: np.ndarray
+) -> list[results.Row]:
     """Measure the exact search and both indexes on one store."""
-    rng = np.random.default_rng(9)
-    queries = vectors(rng.choice(labels, args.queries + WARM_UP), args.dim, 10)
     k = args.k
     truth = {where: store.search(queries, k, where).ids for where in (ALL, ONE_MAKE)}
 
@@ -244,7 +276,7 @@ def run(args: argparse.Namespace) -> None:
     """Measure, and publish both tables."""
     record = results.Run("store", args, args.output)
     labels = np.random.default_rng(1).permutation(np.arange(args.rows) // PER_CLASS)
-    embeddings = vectors(labels, args.dim, 8)
+    embeddings, queries = drawn(args, labels)
     collection = Collection({"dim": args.dim, "checkpoint_sha256": "c" * 64})
     added = []
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
@@ -257,7 +289,7 @@ def run(args: argparse.Namespace) -> None:
         record.publish("store_add", added)
         del embeddings
         store.optimize()
-        record.publish("store", compare(args, store, labels))
+        record.publish("store", compare(args, store, labels, queries))
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -268,7 +300,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--queries", type=int, default=100, help="number of queries")
     add("--k", type=int, default=20, help="neighbors of each query")
     add("--cells", type=int, default=1024, help="cells of LOPQ")
-    add("--sample", type=int, default=60_000, help="rows that LOPQ is fitted on")
+    add("--sample", type=int, default=262_144, help="rows that LOPQ is fitted on")
+    add("--embeddings", type=Path, help="(n, dim) .npy file to enlarge")
     add("--quotas", type=int, nargs="+", default=[10_000, 50_000], help="codes ranked by LOPQ")
     add("--candidates", type=int, nargs="+", default=[200, 1000], help="rows scored exactly")
     add("--probes", type=int, nargs="+", default=[20, 100], help="cells that Lance reads")

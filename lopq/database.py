@@ -117,7 +117,7 @@ class Database:
         """Return the arrays that the compiled search reads."""
         from lopq.compiled import frozen
 
-        return self._rows._replace(allowed=frozen(allowed))
+        return self._rows._replace(allowed=frozen(allowed)) if len(allowed) else self._rows
 
     @cached_property
     def _rows(self) -> Rows:

@@ -53,7 +53,11 @@ class Quantizer:
 
     def to_model_space(self, data: np.ndarray) -> np.ndarray:
         """Check (n, dim_in) vectors and map them to (n, dim) float32 rows in model space."""
-        return reduce_and_pad(as_vectors(data, "data", self.dim_in), self.pca, self.format.M)
+        return self.reduced(as_vectors(data, "data", self.dim_in))
+
+    def reduced(self, rows: np.ndarray) -> np.ndarray:
+        """Map checked (n, dim_in) float32 rows to (n, dim) rows in model space."""
+        return reduce_and_pad(rows, self.pca, self.format.M)
 
     def from_model_space(self, rows: np.ndarray) -> np.ndarray:
         """Return (n, dim_in): the least-squares inverse of `to_model_space`."""

@@ -18,8 +18,8 @@ NO_ID = 2**63 - 1  # above every id at an equal distance; an infinite distance m
 @compiled
 def search_rows(
     queries: np.ndarray,
-    parameters: Parameters,
     rows: Rows,
+    parameters: Parameters,
     quota: int,
     distances: np.ndarray,
     ids: np.ndarray,
@@ -30,11 +30,11 @@ def search_rows(
 
     Args:
         queries: (n, S * dim) float32 in model space.
-        parameters: The model.
         rows: The database.
+        parameters: The model.
         quota: Codes to compare per query.
         distances: (n, k) float32, written; infinite where there are fewer codes.
-        ids: (n, k) int64, written.
+        ids: (n, k) int64, written; -1 where there are fewer codes.
     """
     n_split, V, dim = parameters.C.shape
     halves = np.empty((n_split, V), np.float32)
@@ -61,12 +61,11 @@ def search_rows(
         while seen < quota and left:
             slot = pop_nearest(near, order, left)
             left -= 1
-            found = count_rows(rows, slot)
-            if found:
-                seen += found
-                write_tables(queries[i], cells[slot], parameters, tables)
-                scan(rows, slot, tables, distances[i], ids[i])
+            seen += scan(rows, slot, queries[i], parameters, tables, distances[i], ids[i])
         sort_heap(distances[i], ids[i])
+        for rank in range(len(ids[i])):
+            if distances[i, rank] == np.inf:
+                ids[i, rank] = -1
 
 
 @compiled
@@ -75,23 +74,6 @@ def is_counted(rows: Rows, position: int, number: int) -> bool:
     if len(rows.gone) and rows.gone[position >> 3] >> (position & 7) & 1:
         return False
     return len(rows.allowed) == 0 or (number < len(rows.allowed) and rows.allowed[number])
-
-
-@compiled
-def count_rows(rows: Rows, slot: int) -> int:
-    """Return how many codes of a cell count."""
-    first, last = rows.offsets[slot], rows.offsets[slot + 1]
-    found = last - first
-    if len(rows.gone) or len(rows.allowed):
-        found = 0
-        for row in range(first, last):
-            found += is_counted(rows, row, rows.ids[row])
-    if len(rows.heads):
-        row = rows.heads[slot]
-        while row >= 0:
-            found += is_counted(rows, len(rows.ids) + row, rows.later_ids[row])
-            row = rows.previous[row]
-    return found
 
 
 @compiled
@@ -129,28 +111,43 @@ def write_tables(query: np.ndarray, cell: int, parameters: Parameters, tables: n
 
 
 @compiled
-def scan(rows: Rows, slot: int, tables: np.ndarray, distances: np.ndarray, ids: np.ndarray) -> None:
-    """Put the nearest codes of a cell into the heap."""
+def scan(
+    rows: Rows,
+    slot: int,
+    query: np.ndarray,
+    parameters: Parameters,
+    tables: np.ndarray,
+    distances: np.ndarray,
+    ids: np.ndarray,
+) -> int:
+    """Put the nearest codes of a cell into the heap; return how many counted."""
     filtered = len(rows.gone) > 0 or len(rows.allowed) > 0
     codes, numbers = rows.codes, rows.ids  # looked up once: each look counts references
-    worst = distances[0]
+    found, worst = 0, distances[0]
     for row in range(rows.offsets[slot], rows.offsets[slot + 1]):
         if filtered and not is_counted(rows, row, numbers[row]):
             continue
+        if found == 0:
+            write_tables(query, rows.cells[slot], parameters, tables)
+        found += 1
         distance = code_distance(codes, row, tables)
         if distance <= worst and (distance < worst or numbers[row] < ids[0]):
             replace_worst(distances, ids, len(ids), distance, numbers[row])
             worst = distances[0]
     if len(rows.heads) == 0:
-        return
+        return found
     codes, numbers, row = rows.later_codes, rows.later_ids, rows.heads[slot]
     while row >= 0:
         if is_counted(rows, len(rows.ids) + row, numbers[row]):
+            if found == 0:
+                write_tables(query, rows.cells[slot], parameters, tables)
+            found += 1
             distance = code_distance(codes, row, tables)
             if distance < worst or (distance == worst and numbers[row] < ids[0]):
                 replace_worst(distances, ids, len(ids), distance, numbers[row])
                 worst = distances[0]
         row = rows.previous[row]
+    return found
 
 
 @compiled

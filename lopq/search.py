@@ -149,20 +149,15 @@ class LOPQSearcher(SingleSearch):
         from lopq.scanning import search_rows
 
         quantizer = self.model.quantizer
-        kept = min(count, len(database))
-        distances = np.full((len(rows), count), np.inf, np.float32)
-        ids = np.full((len(rows), count), -1, np.int64)
-        if kept == 0 or len(rows) == 0:
-            return distances, ids
-        reduced = frozen(quantizer.to_model_space(rows))
-        near, found = np.empty((len(rows), kept), np.float32), np.empty((len(rows), kept), np.int64)
-        arguments = quantizer.parameters, database.rows(allowed), quota
+        reduced, arguments = frozen(quantizer.reduced(rows)), (quantizer.parameters, quota)
+        distances = np.empty((len(rows), count), np.float32)
+        ids = np.empty((len(rows), count), np.int64)
+        codes = database.rows(allowed)
 
         def call(block: slice) -> None:
-            search_rows(reduced[block], *arguments, near[block], found[block])
+            search_rows(reduced[block], codes, *arguments, distances[block], ids[block])
 
         in_blocks(call, len(rows), QUERIES_AT_ONCE)
-        distances[:, :kept], ids[:, :kept] = near, np.where(np.isfinite(near), found, -1)
         return distances, ids
 
     def save(self, path: str | Path) -> None:
