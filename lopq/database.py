@@ -166,10 +166,11 @@ class Database:
 
     def _is_gone(self, positions: np.ndarray) -> np.ndarray:
         """Return whether each position (m,) is removed; False for -1."""
-        if self.n_gone == 0:
-            return np.zeros(len(positions), bool)
-        bits = self._bits()[np.maximum(positions, 0) >> 3] >> (positions & 7).astype(np.uint8) & 1
-        return (bits > 0) & (positions >= 0)
+        gone = np.zeros(len(positions), bool)
+        inside = (positions >= 0) & (positions < 8 * len(self.gone))
+        known = positions[inside]
+        gone[inside] = self.gone[known >> 3] >> (known & 7).astype(np.uint8) & 1
+        return gone
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
