@@ -63,7 +63,8 @@ def methods(
         add(Lopq(shared, f"LOPQ, {few} rotations"), taken)
     alike = 16 + model.nbytes / n_row  # bytes of a code and its share of the LOPQ model
     dim = C.shape[1]
-    larger = next(M for M in range(17, dim + 1) if dim % M == 0 and min(alike, dim) <= M)
+    sizes = [M for M in range(17, dim + 1) if dim % M == 0]
+    larger = min(sizes, key=lambda M: abs(M - alike))
     for name, M, bits, rounds in (
         ("faiss OPQ,IVF,PQ", 16, 8, OPQ_ROUNDS),
         ("faiss IVF,PQ", 16, 8, 0),
