@@ -148,6 +148,7 @@ def changes(searcher: LOPQSearcher, source: Source, queries: np.ndarray) -> resu
     new = source.block(n_row, 11_000)
     codes = searcher.model.encode(new)
     row: dict[str, object] = {"rows": n_row}
+    searcher.search_batch(queries[:1], K, quota=K)  # compiles, if this is the first time
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "index.lopq"
         searcher.save(path)
