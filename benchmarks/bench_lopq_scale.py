@@ -58,7 +58,7 @@ def methods(
 
     add(Lopq(model), seconds)
     few = SHARED_BYTES * n_row // (4 * C.shape[1] ** 2)
-    if few < model.V:
+    if 0 < few < model.V:
         shared, taken = fitted(source, n_row, model.V, few)
         add(Lopq(shared, f"LOPQ, {few} rotations"), taken)
     alike = 16 + model.nbytes / n_row  # bytes of a code and its share of the LOPQ model

@@ -11,7 +11,8 @@ import faiss
 import numpy as np
 import torch
 
-from lopq.compiled import compiled, in_blocks
+from lopq.kernels import compiled
+from lopq.threads import in_blocks
 
 K = 10
 NEAR = 8  # differences that are combined

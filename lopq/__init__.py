@@ -6,8 +6,8 @@
     searcher.add_data(X)
     scores, ids = searcher.search_batch(Q, k=10, quota=5000)
 
-Requires numpy, scipy, faiss and tqdm. ``import lopq`` loads numpy only; the first call that needs
-one of the others imports it.
+Requires numpy, scipy, faiss, numba, threadpoolctl and tqdm. ``import lopq`` loads numpy only; the
+first call that needs one of the others imports it.
 """
 
 from lopq.codes import LOPQCode

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Parameters(NamedTuple):
+class ModelArrays(NamedTuple):
     """The fitted parameters; S splits of V cells over dim dimensions each.
 
     Attributes:
@@ -25,7 +25,7 @@ class Parameters(NamedTuple):
     bits: int
 
 
-class Rows(NamedTuple):
+class CodeArrays(NamedTuple):
     """The codes: sorted by cell, then those added later, chained from the newest to the oldest.
 
     Attributes:

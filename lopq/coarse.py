@@ -34,7 +34,13 @@ class Groups:
         """Raise `LOPQError` unless the groups are those of V cells over dim dimensions."""
         starts = self.starts
         fits = self.tops.ndim == 2 and self.tops.shape == (len(starts) - 1, dim)
-        if not fits or starts[0] != 0 or starts[-1] != V or (np.diff(starts) < 0).any():
+        if (
+            not fits
+            or starts.dtype.kind != "i"
+            or starts[0] != 0
+            or starts[-1] != V
+            or (np.diff(starts) < 0).any()
+        ):
             raise LOPQError(f"the groups of cells do not cover {V} cells")
 
 
@@ -57,12 +63,13 @@ def fit_centroids(
     tops = kmeans(rows, int(V**0.5), n_iter, seed, n_init)
     group_of = nearest(rows, tops)
     counts = shares(np.bincount(group_of, minlength=len(tops)), V)
+    filled = np.flatnonzero(counts)  # a group without cells would use up a probe
     parts = [
-        kmeans(rows[group_of == group], count, n_iter, seed, n_init)
-        for group, count in enumerate(counts.tolist())
-        if count
+        kmeans(rows[group_of == group], int(counts[group]), n_iter, seed, n_init)
+        for group in filled
     ]
-    C, groups = np.concatenate(parts), Groups(tops, np.append(0, np.cumsum(counts)))
+    starts = np.append(0, np.cumsum(counts[filled]))
+    C, groups = np.concatenate(parts), Groups(tops[filled], starts)
     for _ in range(REFINEMENTS):  # Lloyd's iterations over all cells: cells cross groups
         C = mean_rows(rows, nearest(rows, C, groups), C)
         groups = Groups(mean_rows(C, cell_numbers(groups.starts), groups.tops), groups.starts)

@@ -6,10 +6,11 @@ state also ends on it, whatever another thread does.
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from lopq.arrays import Rows
+from lopq.arrays import CodeArrays
 from lopq.errors import LOPQError
 from lopq.later import LaterCodes
 from lopq.lists import CellLists
@@ -23,6 +24,8 @@ ALL_ALLOWED = np.zeros(0, bool)
 @dataclass(frozen=True)
 class Database:
     """Codes by position: the sorted ones first, then those added later.
+
+    One thread at a time may add to and remove from all states that grew from one.
 
     Args:
         lists: The sorted codes.
@@ -42,6 +45,10 @@ class Database:
     def of(cls, lists: CellLists) -> "Database":
         """Return a database of sorted codes."""
         return cls(lists, LaterCodes.empty(lists.codes.shape[1]))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is made again from the rest."""
+        return {k: v for k, v in self.__dict__.items() if k != "_arrays"}
 
     def __len__(self) -> int:
         return len(self.lists) + self.n_later - self.n_gone
@@ -82,7 +89,7 @@ class Database:
             raise LOPQError(
                 f"{missing.sum()} of the ids are not in the index, e.g. {ids[missing][0]}"
             )
-        gone = self._bits().copy()
+        gone = self._bits()
         np.bitwise_or.at(gone, positions >> 3, np.uint8(1) << (positions & 7).astype(np.uint8))
         state = replace(self, gone=gone, n_gone=self.n_gone + len(ids))
         return state.optimized() if state.n_gone > len(state) else state
@@ -98,8 +105,9 @@ class Database:
         positions = self.lists.find(ids)
         positions[self._is_gone(positions)] = -1
         if self.n_later:
-            rows = self.later.find(ids)
-            later = np.where((rows >= 0) & (rows < self.n_later), rows + len(self.lists), -1)
+            own = self.later if self.later.n == self.n_later else self._own_later()
+            rows = own.find(ids)
+            later = np.where(rows >= 0, rows + len(self.lists), -1)
             later[self._is_gone(later)] = -1
             positions = np.where(later >= 0, later, positions)
         return positions
@@ -113,15 +121,15 @@ class Database:
         codes = np.concatenate([self.lists.codes[first], self.later.codes[later]])
         return codes[kept], np.append(self.lists.ids[first], self.later.ids[later])[kept]
 
-    def rows(self, allowed: np.ndarray = ALL_ALLOWED) -> Rows:
+    def arrays(self, allowed: np.ndarray = ALL_ALLOWED) -> CodeArrays:
         """Return the arrays that the compiled search reads."""
-        from lopq.compiled import frozen
+        from lopq.threads import frozen
 
-        return self._rows._replace(allowed=frozen(allowed)) if len(allowed) else self._rows
+        return self._arrays._replace(allowed=frozen(allowed)) if len(allowed) else self._arrays
 
     @cached_property
-    def _rows(self) -> Rows:
-        from lopq.compiled import frozen
+    def _arrays(self) -> CodeArrays:
+        from lopq.threads import frozen
 
         lists, later, n = self.lists, self.later, self.n_later
         cells, offsets, heads = lists.cells, lists.offsets, np.zeros(0, np.int64)
@@ -135,7 +143,7 @@ class Database:
         gone = self._bits() if self.n_gone else NO_BITS
         arrays = (cells, offsets, lists.codes, lists.ids, heads)
         added = (later.previous[:n], later.codes[:n], later.ids[:n])
-        return Rows(*(frozen(array) for array in (*arrays, *added, gone, ALL_ALLOWED)))
+        return CodeArrays(*(frozen(array) for array in (*arrays, *added, gone, ALL_ALLOWED)))
 
     def _own_later(self) -> LaterCodes:
         """Return a copy of this state's later codes; a newer state added to the shared ones."""
@@ -153,7 +161,7 @@ class Database:
         ]
         if self.n_gone:
             kept = ~self._is_gone(np.arange(len(lists) + n))
-            columns = [[np.concatenate(column)[kept]] for column in columns]
+            columns = [[_joined(column)[kept]] for column in columns]
         for column, new in zip(columns, added, strict=False):
             column.append(new)
         cells, codes, ids = (_joined(column) for column in columns)

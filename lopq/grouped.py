@@ -2,8 +2,8 @@
 
 Products run on faiss's threads. numpy and faiss each bring a BLAS with its own thread pool;
 when calls to the two alternate every few microseconds, the idle pool spins against the busy one,
-and on two cores a pair of 0.1 ms products takes 9 ms. Training therefore multiplies
-with faiss only.
+and on two cores a pair of 0.1 ms products takes 9 ms. Large products of the
+training therefore run in faiss.
 """
 
 from collections.abc import Iterator

@@ -44,10 +44,10 @@ class LaterCodes:
         first, last = self.n, self.n + len(ids)
         self._make_room(last)
         self.codes[first:last], self.ids[first:last], self.cells[first:last] = codes, ids, cells
+        self.n = last  # before the chains: if they are cut short, the next add makes its own arrays
         for row, (cell, number) in enumerate(zip(cells.tolist(), ids.tolist(), strict=True), first):
             self.previous[row] = self.newest.get(cell, -1)
             self.newest[cell] = self.row_of[number] = row
-        self.n = last
 
     def _make_room(self, n: int) -> None:
         """Move to larger arrays if needed; searches keep the old ones."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -38,11 +39,18 @@ class CellLists:
         offsets = np.append(starts, len(cells)).astype(np.int64)
         return cls(filled.astype(np.int64), offsets, codes[order], ids[order])
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is made again from the rest."""
+        return {k: v for k, v in self.__dict__.items() if k != "_by_id"}
+
     def check(self, n_cell: int, code_bytes: int) -> None:
         """Raise `LOPQError` if the arrays are inconsistent; the search does not check them."""
         cells, offsets = self.cells, self.offsets
         shapes = [a.shape for a in (cells, offsets, self.codes, self.ids)]
         n = len(self.ids)
+        dtypes = [a.dtype.str for a in (cells, offsets, self.codes, self.ids)]
+        if dtypes != ["<i8", "<i8", "|u1", "<i8"]:
+            raise LOPQError(f"cells, offsets, codes and ids have wrong types: {dtypes}")
         if shapes != [(len(cells),), (len(cells) + 1,), (n, code_bytes), (n,)]:
             raise LOPQError(f"cells, offsets, codes and ids do not fit together: {shapes}")
         if offsets[0] != 0 or offsets[-1] != n or (np.diff(offsets) <= 0).any():

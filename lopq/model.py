@@ -14,7 +14,10 @@ from lopq.quantizer import Quantizer, fit_quantizer
 from lopq.sampling import training_rows
 from lopq.split import ROTATIONS, Training
 
-OPTIONS = ("V", "M", "subquantizer_clusters", "rotation", "bits", "pca_dim", "renorm", "seed")
+OPTIONS = (
+    *("V", "M", "subquantizer_clusters", "rotation", "rotations"),
+    *("bits", "pca_dim", "renorm", "seed"),
+)
 
 
 class LOPQModel(Coder):
@@ -42,7 +45,7 @@ class LOPQModel(Coder):
         pca_dim: Reduce vectors with more dimensions than this by PCA; None never reduces. Ignored
             when parameters are given.
         renorm: L2-normalize vectors after the PCA.
-        seed: Random seed; equal seeds and data give equal models.
+        seed: Random seed; equal seeds, data and numbers of threads give equal models.
 
     Raises:
         LOPQError: An option out of range, or parameters whose shapes disagree.
@@ -97,7 +100,7 @@ class LOPQModel(Coder):
 
     @property
     def nbytes(self) -> int:
-        """Size of the parameters in bytes; a rotation shared by all cells counts once."""
+        """Size of the parameters in bytes; a rotation that cells share counts once."""
         return sum(array.nbytes for array in self.quantizer.arrays().values())
 
     @property
@@ -169,7 +172,6 @@ class LOPQModel(Coder):
         options = {name: getattr(self, name) for name in OPTIONS}
         return {
             **options,
-            "rotations": self.rotations,
             "dim_in": self.dim_in,
             "training_errors": list(self.training_errors),
         }
@@ -177,10 +179,8 @@ class LOPQModel(Coder):
     @classmethod
     def restored(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> "LOPQModel":
         """Rebuild a model from its `header` and the arrays of its quantizer."""
-        options = {
-            name: header[name] for name in OPTIONS if name in header
-        }  # older files have fewer
-        errors = header["training_errors"]
+        header = {"rotations": None, **header}  # older files have none
+        options, errors = {name: header[name] for name in OPTIONS}, header["training_errors"]
         model = cls(**options, split="single" if len(errors) == 1 else "multi")
         model._quantizer = Quantizer.from_arrays(
             arrays, errors, model.bits, header["dim_in"], model.renorm

@@ -1,14 +1,15 @@
 """The fitted parameters of a model: fitting them, and encoding with them."""
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from lopq.arrays import Parameters
+from lopq.arrays import ModelArrays
 from lopq.coarse import Groups
 from lopq.codebooks import Codebooks
 from lopq.codes import CodeFormat
-from lopq.errors import as_vectors, check_range
+from lopq.errors import LOPQError, as_vectors
 from lopq.parameters import Given, check_dims
 from lopq.pca import PCA, fit_pca
 from lopq.split import Split, Training, fit_split
@@ -40,6 +41,10 @@ class Quantizer:
         self.codebooks = Codebooks(np.concatenate([s.subs for s in splits]), bits)
         V, (_, n_entry, _) = len(splits[0].C), splits[0].subs.shape
         self.format = CodeFormat(V, self.codebooks.M, n_entry, len(splits))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is made again from the rest."""
+        return {k: v for k, v in self.__dict__.items() if k != "model_arrays"}
 
     @property
     def dim(self) -> int:
@@ -91,9 +96,9 @@ class Quantizer:
         return np.concatenate([s.restore(part, cells) for s, part, cells in columns], axis=1)
 
     @cached_property
-    def parameters(self) -> Parameters:
+    def model_arrays(self) -> ModelArrays:
         """The arrays that the compiled search reads."""
-        from lopq.compiled import frozen
+        from lopq.threads import frozen
 
         splits, starts = self.splits, np.cumsum([0, *(len(split.R) for split in self.splits)])
         C = np.stack(self.Cs)
@@ -103,7 +108,7 @@ class Quantizer:
         rotation_of = np.stack([split.rotation_of + start for split, start in numbers])
         columns = self.codebooks.centroids.transpose(0, 2, 1)
         C, centers, R = frozen(C), frozen(centers), frozen(R)
-        return Parameters(C, centers, R, frozen(rotation_of), frozen(columns), self.bits)
+        return ModelArrays(C, centers, R, frozen(rotation_of), frozen(columns), self.bits)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the parameters under the names that `lopq.storage` lists."""
@@ -144,15 +149,18 @@ class Quantizer:
         splits = []
         for i, split_errors in enumerate(errors):
             C, R, mu, subs = (np.array(arrays[f"{name}{i}"]) for name in ("C", "R", "mu", "subs"))
-            rotation_of = np.arange(len(C)) % len(R)  # one each, or one for all
+            rotation_of = np.arange(len(C)) % max(1, len(R))  # one each, or one for all
             if f"rotation_of{i}" in arrays:
                 rotation_of = np.array(arrays[f"rotation_of{i}"])
-                check_range(rotation_of, len(R), "rotation_of")
+            elif len(R) not in (1, len(C)):
+                raise LOPQError(f"{len(R)} rotations, but not which cell has which")
             groups = None
             if f"tops{i}" in arrays:
                 groups = Groups(np.array(arrays[f"tops{i}"]), np.array(arrays[f"starts{i}"]))
                 groups.check(*C.shape)
-            splits.append(Split(C, R, mu, subs, rotation_of, split_errors, groups))
+            split = Split(C, R, mu, subs, rotation_of, split_errors, groups)
+            split.check(bits)
+            splits.append(split)
         return cls(tuple(splits), bits, dim_in, pca)
 
 

@@ -1,4 +1,5 @@
-"""Local rotations: one orthogonal matrix per cell, applied to residuals before quantization.
+"""Local rotations: orthogonal matrices, applied to residuals before quantization. "Cells" below are
+all cells that share a rotation; usually each has its own.
 
 Kalantidis, Avrithis: Locally optimized product quantization for approximate nearest neighbor
 search, CVPR 2014. `pca_rotations` is their method: the principal axes of each cell's residuals,
@@ -43,7 +44,7 @@ def pca_rotations(
     """
     from threadpoolctl import threadpool_limits
 
-    from lopq.compiled import in_blocks
+    from lopq.threads import in_blocks
 
     dim = residuals.shape[1]
     moments = np.zeros((len(offsets) - 1, dim, dim), np.float32)
@@ -101,6 +102,8 @@ def shared_by(C: np.ndarray, n_rotation: int, seed: int) -> np.ndarray:
 
     if n_rotation == len(C):
         return np.arange(len(C))
+    if n_rotation == 1:
+        return np.zeros(len(C), np.int64)
     centers = kmeans(C, n_rotation, SHARING_ITERATIONS, seed)
     nearest = faiss.knn(C, centers, 1)[1][:, 0]
     return np.unique(nearest, return_inverse=True)[1].astype(np.int64)  # none without cells

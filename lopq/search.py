@@ -82,8 +82,8 @@ class LOPQSearcher(SingleSearch):
         """Sort codes that were added to a larger database, and drop removed ones.
 
         Results stay the same. Searches on other threads go on with the old state meanwhile.
-        Adding does the same whenever the added codes exceed an eighth of the sorted ones, and
-        removing when more codes are removed than left.
+        Adding does the same when the added codes reach an eighth of the sorted ones, and removing
+        when more codes are removed than left.
         """
         self.database = self.database.optimized()
 
@@ -135,6 +135,7 @@ class LOPQSearcher(SingleSearch):
         if rerank and vectors is None:
             raise LOPQError("rerank needs vectors=, an array whose row i is the vector of id i")
         quota = len(database) if quota is None else max(first, as_count(quota, "quota"))
+        quota = min(quota, len(database))
         rows = as_vectors(queries, "queries", quantizer.dim_in)
         distances, ids = self._nearest(database, rows, first, quota, _as_mask(allowed))
         if rerank and vectors is not None:
@@ -145,14 +146,14 @@ class LOPQSearcher(SingleSearch):
         self, database: Database, rows: np.ndarray, count: int, quota: int, allowed: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return squared distances and ids of the ``count`` nearest codes, (n, count) each."""
-        from lopq.compiled import frozen, in_blocks
-        from lopq.scanning import search_rows
+        from lopq.kernels import search_rows
+        from lopq.threads import frozen, in_blocks
 
         quantizer = self.model.quantizer
-        reduced, arguments = frozen(quantizer.reduced(rows)), (quantizer.parameters, quota)
+        reduced, arguments = frozen(quantizer.reduced(rows)), (quantizer.model_arrays, quota)
         distances = np.empty((len(rows), count), np.float32)
         ids = np.empty((len(rows), count), np.int64)
-        codes = database.rows(allowed)
+        codes = database.arrays(allowed)
 
         def call(block: slice) -> None:
             search_rows(reduced[block], codes, *arguments, distances[block], ids[block])

@@ -10,7 +10,7 @@ import numpy as np
 
 from lopq.coarse import Groups, fit_centroids, nearest
 from lopq.codebooks import Codebooks, train_centroids
-from lopq.errors import LOPQError
+from lopq.errors import LOPQError, check_range
 from lopq.grouped import cell_numbers, group_rows
 from lopq.rotations import alternate, balanced_rotation, nearest_cells, pca_rotations, shared_by
 
@@ -63,7 +63,20 @@ class Split:
     @property
     def rotations(self) -> np.ndarray:
         """(V, dim, dim) float32, the rotation of each cell."""
+        if len(self.R) == 1:
+            return np.broadcast_to(self.R, (len(self.C), self.dim, self.dim))
         return self.R if len(self.R) == len(self.C) else self.R[self.rotation_of]
+
+    def check(self, bits: int) -> None:
+        """Raise `LOPQError` if the arrays are inconsistent; compiled loops do not check them."""
+        V, dim = self.C.shape
+        M, n_entry, dim_sub = self.subs.shape
+        fits = self.R.shape[1:] == (dim, dim) and self.mu.shape == (V, dim) and M * dim_sub == dim
+        if not fits or not 1 <= n_entry <= 2**bits or self.rotation_of.shape != (V,):
+            raise LOPQError("the arrays of the model do not fit together")
+        check_range(self.rotation_of, len(self.R), "rotation_of")
+        if {a.dtype.str for a in (self.C, self.R, self.mu, self.subs)} != {"<f4"}:
+            raise LOPQError("the arrays of the model have wrong types")
 
     def nearest_cell(self, rows: np.ndarray) -> np.ndarray:
         """Return the (n,) int64 cell of each row; see `lopq.coarse.nearest`."""

@@ -11,8 +11,9 @@
 Numbers are little-endian. The header is an object with "kind" ("model", "searcher" or "part"),
 "model" (the options and sizes of the model) and "arrays", which maps each name to its "dtype" (in
 numpy's notation, such as "<f4"), "shape", "offset" and "crc32". Arrays are in C order. ``C0``,
-``R0``, ``mu0`` and ``subs0`` belong to the first split, the same names with 1 to the second; a
-rotation shared by all cells is stored once, with shape (1, dim, dim). ``pca_mean`` and
+``R0``, ``mu0`` and ``subs0`` belong to the first split, the same names with 1 to the second. ``R0``
+has a rotation per cell or one for all, unless ``rotation_of0`` has the number of each cell's. With
+many cells, ``tops0`` and ``starts0`` are their groups (`lopq.coarse`). ``pca_mean`` and
 ``pca_components`` exist if the model has a PCA. A searcher adds ``cells``, ``offsets``, ``codes``
 and ``ids``, as in `lopq.lists`. A part of `lopq.joining` has these four alone; its "model" is what
 it was made from.

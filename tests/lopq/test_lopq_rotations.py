@@ -147,6 +147,8 @@ def test_cells_near_each_other_share_a_rotation(
     searcher.add_data(data)
     searcher.save(tmp_path / "index")
     loaded = LOPQSearcher.load(tmp_path / "index")
+    loaded.save(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "index").read_bytes()
     for mine, its in zip(
         loaded.search_batch(queries, 5), searcher.search_batch(queries, 5), strict=True
     ):

@@ -182,6 +182,8 @@ def test_only_allowed_ids_are_found_and_enough_of_them(
             searcher.search_batch(queries, 9, quota=quota, allowed=allowed), expected, strict=True
         ):
             np.testing.assert_array_equal(mine, its)
+    huge = searcher.search_batch(queries, 9, quota=2**70, allowed=allowed)[1]
+    np.testing.assert_array_equal(huge, only.search_batch(queries, 9)[1])
     nothing = searcher.search_batch(queries, 3, allowed=np.zeros(0, bool))[1]
     assert (nothing == -1).all()
 

@@ -1,14 +1,17 @@
 """The database from one state to the next: adding, removing, loading, and searching meanwhile."""
 
+import copy
 import itertools
+import pickle
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lopq import LOPQModel, LOPQSearcher
+from lopq import LOPQError, LOPQModel, LOPQSearcher, later
 from lopq.search import multisequence
 
 
@@ -167,6 +170,72 @@ def test_two_searchers_may_grow_from_one_state(
     assert_search_alike(first, filled(searcher.model, data[:1020]), queries)
     other = filled(searcher.model, np.concatenate([data[:1010], data[1020:1030]]))
     assert_search_alike(second, other, queries)
+
+
+def test_an_add_that_was_interrupted_leaves_the_database_as_it_was(
+    searcher: LOPQSearcher,
+    data: np.ndarray,
+    queries: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Interrupted(dict[int, int]):
+        pass
+
+    grown = filled(searcher.model, data[:1000])
+    grown.add_data(data[1000:1002])
+    grown.database.later.row_of = Interrupted(grown.database.later.row_of)
+    same = np.repeat(data[:1], 8, axis=0)  # one cell
+    monkeypatch.setattr(Interrupted, "__setitem__", _interrupt_at(4), raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        grown.add_data(same)
+    assert len(grown) == 1002
+    monkeypatch.undo()
+    grown.add_data(same)
+    expected = filled(searcher.model, np.concatenate([data[:1002], same]))
+    assert_search_alike(grown, expected, queries)
+
+
+def _interrupt_at(row: int) -> Callable[[dict[int, int], int, int], None]:
+    def set_item(self: dict[int, int], key: int, value: int) -> None:
+        if value >= row:
+            raise KeyboardInterrupt
+        dict.__setitem__(self, key, value)
+
+    return set_item
+
+
+def test_a_state_keeps_what_newer_states_removed_and_added_again(
+    searcher: LOPQSearcher, data: np.ndarray
+) -> None:
+    first = filled(searcher.model, data[:1000])
+    first.add_data(data[1000:1010])
+    second = copy.copy(first)
+    first.remove([1003])
+    first.add_data(data[5:6], [1003])
+    assert second.database.find(np.array([1003])).tolist() == [1003]
+    with pytest.raises(LOPQError, match="in the index already"):
+        second.add_data(data[:1], [1003])
+
+
+def test_copies_share_no_arrays_that_are_made_again(
+    searcher: LOPQSearcher, data: np.ndarray, queries: np.ndarray
+) -> None:
+    one = filled(searcher.model, data)
+    before = len(pickle.dumps(one))
+    one.search_batch(queries, 3)
+    one.remove([5])
+    assert len(pickle.dumps(one)) < before + 5000
+
+
+def test_room_for_later_codes_grows(
+    searcher: LOPQSearcher, data: np.ndarray, queries: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(later, "FIRST_ROOM", 4)
+    grown = filled(searcher.model, data[:1200])
+    for first in range(1200, 1320, 3):
+        grown.add_data(data[first : first + 3])
+    assert grown.database.n_later == 120
+    assert_search_alike(grown, filled(searcher.model, data[:1320]), queries)
 
 
 def test_the_old_names_are_where_they_were() -> None:

@@ -1,25 +1,157 @@
-"""The compiled search: nearest cells first, lookup tables of each cell, the k nearest codes.
+"""The loops that run per vector, per cell or per code, compiled by numba.
 
-For a cell with its own rotation, the query becomes R_c (q - C_c - mu_c). With this vector the
-distance to a code is the one of plain product quantization: one table of squared distances to the
-codebook entries per byte of the code, and a sum over the bytes. Two 4-bit codes in a byte share a
-table of 256 sums.
+Search: for a cell with its own rotation, the query becomes R_c (q - C_c - mu_c). With this vector
+the distance to a code is the one of plain product quantization: one table of squared distances to
+the codebook entries per byte of the code, and a sum over the bytes. Two 4-bit codes in a byte share
+a table of 256 sums.
+
+Every row is computed on its own and in a fixed order, so results do not depend on the number of
+threads or on the other rows of a batch. Nothing here checks the bounds of arrays.
+
+All loops are in this file, because numba's cache on disk notices changes of the file of the
+function that is called, not of the files of functions that it calls.
 """
 
-import numpy as np
+from collections.abc import Callable
+from typing import TypeVar, cast
 
-from lopq.arrays import Parameters, Rows
-from lopq.compiled import compiled
-from lopq.encoding import entry_distances, rotate_row, squared_distance
+import numpy as np
+from numba import njit
+
+from lopq.arrays import CodeArrays, ModelArrays
+
+F = TypeVar("F", bound=Callable[..., object])
 
 NO_ID = 2**63 - 1  # above every id at an equal distance; an infinite distance marks a missing one
+# Sums may be split into SIMD lanes. NaN and infinity keep their meaning.
+FAST = {"reassoc", "contract", "nsz"}
+
+
+def compiled(function: F) -> F:
+    """Compile a function for arrays; it runs without Python's lock, and the cache is on disk."""
+    return cast(F, njit(nogil=True, cache=True, error_model="numpy")(function))
+
+
+def compiled_sums(function: F) -> F:
+    """Compile as `compiled`, with sums in the order that is fastest, the same for all rows."""
+    return cast(F, njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")(function))
+
+
+@compiled_sums
+def squared_distance(x: np.ndarray, y: np.ndarray) -> np.float32:
+    """Return the squared L2 distance of two (dim,) float32 vectors."""
+    total = np.float32(0)
+    for j in range(len(x)):
+        difference = x[j] - y[j]
+        total += difference * difference
+    return total
+
+
+@compiled_sums
+def rotate_row(x: np.ndarray, rotation: np.ndarray, out: np.ndarray) -> None:
+    """Write ``rotation @ x`` to ``out``."""
+    for i in range(len(x)):
+        total = np.float32(0)
+        for j in range(len(x)):
+            total += rotation[i, j] * x[j]
+        out[i] = total
+
+
+@compiled_sums
+def entry_distances(x: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
+    """Write the squared distances of x (dim_sub,) to entries given by columns (dim_sub, n)."""
+    for e in range(len(out)):
+        out[e] = np.float32(0)
+    for j in range(len(x)):
+        value = x[j]
+        for e in range(len(out)):
+            difference = value - columns[j, e]
+            out[e] += difference * difference
+
+
+@compiled
+def find_cells(
+    rows: np.ndarray,
+    C: np.ndarray,
+    tops: np.ndarray,
+    starts: np.ndarray,
+    n_probe: int,
+    cells: np.ndarray,
+) -> None:
+    distances = np.empty(len(tops), np.float32)
+    for i in range(len(rows)):
+        for group in range(len(tops)):
+            distances[group] = squared_distance(rows[i], tops[group])
+        best, nearest = np.float32(np.inf), 0
+        for _ in range(n_probe):
+            group = int(np.argmin(distances))
+            distances[group] = np.inf
+            for cell in range(starts[group], starts[group + 1]):
+                distance = squared_distance(rows[i], C[cell])
+                if distance < best:
+                    best, nearest = distance, cell
+        cells[i] = nearest
+
+
+@compiled_sums
+def multiply_rows(
+    rows: np.ndarray, numbers: np.ndarray, R: np.ndarray, inverse: bool, out: np.ndarray
+) -> None:
+    n, dim = rows.shape
+    for row in range(n):
+        rotation = R[numbers[row]]
+        if not inverse:
+            rotate_row(rows[row], rotation, out[row])
+            continue
+        for j in range(dim):
+            out[row, j] = np.float32(0)
+        for i in range(dim):
+            value = rows[row, i]
+            for j in range(dim):
+                out[row, j] += value * rotation[i, j]
+
+
+@compiled
+def find_entries(rows: np.ndarray, columns: np.ndarray, fine: np.ndarray) -> None:
+    M, dim_sub, n_entry = columns.shape
+    distances = np.empty(n_entry, np.float32)
+    # Floats from 0 up are in the order of their bits, and whole numbers compare in SIMD lanes.
+    bits = distances.view(np.int32)
+    for row in range(len(rows)):
+        for m in range(M):
+            part = rows[row, m * dim_sub : (m + 1) * dim_sub]
+            entry_distances(part, columns[m], distances)
+            fine[row, m] = first_smallest(bits)
+
+
+@compiled
+def first_smallest(values: np.ndarray) -> int:
+    """Return the first index of the smallest of (n,) int32 values."""
+    smallest = values[0]
+    for i in range(len(values)):
+        value = values[i]
+        smallest = value if value < smallest else smallest
+    end = np.int32(len(values))
+    first = end
+    for i in range(end):
+        place = np.int32(i) if values[i] == smallest else end
+        first = place if place < first else first
+    return int(first)
+
+
+@compiled
+def add_rows(rows: np.ndarray, cells: np.ndarray, sums: np.ndarray) -> None:
+    for row in range(len(rows)):
+        cell = cells[row]
+        for j in range(rows.shape[1]):
+            sums[cell, j] += rows[row, j]
 
 
 @compiled
 def search_rows(
     queries: np.ndarray,
-    rows: Rows,
-    parameters: Parameters,
+    rows: CodeArrays,
+    model: ModelArrays,
     quota: int,
     distances: np.ndarray,
     ids: np.ndarray,
@@ -31,28 +163,28 @@ def search_rows(
     Args:
         queries: (n, S * dim) float32 in model space.
         rows: The database.
-        parameters: The model.
+        model: The model.
         quota: Codes to compare per query.
         distances: (n, k) float32, written; infinite where there are fewer codes.
         ids: (n, k) int64, written; -1 where there are fewer codes.
     """
-    n_split, V, dim = parameters.C.shape
-    halves = np.empty((n_split, V), np.float32)
+    n_split, V, dim = model.C.shape
+    away = np.empty((n_split, V), np.float32)
     near = np.empty(len(rows.cells), np.float32)
     order = np.empty(len(rows.cells), np.int64)
     code_bytes = rows.codes.shape[1]
     tables = np.empty((code_bytes, 256), np.float32)
-    C, cells = parameters.C, rows.cells
+    C, cells = model.C, rows.cells
     for i in range(len(queries)):
         for split in range(n_split):
             part = queries[i, split * dim : (split + 1) * dim]
             for cell in range(V):
-                halves[split, cell] = squared_distance(part, C[split, cell])
+                away[split, cell] = squared_distance(part, C[split, cell])
         for slot in range(len(order)):
             cell = cells[slot]
-            near[slot] = halves[0, cell if n_split == 1 else cell // V]
+            near[slot] = away[0, cell if n_split == 1 else cell // V]
             if n_split == 2:
-                near[slot] += halves[1, cell % V]
+                near[slot] += away[1, cell % V]
             order[slot] = slot
         make_heap(near, order)
         distances[i] = np.inf
@@ -61,7 +193,7 @@ def search_rows(
         while seen < quota and left:
             slot = pop_nearest(near, order, left)
             left -= 1
-            seen += scan(rows, slot, queries[i], parameters, tables, distances[i], ids[i])
+            seen += scan(rows, slot, queries[i], model, tables, distances[i], ids[i])
         sort_heap(distances[i], ids[i])
         for rank in range(len(ids[i])):
             if distances[i, rank] == np.inf:
@@ -69,20 +201,22 @@ def search_rows(
 
 
 @compiled
-def is_counted(rows: Rows, position: int, number: int) -> bool:
+def is_counted(rows: CodeArrays, position: int, number: int) -> bool:
     """Return whether a code is neither removed nor forbidden."""
     if len(rows.gone) and rows.gone[position >> 3] >> (position & 7) & 1:
         return False
-    return len(rows.allowed) == 0 or (number < len(rows.allowed) and rows.allowed[number])
+    if len(rows.allowed) == 0:
+        return True
+    return 0 <= number < len(rows.allowed) and rows.allowed[number]
 
 
 @compiled
-def write_tables(query: np.ndarray, cell: int, parameters: Parameters, tables: np.ndarray) -> None:
+def write_tables(query: np.ndarray, cell: int, model: ModelArrays, tables: np.ndarray) -> None:
     """Write the (code_bytes, 256) distances of a query to all values of each byte in a cell."""
-    n_split, V, dim = parameters.C.shape
-    M, dim_sub, n_entry = parameters.columns.shape
+    n_split, V, dim = model.C.shape
+    M, dim_sub, n_entry = model.columns.shape
     shifted, rotated = np.empty(dim, np.float32), np.empty(n_split * dim, np.float32)
-    centers, columns = parameters.centers, parameters.columns
+    centers, columns = model.centers, model.columns
     for split in range(n_split):
         half = cell
         if n_split == 2:
@@ -90,12 +224,12 @@ def write_tables(query: np.ndarray, cell: int, parameters: Parameters, tables: n
         start = split * dim
         for j in range(dim):
             shifted[j] = query[start + j] - centers[split, half, j]
-        rotation = parameters.R[parameters.rotation_of[split, half]]
+        rotation = model.R[model.rotation_of[split, half]]
         rotate_row(shifted, rotation, rotated[start : start + dim])
     entries = np.empty(n_entry, np.float32)
     for m in range(M):
         part = rotated[m * dim_sub : (m + 1) * dim_sub]
-        if parameters.bits == 8:
+        if model.bits == 8:
             entry_distances(part, columns[m], tables[m, :n_entry])
             continue
         entry_distances(part, columns[m], entries)
@@ -112,10 +246,10 @@ def write_tables(query: np.ndarray, cell: int, parameters: Parameters, tables: n
 
 @compiled
 def scan(
-    rows: Rows,
+    rows: CodeArrays,
     slot: int,
     query: np.ndarray,
-    parameters: Parameters,
+    model: ModelArrays,
     tables: np.ndarray,
     distances: np.ndarray,
     ids: np.ndarray,
@@ -128,7 +262,7 @@ def scan(
         if filtered and not is_counted(rows, row, numbers[row]):
             continue
         if found == 0:
-            write_tables(query, rows.cells[slot], parameters, tables)
+            write_tables(query, rows.cells[slot], model, tables)
         found += 1
         distance = code_distance(codes, row, tables)
         if distance <= worst and (distance < worst or numbers[row] < ids[0]):
@@ -140,7 +274,7 @@ def scan(
     while row >= 0:
         if is_counted(rows, len(rows.ids) + row, numbers[row]):
             if found == 0:
-                write_tables(query, rows.cells[slot], parameters, tables)
+                write_tables(query, rows.cells[slot], model, tables)
             found += 1
             distance = code_distance(codes, row, tables)
             if distance < worst or (distance == worst and numbers[row] < ids[0]):

@@ -1,0 +1,98 @@
+"""Many cells: two levels of k-means, and cells found by their groups."""
+
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+
+from lopq import LOPQError, LOPQModel, LOPQSearcher, coarse, storage
+from lopq.coarse import Groups, fit_centroids, nearest, shares
+
+
+@pytest.fixture(autouse=True)
+def two_levels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coarse, "TWO_LEVELS_FROM", 16)
+
+
+def test_cells_fit_as_well_as_those_of_one_level(
+    data: np.ndarray, queries: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    C, groups = fit_centroids(data, 60, 20, seed=0)
+    assert groups is not None
+    groups.check(60, 16)
+    assert C.shape == (60, 16)
+    assert len(groups.tops) == 7
+    distances, exact = faiss.knn(data, C, 1)
+    monkeypatch.setattr(coarse, "TWO_LEVELS_FROM", 1000)
+    one_level, none = fit_centroids(data, 60, 20, seed=0)
+    assert none is None
+    assert distances.mean() < 1.03 * faiss.knn(data, one_level, 1)[0].mean()
+    monkeypatch.setattr(coarse, "N_PROBE", 3)
+    found = nearest(data, C, groups)
+    assert (found == exact[:, 0]).mean() > 0.97
+    monkeypatch.setattr(coarse, "N_PROBE", 7)  # all groups
+    np.testing.assert_array_equal(nearest(queries, C, groups), faiss.knn(queries, C, 1)[1][:, 0])
+
+
+def test_groups_without_cells_are_left_out() -> None:
+    rows = np.repeat(np.eye(3, 8, dtype=np.float32), 40, axis=0)  # three distinct rows
+    C, groups = fit_centroids(rows, 64, 5, seed=0)
+    assert groups is not None
+    assert len(C) == 64
+    assert (np.diff(groups.starts) > 0).all()
+    assert (rows == C[nearest(rows, C, groups)]).all()
+
+
+def test_shares_are_whole_and_within_the_sizes() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        sizes = rng.integers(0, 40, 9)
+        total = int(rng.integers(np.count_nonzero(sizes), sizes.sum() + 1))
+        shared = shares(sizes, total)
+        assert shared.sum() == total
+        assert (shared <= sizes).all()
+        assert (shared[sizes > 0] > 0).all()
+
+
+def test_an_index_of_many_cells_is_saved_with_its_groups(
+    data: np.ndarray, queries: np.ndarray, tmp_path: Path
+) -> None:
+    model = LOPQModel(V=40, M=4, subquantizer_clusters=16)
+    model.fit(data)
+    searcher = LOPQSearcher(model)
+    searcher.add_data(data)
+    path = tmp_path / "index"
+    searcher.save(path)
+    loaded = LOPQSearcher.load(path)
+    np.testing.assert_array_equal(loaded.model.encode(data).coarse, model.encode(data).coarse)
+    for mine, its in zip(
+        loaded.search_batch(queries, 5, 60), searcher.search_batch(queries, 5, 60), strict=True
+    ):
+        np.testing.assert_array_equal(mine, its)
+    header, arrays = storage.read(path, "searcher")
+    starts = np.array(arrays["starts0"])
+    wrong: list[dict[str, np.ndarray]] = [
+        {"starts0": starts[:-1]},
+        {"starts0": starts + 1},
+        {"starts0": starts[::-1].copy()},
+        {"starts0": starts.astype(np.float32)},
+        {"tops0": arrays["tops0"][:, :-1]},
+        {"R0": arrays["R0"][:3]},
+        {"R0": arrays["R0"][:, :-1]},
+        {"rotation_of0": np.arange(39)},
+        {"rotation_of0": np.arange(1, 41)},
+        {"mu0": arrays["mu0"][:-1]},
+        {"subs0": arrays["subs0"][:-1]},
+        {"codes": arrays["codes"].astype(np.int64)},
+        {"ids": arrays["ids"].astype(np.float32)},
+    ]
+    for changed in wrong:
+        storage.write(path, "searcher", header, {**arrays, **changed})
+        with pytest.raises(LOPQError, match="is damaged"):
+            LOPQSearcher.load(path)
+
+
+def test_groups_must_cover_the_cells() -> None:
+    with pytest.raises(LOPQError, match="do not cover"):
+        Groups(np.zeros((2, 4), np.float32), np.array([0, 3, 2])).check(2, 4)
