@@ -23,8 +23,7 @@ import psutil
 
 from benchmarks import harness, results
 from benchmarks.scale_data import QUERIES_FROM, Source
-from lopq import LOPQModel, LOPQSearcher
-from retrieval.store import lance_files, lance_index, rescoring
+from retrieval.store import code_index, lance_files, rescoring
 from retrieval.store.filters import Filter
 from retrieval.store.lance_store import LanceStore
 from retrieval.store.opening import open_store
@@ -36,7 +35,7 @@ BATCH = 8192
 THUMBNAIL_BYTES = 3000  # of a drawn car's JPEG at 128 px
 ADDED = 200_000  # rows added with thumbnails
 WARM_UP = 10
-BYTES = 64  # of a code, in both indexes
+BYTES = 64  # of a code of Lance, as long as those of the store for 512 dimensions
 ALL, ONE_MAKE = Filter(), Filter(makes=frozenset({"make 7"}))
 
 if TYPE_CHECKING:
@@ -128,32 +127,17 @@ def fill(store: LanceStore, embeddings: np.ndarray, labels: np.ndarray, jpeg: by
 
 def lance_search(store: LanceStore, k: int, probes: int, refine: int) -> Search:
     """Return a search in Lance's own index."""
-    options = {"nprobes": probes, "refine_factor": refine}
-    n = k + rescoring.SPARE
+    dataset, n = store._dataset(), k + rescoring.SPARE
 
     def search(query: np.ndarray, where: Filter) -> tuple[np.ndarray, np.ndarray]:
-        found = lance_index.nearest(store._dataset(), query, n, where.sql(), options)
-        return rescoring.ranked(query[None], [found], k)
-
-    return search
-
-
-def codes_search(
-    store: LanceStore,
-    searcher: LOPQSearcher,
-    labels: np.ndarray,
-    k: int,
-    quota: int,
-    candidates: int,
-) -> Search:
-    """Return a search in LOPQ codes in memory; candidates are read from the store."""
-    one_make = labels % MAKES == 7
-
-    def search(query: np.ndarray, where: Filter) -> tuple[np.ndarray, np.ndarray]:
-        allowed = one_make if where else None
-        _, (ids,) = searcher.search_batch(query[None], candidates, quota=quota, allowed=allowed)
-        rows = store._dataset().take(ids[ids >= 0], columns=["id", "embedding"])
-        found = rescoring.Candidates(rows["id"].to_numpy(), lance_files.embeddings_of(rows))
+        nearest = {"column": "embedding", "q": query, "k": n, "metric": "dot"}
+        table = dataset.to_table(
+            columns=["id", "embedding", "_distance"],
+            filter=where.sql(),
+            prefilter=True,
+            nearest={**nearest, "nprobes": probes, "refine_factor": refine},
+        )
+        found = rescoring.Candidates(table["id"].to_numpy(), lance_files.embeddings_of(table))
         return rescoring.ranked(query[None], [found], k)
 
     return search
@@ -210,10 +194,12 @@ def compare(
         return answer.ids, answer.similarities
 
     rows += measure("exact, Lance's scan", "", scan, queries[: WARM_UP + 10], _first(truth, 10))
-    embeddings = store._current(dataset).segments[0].embeddings
-    rows += _codes(args, store, labels, embeddings, queries, truth)
     store.close()
-    del embeddings
+    store.exact_rows = 1  # from here on, the index answers
+    seconds = harness.once(store.optimize)
+    text = f"made in {seconds:.0f} s, {code_bytes(store.folder) / len(labels):.0f} bytes a row"
+    rows += measure("the store's index (LOPQ)", text, exact, queries, truth)
+    dataset = store._dataset()
     seconds = harness.once(lambda: make_index(dataset, args.dim))
     print("IVF_PQ made in", seconds, flush=True)
     for probes in args.probes:
@@ -224,29 +210,9 @@ def compare(
     return rows
 
 
-def _codes(
-    args: argparse.Namespace,
-    store: LanceStore,
-    labels: np.ndarray,
-    embeddings: np.ndarray,
-    queries: np.ndarray,
-    truth: dict[Filter, np.ndarray],
-) -> list[results.Row]:
-    started = time.perf_counter()
-    model = LOPQModel(V=args.cells, M=min(BYTES, args.dim))
-    sample = np.random.default_rng(3).choice(len(labels), min(args.sample, len(labels)), False)
-    model.fit(embeddings[np.sort(sample)], train_size=None)
-    searcher = LOPQSearcher(model)
-    searcher.add_data(embeddings)
-    seconds = time.perf_counter() - started
-    print("LOPQ made in", seconds, flush=True)
-    rows: list[results.Row] = []
-    for quota in args.quotas:
-        for candidates in args.candidates:
-            text = f"quota {quota}, candidates {candidates}, made in {seconds:.0f} s"
-            search = codes_search(store, searcher, labels, args.k, quota, candidates)
-            rows += measure("LOPQ", text, search, queries, truth)
-    return rows
+def code_bytes(folder: Path) -> int:
+    """Return the size of the store's index."""
+    return (folder / code_index.CODES).stat().st_size + (folder / code_index.ROWS).stat().st_size
 
 
 def _first(truth: dict[Filter, np.ndarray], n: int) -> dict[Filter, np.ndarray]:
@@ -299,11 +265,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--dim", type=int, default=512, help="embedding size")
     add("--queries", type=int, default=100, help="number of queries")
     add("--k", type=int, default=20, help="neighbors of each query")
-    add("--cells", type=int, default=1024, help="cells of LOPQ")
-    add("--sample", type=int, default=262_144, help="rows that LOPQ is fitted on")
     add("--embeddings", type=Path, help="(n, dim) .npy file to enlarge")
-    add("--quotas", type=int, nargs="+", default=[10_000, 50_000], help="codes ranked by LOPQ")
-    add("--candidates", type=int, nargs="+", default=[200, 1000], help="rows scored exactly")
     add("--probes", type=int, nargs="+", default=[20, 100], help="cells that Lance reads")
     add("--refine", type=int, nargs="+", default=[10, 50], help="rows scored exactly, per result")
     add("--folder", type=Path, help="parent of the temporary data directory")

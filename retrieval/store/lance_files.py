@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from retrieval.data.formats import InputError
+from retrieval.store import rescoring
 from retrieval.store.rows import ImageRow
 
 if TYPE_CHECKING:
+    import lance
     import pyarrow as pa
 
 TABLE = "images.lance"
@@ -85,6 +87,26 @@ def embeddings_of(table: "pa.Table") -> np.ndarray:
     dim = column.type.list_size
     chunks = [chunk.flatten().to_numpy() for chunk in column.chunks]
     return np.concatenate([np.empty(0, np.float32), *chunks]).reshape(-1, dim)
+
+
+def nearest(
+    dataset: "lance.LanceDataset", query: np.ndarray, n: int, where: str | None
+) -> rescoring.Candidates:
+    """Return the n best rows of a query by float32 products with all rows that fit.
+
+    Args:
+        dataset: One version of the store.
+        query: (dim,) float32.
+        n: Rows to return.
+        where: SQL of the rows that may be returned.
+    """
+    table = dataset.to_table(
+        columns=["id", "embedding", "_distance"],  # without it, Lance warns of its future
+        filter=where,
+        prefilter=True,
+        nearest={"column": "embedding", "q": query, "k": n, "metric": "dot", "use_index": False},
+    )
+    return rescoring.Candidates(table["id"].to_numpy(), embeddings_of(table))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import numpy as np
 
 from retrieval.data import files
 from retrieval.data.formats import InputError
-from retrieval.store import filters, lance_files, lance_index, rescoring
+from retrieval.store import code_index, filters, lance_files, rescoring
 from retrieval.store.filters import Filter
 from retrieval.store.interface import ALL, EXACT_ROWS, ImageStore, RankedRows
 from retrieval.store.lance_files import lance_errors, retried
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 KEPT_VERSIONS = timedelta(hours=1)  # a reader of another process may still read the files
 LARGEST_FILE = 1_000_000  # rows
+KEPT_FILTERS = 16  # whose rows are remembered, for one version
+
+# What the index covers, by version of the store and filter.
+_Kept = dict[tuple[tuple[int, ...], str | None], code_index.Covered]
 
 
 class LanceStore(ImageStore):
@@ -46,6 +50,7 @@ class LanceStore(ImageStore):
         self._resident: Resident | None = None
         self._known: tuple[tuple[int, ...], np.ndarray] | None = None  # sorted ids of a version
         self._offsets: tuple[tuple[int, ...], np.ndarray, np.ndarray] | None = None
+        self._codes: tuple[tuple[int, int], code_index.CodeIndex | None, _Kept] | None = None
         with lance_errors(folder):
             text = (self._newest().schema.metadata or {}).get(lance_files.METADATA)
         if text is None:
@@ -153,12 +158,12 @@ class LanceStore(ImageStore):
                 )
             )
             if self._dataset().count_rows() > self.exact_rows:
-                retried(lambda: lance_index.make_or_renew(self._dataset(), self.folder))
+                retried(lambda: code_index.make_or_renew(self._dataset(), self.folder))
             self._dataset().cleanup_old_versions(older_than=KEPT_VERSIONS)
 
     def close(self) -> None:
         with self._lock:
-            self._resident = self._known = self._offsets = None
+            self._resident = self._known = self._offsets = self._codes = None
 
     def _newest(self) -> "lance.LanceDataset":
         """Return the newest version; opening it takes a millisecond."""
@@ -241,27 +246,49 @@ class LanceStore(ImageStore):
     def _indexed(
         self, dataset: "lance.LanceDataset", queries: np.ndarray, k: int, where: Filter
     ) -> RankedRows | None:
-        """Search by the index; None if all rows must be compared."""
-        if not lance_index.has_index(dataset):
+        """Search by the codes; None if there are none."""
+        index, kept = self._code_index()
+        if index is None:
             return None
-        n_row = dataset.count_rows(where.sql())
-        if n_row <= max(lance_index.FEW_ROWS if where else 0, k):
-            return None
-        n, settings = k + rescoring.SPARE, lance_index.options(dataset)
-        found = [lance_index.nearest(dataset, q, n, where.sql(), settings) for q in queries]
-        if min(len(np.unique(of_query.ids)) for of_query in found) < k:
-            return None
-        recall = lance_index.kept_recall(self.folder)
-        return RankedRows(*rescoring.ranked(queries, found, k), is_exact=False, recall=recall)
+        key = (self._version(dataset), where.sql())
+        covered = kept.get(key) or code_index.Covered.of(index, dataset, where.sql())
+        if len(kept) >= KEPT_FILTERS:
+            kept.clear()
+        kept[key] = covered
+        found = [index.rows[of_query, 0] for of_query in index.find(queries, k, covered.allowed)]
+        wanted = np.unique(np.concatenate([np.empty(0, np.int64), *found]))
+        embeddings = code_index.embeddings_at(
+            dataset, np.array(self._offsets_of(dataset, wanted), np.int64)
+        )
+        candidates = []
+        for ids in found:
+            own = rescoring.Candidates(ids, embeddings[np.searchsorted(wanted, ids)])
+            candidates.append(rescoring.pooled([own, covered.newer], self.collection.dim))
+        ranked = rescoring.ranked(queries, candidates, k)
+        all_compared = int(covered.allowed.sum()) <= index.count(k)
+        recall = None if all_compared else index.recall
+        return RankedRows(*ranked, is_exact=all_compared, recall=recall)
+
+    def _code_index(self) -> tuple[code_index.CodeIndex | None, _Kept]:
+        """Return the index as it is on disk now, and what is remembered of it."""
+        try:
+            status = (self.folder / code_index.RECORD).stat()
+        except FileNotFoundError:
+            return None, {}
+        stamp = (status.st_ino, status.st_mtime_ns)
+        with self._lock:
+            if self._codes is None or self._codes[0] != stamp:
+                self._codes = stamp, code_index.load(self.folder), {}
+            return self._codes[1:]
 
     def _scanned(
         self, dataset: "lance.LanceDataset", queries: np.ndarray, k: int, where: Filter
     ) -> RankedRows:
         """Compare with all rows on disk that fit the filter."""
-        condition, exactly = where.sql(), {"use_index": False}
+        condition = where.sql()
 
         def find(some: np.ndarray, n: int) -> list[rescoring.Candidates]:
-            return [lance_index.nearest(dataset, query, n, condition, exactly) for query in some]
+            return [lance_files.nearest(dataset, query, n, condition) for query in some]
 
         found = rescoring.ranked_exactly(queries, find, k, max(k, dataset.count_rows(condition)))
         return RankedRows(*found, is_exact=True)

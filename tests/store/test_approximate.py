@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retrieval.store import lance_index
+from retrieval.store import code_index
 from retrieval.store.filters import Filter
 from retrieval.store.interface import ImageStore
 from retrieval.store.opening import open_store
@@ -84,24 +84,52 @@ def test_a_filter_shortens_no_answer(indexed: ImageStore) -> None:
         np.testing.assert_array_equal(indexed.search(queries, k, RARE).ids, wanted)
 
 
-def test_lance_goes_past_its_index_where_few_rows_fit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_few_rows_are_all_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, queries = draw_rows(range(ROWS)), draw_queries(2)
     with open_store(tmp_path, create=COLLECTION, exact_rows=1000) as store:
-        store.add(draw_rows(range(ROWS)))
-        check(
-            store.search(draw_queries(2), 5), expected(draw_rows(range(ROWS)), draw_queries(2), 5)
-        )
+        store.add(rows)
+        check(store.search(queries, 5), expected(rows, queries, 5))  # no index yet
         store.optimize()
-        record = json.loads((tmp_path / "store" / lance_index.RECORD).read_text())
+        record = json.loads((tmp_path / "store" / code_index.RECORD).read_text())
         assert record["rows"] == ROWS and record["recall"] > 0.9
-        answer = store.search(draw_queries(2), 5, RARE)
-        check(answer, expected(draw_rows(range(ROWS)), draw_queries(2), 5, RARE))
-        monkeypatch.setattr(lance_index, "FEW_ROWS", 0)
-        assert not store.search(draw_queries(2), 5, RARE).is_exact
-        # All matching rows are wanted: the index may not leave one out.
         n = store.count(RARE)
-        answer = store.search(draw_queries(2), n + 3, RARE)
-        check(answer, expected(draw_rows(range(ROWS)), draw_queries(2), n + 3, RARE))
+        for k in (5, n, n + 3):
+            check(store.search(queries, k, RARE), expected(rows, queries, k, RARE))
+        monkeypatch.setattr(code_index, "CANDIDATES", 1)
+        assert not store.search(queries, 1, RARE).is_exact
     with open_store(tmp_path, exact_rows=1000) as store:
         assert store.search(draw_queries(1), 5).recall == record["recall"]
+
+
+@pytest.mark.parametrize("name", [code_index.CODES, code_index.ROWS, code_index.RECORD])
+def test_files_of_another_index_are_not_used(tmp_path: Path, name: str) -> None:
+    rows, queries, folder = draw_rows(range(ROWS)), draw_queries(2), tmp_path / "store"
+    with open_store(tmp_path, create=COLLECTION, exact_rows=1000) as store:
+        store.add(rows)
+        store.optimize()
+        before = (folder / name).read_bytes()
+        store.add(draw_rows(range(5000, 5050)))
+        store.optimize()
+        (folder / name).write_bytes(before)
+    rows += draw_rows(range(5000, 5050))
+    with open_store(tmp_path, exact_rows=1000) as store:
+        check(store.search(queries, 5), expected(rows, queries, 5))  # all are compared
+        store.optimize()
+        assert not store.search(queries, 5).is_exact
+
+
+def test_rows_come_and_go_between_renewals(tmp_path: Path) -> None:
+    """Codes are added for new rows and dropped for removed ones; the model stays."""
+    with open_store(tmp_path, create=COLLECTION, exact_rows=1000) as store:
+        store.add(draw_rows(range(ROWS)))
+        store.optimize()
+        for step in range(3):
+            store.remove(range(100 * step, 100 * step + 60))
+            store.add(draw_rows(range(6000 + 80 * step, 6080 + 80 * step)))
+            store.add(draw_rows(range(100 * step, 100 * step + 20)))  # come back
+            assert recall(store) > 0.9
+            store.optimize()
+            assert recall(store) > 0.9
+        index = code_index.load(tmp_path / "store")
+        assert index is not None and index.fitted_on == ROWS
+        assert len(index.searcher) == store.count()
