@@ -112,7 +112,7 @@ bench: .venv
 	$(PY) -m benchmarks.bench_training --dpath $(BENCH)/sample200 --name=small --minutes=0.02 --output=$(BENCH)/results
 	$(PY) -m benchmarks.profile_stages --size=200 --photos=28 --steps=5 --stages image_matrix train build_image_db nns --samples=$(BENCH)
 	$(PY) -m benchmarks.bench_ranking --models=4 --photos=28 --seeds=7 --only=qe --training="--arch=resnet18 --weights=none --dim=128 --batch_size=16 --epoch=1 --max_tuples=160" --samples=$(BENCH)/ranking --output=$(BENCH)/results
-	$(PY) -m benchmarks.bench_store --rows 20000 --dim 64 --queries 20 --cells 16 --sample 5000 --quotas 2000 --candidates 200 --probes 20 --refine 10 --output=$(BENCH)/results
+	$(PY) -m benchmarks.bench_store --rows 20000 --dim 64 --queries 20 --probes 20 --refine 10 --output=$(BENCH)/results
 	$(PY) -m benchmarks.bench_lopq --parts accuracy --n_query=200 --seeds=1 --bytes 8 --cells 16 --settings disjoint --opq_rounds=5 --output=$(BENCH)/results
 
 # Every test and benchmark that needs a GPU, made for eight minutes of one; says so where there is none.

@@ -87,7 +87,7 @@ class CodeIndex:
         return [of_query[of_query >= 0] for of_query in found]
 
 
-def load(folder: Path) -> CodeIndex | None:
+def open_index(folder: Path) -> CodeIndex | None:
     """Return the index; None if there is none, or its files are not those of its record."""
     from lopq import LOPQError, LOPQSearcher
 
@@ -104,7 +104,7 @@ def load(folder: Path) -> CodeIndex | None:
 
 def make_or_renew(dataset: "lance.LanceDataset", folder: Path) -> None:
     """Make the index, or bring it up to the newest rows; measure its recall and keep that."""
-    keys, old = keys_of(dataset), load(folder)
+    keys, old = keys_of(dataset), open_index(folder)
     if old is None or len(keys) > 2 * old.fitted_on or len(old.rows) > 2 * len(keys):
         index = _fitted(dataset, keys)
     else:
@@ -132,6 +132,8 @@ def keys_of(dataset: "lance.LanceDataset", where: str | None = None) -> np.ndarr
 
 def embeddings_at(dataset: "lance.LanceDataset", places: np.ndarray) -> np.ndarray:
     """Return the embeddings at places on disk, (n, dim) float32."""
+    if len(places) == 0:
+        return np.empty((0, dataset.schema.field("embedding").type.list_size), np.float32)
     return lance_files.embeddings_of(dataset.take(places.tolist(), columns=["embedding"]))
 
 

@@ -278,7 +278,7 @@ class LanceStore(ImageStore):
         stamp = (status.st_ino, status.st_mtime_ns)
         with self._lock:
             if self._codes is None or self._codes[0] != stamp:
-                self._codes = stamp, code_index.load(self.folder), {}
+                self._codes = stamp, code_index.open_index(self.folder), {}
             return self._codes[1:]
 
     def _scanned(

@@ -1,6 +1,7 @@
 """Beyond ``exact_rows`` an index answers, and says so; what must be exact still is."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,14 @@ def test_newer_rows_are_found_and_removed_ones_are_not(indexed: ImageStore) -> N
     assert recall(indexed) > 0.9
 
 
+def test_a_filter_that_only_newer_rows_fit(indexed: ImageStore) -> None:
+    new = [replace(row, make="Lada") for row in draw_rows(range(5000, 5007))]
+    indexed.add(new)
+    queries, where = draw_queries(2), Filter(makes=frozenset({"Lada"}))
+    check(indexed.search(queries, 5, where), expected(new, queries, 5, where))
+    assert (indexed.search(queries, 5, Filter(makes=frozenset({"none"}))).ids == -1).all()
+
+
 def test_a_filter_shortens_no_answer(indexed: ImageStore) -> None:
     queries = draw_queries(3)
     rows = draw_rows(range(ROWS))
@@ -130,6 +139,6 @@ def test_rows_come_and_go_between_renewals(tmp_path: Path) -> None:
             assert recall(store) > 0.9
             store.optimize()
             assert recall(store) > 0.9
-        index = code_index.load(tmp_path / "store")
+        index = code_index.open_index(tmp_path / "store")
         assert index is not None and index.fitted_on == ROWS
         assert len(index.searcher) == store.count()
