@@ -162,6 +162,12 @@ def test_filters_update_the_answers_in_place(browser: "webdriver.Chrome", addres
     wait(lambda: "k=3" in browser.current_url and is_idle(browser))
     assert len(answers(browser)) == 3
     assert browser.execute_script("return window.isSame")  # no page was loaded anew
+    assert Select(browser.find_element("id", "model")).first_selected_option.text == "any"
+    assert "model=" not in browser.current_url  # the menus choose nothing by themselves
+    Select(browser.find_element("id", "model")).select_by_index(1)
+    chosen = browser.find_element("id", "model").get_attribute("value")
+    wait(lambda: "model=" in browser.current_url and is_idle(browser))
+    assert browser.find_element("id", "model").get_attribute("value") == chosen
 
 
 def test_a_click_searches_with_the_answer(browser: "webdriver.Chrome", address: str) -> None:

@@ -63,7 +63,12 @@ async function update() {
     results.replaceChildren(...found.childNodes);
     document.title = page.title;
     const models = page.getElementById("model");
-    if (models) document.getElementById("model").replaceChildren(...models.childNodes);
+    if (models) {
+      const menu = document.getElementById("model");
+      const chosen = models.value; // options that leave a menu make it choose the next one
+      menu.replaceChildren(...models.childNodes);
+      menu.value = chosen;
+    }
     history.replaceState(null, "", address);
   } catch {
     location.assign(address);
