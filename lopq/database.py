@@ -15,7 +15,7 @@ from lopq.errors import LOPQError
 from lopq.later import LaterCodes
 from lopq.lists import CellLists
 
-SORTED_PER_LATER = 8  # when later codes are more than an eighth of the sorted ones, all are sorted
+SORTED_PER_LATER = 8  # when later codes reach an eighth of the sorted ones, all are sorted
 
 NO_BITS = np.zeros(0, np.uint8)
 ALL_ALLOWED = np.zeros(0, bool)

@@ -33,6 +33,11 @@ class LOPQSearcher(SingleSearch):
     def __len__(self) -> int:
         return len(self.database)
 
+    @property
+    def ids(self) -> np.ndarray:
+        """(n,) int64 ids of all codes, ascending."""
+        return np.sort(self.database.optimized().lists.ids)
+
     def add_data(
         self, data: np.ndarray, ids: Iterable[int] | np.ndarray | None = None, num_procs: int = 1
     ) -> None:
@@ -182,10 +187,8 @@ class LOPQSearcher(SingleSearch):
         header, arrays = storage.read(path, "searcher", verify)
         with storage.naming(path):
             searcher = cls(LOPQModel.restored(header, arrays))
-            lists, quantizer = (
-                CellLists(*(arrays[name] for name in LISTS)),
-                searcher.model.quantizer,
-            )
+            lists = CellLists(*(arrays[name] for name in LISTS))
+            quantizer = searcher.model.quantizer
             lists.check(quantizer.format.n_cell, quantizer.codebooks.code_bytes)
             searcher.database = Database.of(lists)
         return searcher

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -139,7 +139,7 @@ def embeddings_at(dataset: "lance.LanceDataset", places: np.ndarray) -> np.ndarr
 
 def _fitted(dataset: "lance.LanceDataset", keys: np.ndarray) -> CodeIndex:
     """Fit a model to some rows and encode all."""
-    from lopq import LOPQModel, LOPQSearcher
+    from lopq import LOPQCode, LOPQModel, LOPQSearcher
     from lopq.sampling import training_rows
 
     n_row, dim = len(keys), dataset.schema.field("embedding").type.list_size
@@ -150,15 +150,17 @@ def _fitted(dataset: "lance.LanceDataset", keys: np.ndarray) -> CodeIndex:
     places = np.arange(n_row) if sample is None else sample
     model.fit(embeddings_at(dataset, places), train_size=None, verbose=False)
     searcher = LOPQSearcher(model)
-    codes = [model.encode(block) for block in _blocks(dataset)]
-    searcher.add_codes(_joined(codes), np.arange(n_row))
+    # All at once: codes that come one block after the other would be sorted again and again.
+    blocks = [model.encode(block) for block in _blocks(dataset)]
+    codes = LOPQCode(*(np.concatenate(part) for part in zip(*blocks, strict=True)))
+    searcher.add_codes(codes, np.arange(n_row))
     return CodeIndex(searcher, keys, n_row, 0.0)
 
 
 def _renewed(old: CodeIndex, dataset: "lance.LanceDataset", keys: np.ndarray) -> CodeIndex:
     """Add codes of newer rows and drop those of removed ones."""
     positions = old.positions(keys)
-    stale = np.setdiff1d(_live(old), positions[positions >= 0])
+    stale = np.setdiff1d(old.searcher.ids, positions[positions >= 0])
     old.searcher.remove(stale)
     new = np.flatnonzero(positions < 0)
     rows = np.concatenate([old.rows, keys[new]])
@@ -171,11 +173,6 @@ def _renewed(old: CodeIndex, dataset: "lance.LanceDataset", keys: np.ndarray) ->
     return CodeIndex(old.searcher, rows, old.fitted_on, 0.0)
 
 
-def _live(index: CodeIndex) -> np.ndarray:
-    """Return the positions that have codes."""
-    return np.sort(index.searcher.database.optimized().lists.ids)
-
-
 def _blocks(dataset: "lance.LanceDataset") -> Iterator[np.ndarray]:
     """Yield the embeddings of all rows, in the order on disk."""
     import pyarrow as pa
@@ -183,12 +180,6 @@ def _blocks(dataset: "lance.LanceDataset") -> Iterator[np.ndarray]:
     scanner = dataset.scanner(columns=["embedding"], batch_size=READ_AT_ONCE, scan_in_order=True)
     for batch in scanner.to_batches():
         yield lance_files.embeddings_of(pa.Table.from_batches([batch]))
-
-
-def _joined(codes: list[Any]) -> Any:
-    from lopq import LOPQCode
-
-    return LOPQCode(*(np.concatenate(part) for part in zip(*codes, strict=True)))
 
 
 def measured(index: CodeIndex, dataset: "lance.LanceDataset", keys: np.ndarray) -> float:
@@ -227,12 +218,10 @@ class Covered:
     Attributes:
         allowed: (n_position,) bool, the positions that fit.
         newer: Rows that fit and came later, to be compared one by one.
-        n_row: Rows that fit.
     """
 
     allowed: np.ndarray
     newer: rescoring.Candidates
-    n_row: int
 
     @classmethod
     def of(cls, index: CodeIndex, dataset: "lance.LanceDataset", where: str | None) -> "Covered":
@@ -248,4 +237,4 @@ class Covered:
             table = dataset.to_table(columns=["id", "embedding"], filter=condition)
             kept = np.isin(table["id"].to_numpy(), new)
             new, vectors = table["id"].to_numpy()[kept], lance_files.embeddings_of(table)[kept]
-        return cls(allowed, rescoring.Candidates(new, vectors), len(keys))
+        return cls(allowed, rescoring.Candidates(new, vectors))

@@ -251,10 +251,12 @@ class LanceStore(ImageStore):
         if index is None:
             return None
         key = (self._version(dataset), where.sql())
-        covered = kept.get(key) or code_index.Covered.of(index, dataset, where.sql())
-        if len(kept) >= KEPT_FILTERS:
-            kept.clear()
-        kept[key] = covered
+        covered = kept.get(key)
+        if covered is None:
+            covered = code_index.Covered.of(index, dataset, where.sql())
+            if len(kept) >= KEPT_FILTERS:  # another search may clear it, too
+                kept.clear()
+            kept[key] = covered
         found = [index.rows[of_query, 0] for of_query in index.find(queries, k, covered.allowed)]
         wanted = np.unique(np.concatenate([np.empty(0, np.int64), *found]))
         embeddings = code_index.embeddings_at(
