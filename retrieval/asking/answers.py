@@ -153,14 +153,30 @@ def percent(probability: float) -> str:
     return "under 1 %" if probability < 0.005 else f"{100 * probability:.0f} %"
 
 
+def nothing_found(n_searched: int, n_image: int) -> str:
+    """Return what it means that no answer is left; filters may have kept the model out.
+
+    >>> nothing_found(720, 720), nothing_found(60, 720)
+    ('not in the database', 'not among the images searched')
+    """
+    return "not among the images searched" if n_searched < n_image else "not in the database"
+
+
+def best_line(vote: Vote, best: Answer) -> str | None:
+    """Return how sure the best answer is, and its name if the vote is for another model."""
+    if best.probability is None:
+        return None
+    other = "" if best.label == vote.label else f"{best.name}, "
+    return f"best answer: {other}{percent(best.probability)} the same model"
+
+
 def summary_line(found: Found) -> str:
     """Return what was found in one line: the most likely model, or that there is none."""
     if found.vote is None:
-        is_filtered = found.n_searched < found.n_image
-        return "not among the images searched" if is_filtered else "not in the database"
+        return nothing_found(found.n_searched, found.n_image)
     text = f"most likely: {found.vote.name}, {100 * found.vote.share:.0f} % of the vote"
-    best = found.answers[0].probability
-    return text if best is None else f"{text}; best answer: {percent(best)} the same model"
+    best = best_line(found.vote, found.answers[0])
+    return text if best is None else f"{text}; {best}"
 
 
 def hidden_line(found: Found, option: str = "") -> str | None:

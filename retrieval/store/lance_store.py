@@ -16,12 +16,11 @@ from retrieval.store import code_index, filters, lance_files, rescoring
 from retrieval.store.filters import Filter
 from retrieval.store.interface import ALL, EXACT_ROWS, ImageStore, RankedRows
 from retrieval.store.lance_files import lance_errors, retried
-from retrieval.store.resident import FACETS, Resident, Segment, Vocabulary
+from retrieval.store.resident import FACETS, Resident, Vocabulary, read_segment
 from retrieval.store.rows import Collection, Facts, ImageRow, check_new_rows
 
 if TYPE_CHECKING:
     import lance
-    import pyarrow as pa
 
 KEPT_VERSIONS = timedelta(hours=1)  # a reader of another process may still read the files
 LARGEST_FILE = 1_000_000  # rows
@@ -240,7 +239,7 @@ class LanceStore(ImageStore):
             if fragments
             else ()
         )
-        new = _segment(blocks, resident, self.collection.dim, int(is_missing.sum()))
+        new = read_segment(blocks, resident, self.collection.dim, int(is_missing.sum()))
         return resident.renewed(version, ids, added_ns, new)
 
     def _indexed(
@@ -294,28 +293,3 @@ class LanceStore(ImageStore):
 
         found = rescoring.ranked_exactly(queries, find, k, max(k, dataset.count_rows(condition)))
         return RankedRows(*found, is_exact=True)
-
-
-def _segment(blocks: Iterable["pa.RecordBatch"], resident: Resident, dim: int, n: int) -> Segment:
-    """Return the rows of some blocks that are missing in memory, n of them."""
-    import pyarrow as pa
-
-    new = Segment(
-        np.empty(n, np.int64),
-        np.empty(n, np.int64),
-        np.empty((n, dim), np.float32),
-        {name: np.empty(n, np.int32) for name in FACETS},
-        np.ones(n, bool),
-    )
-    start = 0
-    for block in blocks:
-        table = pa.Table.from_batches([block])
-        ids, added_ns = table["id"].to_numpy(), table["added_ns"].to_numpy()
-        chosen = resident.missing(ids, added_ns)
-        rows = slice(start, start + int(chosen.sum()))
-        new.ids[rows], new.added_ns[rows] = ids[chosen], added_ns[chosen]
-        new.embeddings[rows] = lance_files.embeddings_of(table)[chosen]
-        for name, codes in new.columns.items():
-            codes[rows] = resident.vocabularies[name].encode(table[name])[chosen]
-        start = rows.stop
-    return new.ordered()

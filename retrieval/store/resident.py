@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from retrieval.compute.threads import product_threads
-from retrieval.store import rescoring
+from retrieval.store import lance_files, rescoring
 from retrieval.store.filters import Filter
 from retrieval.store.rows import Facts
 
@@ -241,3 +241,30 @@ def _products(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     with ThreadPoolExecutor(product_threads()) as pool:
         list(pool.map(fill, range(0, len(gallery), ROWS_AT_ONCE)))
     return scores
+
+
+def read_segment(
+    blocks: Iterable["pa.RecordBatch"], resident: Resident, dim: int, n: int
+) -> Segment:
+    """Return the rows of some blocks that are missing in memory, n of them."""
+    import pyarrow as pa
+
+    new = Segment(
+        np.empty(n, np.int64),
+        np.empty(n, np.int64),
+        np.empty((n, dim), np.float32),
+        {name: np.empty(n, np.int32) for name in FACETS},
+        np.ones(n, bool),
+    )
+    start = 0
+    for block in blocks:
+        table = pa.Table.from_batches([block])
+        ids, added_ns = table["id"].to_numpy(), table["added_ns"].to_numpy()
+        chosen = resident.missing(ids, added_ns)
+        rows = slice(start, start + int(chosen.sum()))
+        new.ids[rows], new.added_ns[rows] = ids[chosen], added_ns[chosen]
+        new.embeddings[rows] = lance_files.embeddings_of(table)[chosen]
+        for name, codes in new.columns.items():
+            codes[rows] = resident.vocabularies[name].encode(table[name])[chosen]
+        start = rows.stop
+    return new.ordered()

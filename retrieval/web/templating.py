@@ -5,7 +5,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
-from retrieval.asking.answers import percent
+from retrieval.asking.answers import best_line, nothing_found, percent
 from retrieval.web.search_options import box_text
 
 FOLDER = Path(__file__).parent
@@ -19,6 +19,7 @@ _environment = Environment(
     lstrip_blocks=True,
 )
 _environment.filters |= {"percent": percent, "box_text": box_text}
+_environment.globals |= {"best_line": best_line, "nothing_found": nothing_found}
 
 
 def render(template: str, http_status: int = 200, /, **content: object) -> HTMLResponse:

@@ -10,7 +10,15 @@ from PIL import Image
 
 import build_image_db
 from process_data import image_matrix, transform
-from retrieval.asking.answers import Answer, most_likely, percent, summary_line, texts
+from retrieval.asking.answers import (
+    Answer,
+    Vote,
+    best_line,
+    most_likely,
+    percent,
+    summary_line,
+    texts,
+)
 from retrieval.asking.catalogue import Filters
 from retrieval.asking.engine import PhotoSearch
 from retrieval.data import layout, provenance
@@ -153,6 +161,10 @@ def test_unlikely_answers_are_hidden(pipeline: Path) -> None:
     some = replace(nothing, n_searched=nothing.n_image - 1)
     assert summary_line(some) == "not among the images searched"
     assert nothing.as_json()["is_found"] is False
+    best, vote = found.answers[0], Vote(found.answers[0].label, found.answers[0].name, 1.0)
+    assert best_line(vote, best) == "best answer: 93 % the same model"
+    other = Vote(best.label + 1, "another", 1.0)
+    assert best_line(other, best) == f"best answer: {best.name}, 93 % the same model"
 
 
 def test_other_models_and_databases_are_refused(pipeline: Path) -> None:

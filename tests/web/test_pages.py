@@ -126,6 +126,9 @@ def test_nothing_likely_is_said_and_shown_on_demand(served: Path, app: App) -> N
     client = app(served)
     page, text = show(client, "/search?id=3")
     assert "Not in the database" in page.text and "20 answers are hidden" in page.text
+    viewpoint = client.get("/api/images/3").json()["viewpoint"].replace(" ", "+")
+    page, text = show(client, f"/search?id=3&viewpoint={viewpoint}")  # the rest may have it
+    assert "Not among the images searched" in page.text and "Not in the database" not in text
     everything = unescape(re.findall(r'href="([^"]+)">Show them', text)[0])
     assert show(client, everything)[1].count('class="tile"') == 20
 
