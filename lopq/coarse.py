@@ -5,43 +5,15 @@ seconds where one k-means over all cells takes minutes, and a vector is compared
 a few groups only.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from lopq.codebooks import kmeans
-from lopq.errors import LOPQError
 from lopq.grouped import cell_numbers
+from lopq.groups import Groups
 
 TWO_LEVELS_FROM = 512  # cells from which two levels are used
 N_PROBE = 8  # groups whose cells are compared with a vector
 REFINEMENTS = 8  # iterations after which 1,024 cells fit better than 20 of one k-means
-
-
-@dataclass(frozen=True)
-class Groups:
-    """Groups of cells with consecutive numbers.
-
-    Args:
-        tops: (n_group, dim) float32 centers.
-        starts: (n_group + 1,) int64, the first cell of each group.
-    """
-
-    tops: np.ndarray
-    starts: np.ndarray
-
-    def check(self, V: int, dim: int) -> None:
-        """Raise `LOPQError` unless the groups are those of V cells over dim dimensions."""
-        starts = self.starts
-        fits = self.tops.ndim == 2 and self.tops.shape == (len(starts) - 1, dim)
-        if (
-            not fits
-            or starts.dtype.kind != "i"
-            or starts[0] != 0
-            or starts[-1] != V
-            or (np.diff(starts) < 0).any()
-        ):
-            raise LOPQError(f"the groups of cells do not cover {V} cells")
 
 
 def fit_centroids(
@@ -69,11 +41,11 @@ def fit_centroids(
         for group in filled
     ]
     starts = np.append(0, np.cumsum(counts[filled]))
-    C, groups = np.concatenate(parts), Groups(tops[filled], starts)
+    groups = Groups(np.concatenate(parts), tops[filled], starts)
     for _ in range(REFINEMENTS):  # Lloyd's iterations over all cells: cells cross groups
-        C = mean_rows(rows, nearest(rows, C, groups), C)
-        groups = Groups(mean_rows(C, cell_numbers(groups.starts), groups.tops), groups.starts)
-    return C, groups
+        C = mean_rows(rows, nearest(rows, groups.C, groups), groups.C)
+        groups = Groups(C, mean_rows(C, cell_numbers(starts), groups.tops), starts)
+    return groups.C, groups
 
 
 def shares(sizes: np.ndarray, total: int) -> np.ndarray:
@@ -101,8 +73,7 @@ def nearest(rows: np.ndarray, C: np.ndarray, groups: Groups | None = None) -> np
     if groups is not None:
         from lopq.encoding import nearest_cells
 
-        n_probe = min(N_PROBE, len(groups.tops))
-        return nearest_cells(rows, C, groups.tops, groups.starts, n_probe)
+        return nearest_cells(rows, groups, min(N_PROBE, len(groups.tops)))
     import faiss
 
     return faiss.knn(np.ascontiguousarray(rows), np.ascontiguousarray(C), 1)[1][:, 0]

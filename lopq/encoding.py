@@ -2,35 +2,75 @@
 
 import numpy as np
 
-from lopq.kernels import add_rows, find_cells, find_entries, multiply_rows
+from lopq.grouped import filled_groups, group_rows
+from lopq.groups import Groups
+from lopq.kernels import (
+    add_rows,
+    find_cells,
+    find_entries,
+    find_groups,
+    multiply_rows,
+    shift_and_rotate,
+)
 from lopq.threads import frozen, in_blocks
 
 ROWS_AT_ONCE = 4096  # rows per call on a thread
 
 
-def nearest_cells(
-    rows: np.ndarray, C: np.ndarray, tops: np.ndarray, starts: np.ndarray, n_probe: int
-) -> np.ndarray:
+def nearest_cells(rows: np.ndarray, groups: Groups, n_probe: int) -> np.ndarray:
     """Return each row's nearest centroid among those of its ``n_probe`` nearest groups.
 
     Args:
         rows: (n, dim) float32.
-        C: (V, dim) float32 centroids, sorted by group.
-        tops: (n_group, dim) float32, the center of each group.
-        starts: (n_group + 1,) int64, the first centroid of each group.
-        n_probe: Groups to look into, at most n_group.
+        groups: The groups of the cells.
+        n_probe: Groups to look into, at most all.
 
     Returns:
-        (n,) int64.
+        (n,) int64. At equal distances it is the first cell.
     """
     cells = np.empty(len(rows), np.int64)
-    rows, C, tops, starts = frozen(rows), frozen(C), frozen(tops), frozen(starts)
 
     def call(block: slice) -> None:
-        find_cells(rows[block], C, tops, starts, n_probe, cells[block])
+        # Distances do not change with the origin, but far from it they drown in rounding errors.
+        some = frozen(rows[block] - groups.origin)
+        near = np.empty((len(some), n_probe), np.int64)
+        find_groups(some, *groups.top_panel, near)
+        best = np.full(len(some), np.inf, np.float32)
+        order, offsets = group_rows(near.ravel(), len(groups.tops))
+        members = order // n_probe
+        for group, part in filled_groups(offsets):
+            start = int(groups.starts[group])
+            find_cells(some, members[part], *groups.panels[group], start, best, cells[block])
 
     in_blocks(call, len(rows), ROWS_AT_ONCE)
     return cells
+
+
+def project_rows(
+    rows: np.ndarray, cells: np.ndarray, centers: np.ndarray, numbers: np.ndarray, R: np.ndarray
+) -> np.ndarray:
+    """Rotate the difference between each row and the center of its cell.
+
+    Args:
+        rows: (n, dim) float32.
+        cells: (n,) int64, the cell of each row.
+        centers: (V, dim) float32.
+        numbers: (V,) int64, the rotation of each cell.
+        R: (n_rotation, dim, dim) float32 rotations.
+
+    Returns:
+        (n, dim) float32.
+    """
+    projected = np.empty(rows.shape, np.float32)
+    order, _ = group_rows(cells, len(centers))  # rows of a cell share what is read of it
+    rows, cells, centers = frozen(rows), frozen(cells), frozen(centers)
+    numbers, R = frozen(numbers), frozen(R)
+
+    def call(block: slice) -> None:
+        shift_and_rotate(rows, order[block], cells, centers, numbers, R, projected)
+
+    in_blocks(call, len(rows), ROWS_AT_ONCE)
+    return projected
 
 
 def rotate_rows(
@@ -69,9 +109,10 @@ def nearest_entries(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     """
     fine = np.empty((len(rows), len(centroids)), np.uint8)
     rows, columns = frozen(rows), frozen(centroids.transpose(0, 2, 1))
+    halves = frozen((centroids * centroids).sum(axis=2) / 2)
 
     def call(block: slice) -> None:
-        find_entries(rows[block], columns, fine[block])
+        find_entries(rows[block], columns, halves, fine[block])
 
     in_blocks(call, len(rows), ROWS_AT_ONCE)
     return fine

@@ -69,28 +69,120 @@ def entry_distances(x: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None
             out[e] += difference * difference
 
 
+@compiled_sums
+def write_scores(
+    x: np.ndarray,
+    y: np.ndarray,
+    columns: np.ndarray,
+    halves: np.ndarray,
+    p: np.ndarray,
+    q: np.ndarray,
+) -> None:
+    """Write to p and q half the squared norm of each point minus its products with two rows.
+
+    Scores order the points as their distances do. Two rows share what is read of the columns, and
+    four columns at a time share what is read and written of the scores.
+
+    Args:
+        x: (dim,) float32 row.
+        y: (dim,) float32 row.
+        columns: (dim, n) float32 points.
+        halves: (n,) float32, half the squared norms of the points.
+        p: (n,) float32 scores of x, written.
+        q: (n,) float32 scores of y, written.
+    """
+    dim, n = columns.shape
+    for i in range(n):
+        half = halves[i]
+        p[i], q[i] = half, half
+    j = 0
+    while j + 4 <= dim:
+        x0, x1, x2, x3 = x[j], x[j + 1], x[j + 2], x[j + 3]
+        y0, y1, y2, y3 = y[j], y[j + 1], y[j + 2], y[j + 3]
+        for i in range(n):
+            a, b = columns[j, i], columns[j + 1, i]
+            c, d = columns[j + 2, i], columns[j + 3, i]
+            p[i] -= (x0 * a + x1 * b) + (x2 * c + x3 * d)
+            q[i] -= (y0 * a + y1 * b) + (y2 * c + y3 * d)
+        j += 4
+    while j + 2 <= dim:
+        x0, x1, y0, y1 = x[j], x[j + 1], y[j], y[j + 1]
+        for i in range(n):
+            a, b = columns[j, i], columns[j + 1, i]
+            p[i] -= x0 * a + x1 * b
+            q[i] -= y0 * a + y1 * b
+        j += 2
+    if j < dim:
+        x0, y0 = x[j], y[j]
+        for i in range(n):
+            p[i] -= x0 * columns[j, i]
+            q[i] -= y0 * columns[j, i]
+
+
+@compiled
+def find_groups(
+    rows: np.ndarray, columns: np.ndarray, halves: np.ndarray, near: np.ndarray
+) -> None:
+    """Write the numbers of each row's nearest groups, (n, n_probe) int64."""
+    p, q = np.empty(len(halves), np.float32), np.empty(len(halves), np.float32)
+    for row in range(0, len(rows), 2):
+        other = min(row + 1, len(rows) - 1)
+        write_scores(rows[row], rows[other], columns, halves, p, q)
+        for rank in range(near.shape[1]):
+            first, second = first_smallest(p), first_smallest(q)
+            near[row, rank], near[other, rank] = first, second
+            p[first], q[second] = np.float32(np.inf), np.float32(np.inf)
+
+
 @compiled
 def find_cells(
     rows: np.ndarray,
-    C: np.ndarray,
-    tops: np.ndarray,
-    starts: np.ndarray,
-    n_probe: int,
+    members: np.ndarray,
+    columns: np.ndarray,
+    halves: np.ndarray,
+    start: int,
+    best: np.ndarray,
     cells: np.ndarray,
 ) -> None:
-    distances = np.empty(len(tops), np.float32)
-    for i in range(len(rows)):
-        for group in range(len(tops)):
-            distances[group] = squared_distance(rows[i], tops[group])
-        best, nearest = np.float32(np.inf), 0
-        for _ in range(n_probe):
-            group = int(np.argmin(distances))
-            distances[group] = np.inf
-            for cell in range(starts[group], starts[group + 1]):
-                distance = squared_distance(rows[i], C[cell])
-                if distance < best:
-                    best, nearest = distance, cell
-        cells[i] = nearest
+    """Compare some rows with the cells of a group, and keep what is nearest so far.
+
+    Args:
+        rows: (n, dim) float32.
+        members: Numbers of the rows to compare, int64.
+        columns: (dim, n_cell) float32 centroids of the group.
+        halves: (n_cell,) float32, half the squared norm of each centroid.
+        start: The first cell of the group.
+        best: (n,) float32, the smallest score so far.
+        cells: (n,) int64, the cell of that score.
+    """
+    p, q = np.empty(len(halves), np.float32), np.empty(len(halves), np.float32)
+    for i in range(0, len(members), 2):
+        row, other = members[i], members[min(i + 1, len(members) - 1)]
+        write_scores(rows[row], rows[other], columns, halves, p, q)
+        first, second = first_smallest(p), first_smallest(q)
+        if p[first] < best[row]:
+            best[row], cells[row] = p[first], start + first
+        if q[second] < best[other]:
+            best[other], cells[other] = q[second], start + second
+
+
+@compiled_sums
+def shift_and_rotate(
+    rows: np.ndarray,
+    order: np.ndarray,
+    cells: np.ndarray,
+    centers: np.ndarray,
+    numbers: np.ndarray,
+    R: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """Write to out[i] the rotation of rows[i] minus its cell's center, for i in ``order``."""
+    shifted = np.empty(rows.shape[1], np.float32)
+    for row in order:
+        cell = cells[row]
+        for j in range(len(shifted)):
+            shifted[j] = rows[row, j] - centers[cell, j]
+        rotate_row(shifted, R[numbers[cell]], out[row])
 
 
 @compiled_sums
@@ -112,29 +204,40 @@ def multiply_rows(
 
 
 @compiled
-def find_entries(rows: np.ndarray, columns: np.ndarray, fine: np.ndarray) -> None:
+def find_entries(
+    rows: np.ndarray, columns: np.ndarray, halves: np.ndarray, fine: np.ndarray
+) -> None:
+    """Write the (n, M) uint8 nearest entries of rows, of codebooks given by columns."""
     M, dim_sub, n_entry = columns.shape
-    distances = np.empty(n_entry, np.float32)
-    # Floats from 0 up are in the order of their bits, and whole numbers compare in SIMD lanes.
-    bits = distances.view(np.int32)
-    for row in range(len(rows)):
+    p, q = np.empty(n_entry, np.float32), np.empty(n_entry, np.float32)
+    for row in range(0, len(rows), 2):
+        other = min(row + 1, len(rows) - 1)
+        x, y = rows[row], rows[other]
         for m in range(M):
-            part = rows[row, m * dim_sub : (m + 1) * dim_sub]
-            entry_distances(part, columns[m], distances)
-            fine[row, m] = first_smallest(bits)
+            first, end = m * dim_sub, (m + 1) * dim_sub
+            write_scores(x[first:end], y[first:end], columns[m], halves[m], p, q)
+            fine[row, m] = first_smallest(p)
+            fine[other, m] = first_smallest(q)
+
+
+@compiled
+def order_of(bits: np.int32) -> np.int32:
+    """Return a whole number that is in the order of the float32 with these bits."""
+    return np.int32(bits ^ np.int32(np.int32(bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
 
 
 @compiled
 def first_smallest(values: np.ndarray) -> int:
-    """Return the first index of the smallest of (n,) int32 values."""
-    smallest = values[0]
-    for i in range(len(values)):
-        value = values[i]
+    """Return the first index of the smallest of (n,) float32 values, none of which is NaN."""
+    bits = values.view(np.int32)  # whole numbers compare in SIMD lanes
+    smallest = order_of(bits[0])
+    for i in range(len(bits)):
+        value = order_of(bits[i])
         smallest = value if value < smallest else smallest
-    end = np.int32(len(values))
+    end = np.int32(len(bits))
     first = end
     for i in range(end):
-        place = np.int32(i) if values[i] == smallest else end
+        place = np.int32(i) if order_of(bits[i]) == smallest else end
         first = place if place < first else first
     return int(first)
 

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from lopq.arrays import ModelArrays
-from lopq.coarse import Groups
 from lopq.codebooks import Codebooks
 from lopq.codes import CodeFormat
 from lopq.errors import LOPQError, as_vectors
+from lopq.groups import Groups
 from lopq.parameters import Given, check_dims
 from lopq.pca import PCA, fit_pca
 from lopq.split import Split, Training, fit_split
@@ -102,7 +102,7 @@ class Quantizer:
 
         splits, starts = self.splits, np.cumsum([0, *(len(split.R) for split in self.splits)])
         C = np.stack(self.Cs)
-        centers = C + np.stack([split.mu for split in splits])
+        centers = np.stack([split.centers for split in splits])
         R = splits[0].R if len(splits) == 1 else np.concatenate([split.R for split in splits])
         numbers = zip(splits, starts[:-1], strict=True)
         rotation_of = np.stack([split.rotation_of + start for split, start in numbers])
@@ -156,8 +156,8 @@ class Quantizer:
                 raise LOPQError(f"{len(R)} rotations, but not which cell has which")
             groups = None
             if f"tops{i}" in arrays:
-                groups = Groups(np.array(arrays[f"tops{i}"]), np.array(arrays[f"starts{i}"]))
-                groups.check(*C.shape)
+                groups = Groups(C, np.array(arrays[f"tops{i}"]), np.array(arrays[f"starts{i}"]))
+                groups.check()
             split = Split(C, R, mu, subs, rotation_of, split_errors, groups)
             split.check(bits)
             splits.append(split)

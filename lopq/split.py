@@ -5,13 +5,15 @@ pairs of cells form an inverted multi-index (``split="multi"``; Babenko, Lempits
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
-from lopq.coarse import Groups, fit_centroids, nearest
+from lopq.coarse import fit_centroids, nearest
 from lopq.codebooks import Codebooks, train_centroids
 from lopq.errors import LOPQError, check_range
 from lopq.grouped import cell_numbers, group_rows
+from lopq.groups import Groups
 from lopq.rotations import alternate, balanced_rotation, nearest_cells, pca_rotations, shared_by
 
 ROTATIONS = ("pca", "procrustes", "global", "none")
@@ -60,6 +62,11 @@ class Split:
         """Dimensions of the split."""
         return int(self.C.shape[1])
 
+    @cached_property
+    def centers(self) -> np.ndarray:
+        """(V, dim) float32, what is subtracted from the vectors of each cell: C + mu."""
+        return self.C + self.mu
+
     @property
     def rotations(self) -> np.ndarray:
         """(V, dim, dim) float32, the rotation of each cell."""
@@ -84,14 +91,9 @@ class Split:
 
     def project(self, rows: np.ndarray, cells: np.ndarray) -> np.ndarray:
         """Return R_c (x - C_c - mu_c) for each row x (n, dim) and its cell c (n,)."""
-        from lopq.encoding import rotate_rows
+        from lopq.encoding import project_rows
 
-        order, _ = group_rows(cells, len(self.C))
-        sorted_cells = cells[order]
-        residuals = rows[order] - (self.C[sorted_cells] + self.mu[sorted_cells])
-        projected = np.empty_like(residuals)
-        projected[order] = rotate_rows(residuals, self.rotation_of[sorted_cells], self.R)
-        return projected
+        return project_rows(rows, cells, self.centers, self.rotation_of, self.R)
 
     def restore(self, projected: np.ndarray, cells: np.ndarray) -> np.ndarray:
         """Invert `project`: return R_c' y + C_c + mu_c."""
@@ -101,7 +103,7 @@ class Split:
         numbers = self.rotation_of[cells[order]]
         rows = np.empty_like(projected)
         rows[order] = rotate_rows(projected[order], numbers, self.R, inverse=True)
-        return rows + self.C[cells] + self.mu[cells]
+        return rows + self.centers[cells]
 
 
 def fit_split(

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from lopq import LOPQError, LOPQModel, LOPQSearcher, coarse, storage
-from lopq.coarse import Groups, fit_centroids, nearest, shares
+from lopq.coarse import fit_centroids, nearest, shares
+from lopq.groups import Groups
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +21,7 @@ def test_cells_fit_as_well_as_those_of_one_level(
 ) -> None:
     C, groups = fit_centroids(data, 60, 20, seed=0)
     assert groups is not None
-    groups.check(60, 16)
+    groups.check()
     assert C.shape == (60, 16)
     assert len(groups.tops) == 7
     distances, exact = faiss.knn(data, C, 1)
@@ -33,6 +34,27 @@ def test_cells_fit_as_well_as_those_of_one_level(
     assert (found == exact[:, 0]).mean() > 0.97
     monkeypatch.setattr(coarse, "N_PROBE", 7)  # all groups
     np.testing.assert_array_equal(nearest(queries, C, groups), faiss.knn(queries, C, 1)[1][:, 0])
+
+
+def test_a_row_gets_the_same_code_in_every_batch(data: np.ndarray) -> None:
+    """Rows are compared with cells and entries in pairs: the partner must not matter."""
+    for M, dim in ((4, 16), (5, 15), (2, 14)):  # entries of 4, 3 and 7 dimensions
+        rows = data[:, :dim]
+        model = LOPQModel(V=40, M=M, subquantizer_clusters=16)
+        model.fit(rows)
+        whole = model.encode(rows)
+        for start, stop in ((0, 1), (1, 2), (1, 300), (300, 703)):
+            part = model.encode(rows[start:stop])
+            np.testing.assert_array_equal(part.coarse, whole.coarse[start:stop])
+            np.testing.assert_array_equal(part.fine, whole.fine[start:stop])
+
+
+def test_cells_far_from_the_origin(data: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    far = data + np.float32(1000)
+    C, groups = fit_centroids(far, 60, 20, seed=0)
+    monkeypatch.setattr(coarse, "N_PROBE", 60)  # all groups
+    exact = ((far[:500, None].astype(np.float64) - C) ** 2).sum(axis=2).argmin(axis=1)
+    assert (nearest(far[:500], C, groups) == exact).mean() > 0.99
 
 
 def test_groups_without_cells_are_left_out() -> None:
@@ -94,5 +116,6 @@ def test_an_index_of_many_cells_is_saved_with_its_groups(
 
 
 def test_groups_must_cover_the_cells() -> None:
+    C = np.zeros((2, 4), np.float32)
     with pytest.raises(LOPQError, match="do not cover"):
-        Groups(np.zeros((2, 4), np.float32), np.array([0, 3, 2])).check(2, 4)
+        Groups(C, np.zeros((2, 4), np.float32), np.array([0, 3, 2])).check()
