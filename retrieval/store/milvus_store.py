@@ -14,20 +14,22 @@ from retrieval.data.formats import InputError
 from retrieval.store import filters, rescoring
 from retrieval.store.filters import Filter
 from retrieval.store.interface import ALL, ImageStore, RankedRows
+from retrieval.store.milvus_client import (
+    TIMEOUT_S,
+    connect,
+    disconnect,
+    is_file,
+    milvus_errors,
+    writing,
+)
 from retrieval.store.milvus_rows import (
     NAME,
     RECALL,
     RECORD,
-    TIMEOUT_S,
-    connect,
     create_collection,
-    disconnect,
     index_params,
-    is_file,
-    milvus_errors,
     packed,
     unpacked,
-    writing,
 )
 from retrieval.store.rows import Collection, Facts, ImageRow, check_new_rows
 

@@ -158,6 +158,21 @@ def test_a_killed_writer_loses_nothing(tmp_path: Path, name: str, times: int) ->
     assert watch.compared > 0
 
 
+def test_a_partial_index_of_milvus_lite_is_made_anew(tmp_path: Path) -> None:
+    """Milvus Lite writes these files in place, so a killed process leaves a part of one."""
+    rows, queries = draw_rows(range(50)), draw_queries(2)
+    with open_store(tmp_path, "store.db", create=COLLECTION) as store:
+        store.add(rows)
+        store.optimize()
+    (index,) = (tmp_path / "store.db").rglob("*.idx")
+    whole = index.read_bytes()
+    for size in (0, 40, len(whole) - 1):
+        index.write_bytes(whole[:size])
+        with open_store(tmp_path, "store.db") as store:
+            check(store.search(queries, 5), expected(rows, queries, 5))
+        assert index.read_bytes() == whole
+
+
 def test_another_process_has_the_file_of_milvus_lite(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from retrieval.store.opening import open_store\n"
