@@ -23,6 +23,7 @@ from benchmarks.harness import CLOCKS, Measurement, k_recall, machine, seconds, 
 from benchmarks.lopq_data import DIM, Data, K, draw, stand_in
 from benchmarks.lopq_plot import plot
 from lopq import LOPQModel, LOPQSearcher
+from lopq.kept import Keep, kept_bytes
 
 PARTS = ["accuracy", "additive", "speed", "rerank", "fit"]
 
@@ -125,25 +126,37 @@ def _one_by_one(search: methods.Search) -> methods.Search:
 
 
 def rerank(data: Data, clock: str) -> Iterator[Measurement]:
-    """Measure exact re-ranking of the top 100 from a memory-mapped database."""
+    """Measure re-ranking of the top 100 from a memory-mapped database, or from the index."""
     model = LOPQModel(64, 16, pca_dim=DIM, seed=data.seed)
     model.fit(data.vectors, verbose=False)
-    searcher = LOPQSearcher(model)
-    searcher.add_data(data.vectors)
+    inputs, dim = replace(data, queries=data.inputs), data.vectors.shape[1]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "vectors.npy"
         np.save(path, data.vectors)
-        vectors = np.load(path, mmap_mode="r")
-        inputs = replace(data, queries=data.inputs)
-        for count in (0, 100):
+        mapped = np.load(path, mmap_mode="r")
+        cases: list[tuple[str, Keep, int, np.ndarray | None]] = [
+            ("no re-ranking", "none", 0, None),
+            ("100 from float32 vectors outside", "none", 100, mapped),
+            ("100 from float16 in the index", "float16", 100, None),
+            ("100 from int8 in the index", "int8", 100, None),
+        ]
+        for name, keep, count, vectors in cases:
+            searcher = LOPQSearcher(model, keep)
+            searcher.add_data(data.vectors)
+            outside = 0 if vectors is None else 4 * dim
+            size = 16 + kept_bytes(keep, dim) + outside
             search = partial(_reranked, searcher, vectors, count)
-            method = methods.Method(f"LOPQ, rerank={count}", 16, model.nbytes, search)
+            method = methods.Method(f"LOPQ, {name}", size, model.nbytes, search)
             for quota in (2500, 5000, 10_000, 0):
                 yield measure("rerank", inputs, 64, method, quota, clock)
 
 
 def _reranked(
-    searcher: LOPQSearcher, vectors: np.ndarray, count: int, queries: np.ndarray, quota: int
+    searcher: LOPQSearcher,
+    vectors: np.ndarray | None,
+    count: int,
+    queries: np.ndarray,
+    quota: int,
 ) -> np.ndarray:
     return searcher.search_batch(queries, K, quota or None, count, vectors)[1]
 

@@ -12,6 +12,7 @@ queries and fills all indexes; then each index is searched alone, at rising numb
 import argparse
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import faiss
 import numpy as np
 import torch
 
-from benchmarks import results
+from benchmarks import results, scale_graph
 from benchmarks.harness import k_recall, median, once
 from benchmarks.scale_data import ROWS_AT_ONCE, K, Source, Truth
 from benchmarks.scale_methods import PROBES, Encoder, Filling, Lopq, ProductCodes, RaBitQ, Search
@@ -117,29 +118,47 @@ def rates(search: Search, queries: np.ndarray, probes: int) -> dict[str, float]:
 
 def curve(filling: Filling, cells: np.ndarray, seconds: float, truth: Truth) -> list[results.Row]:
     """Measure one index at rising numbers of cells, and forget its codes."""
-    queries, nearest = truth.queries.numpy(), truth.ids.numpy()
     method = filling.method
     search, model_bytes = method.index(cells, filling.codes)
     filling.codes = np.empty((0, 0), np.uint8)
     n_row = len(cells)
+    about = {
+        "rows": n_row,
+        "method": method.name,
+        "bytes": method.code_bytes,
+        "model bytes per row": model_bytes / n_row,
+        "fit seconds": filling.fit_seconds,
+        "encoded/s": n_row / (seconds + filling.encode_seconds),
+    }
+    return measured(about, search, [n for n in PROBES if n <= int(cells.max()) + 1], truth)
+
+
+def measured(
+    about: results.Row, search: Search, efforts: Sequence[int], truth: Truth
+) -> list[results.Row]:
+    """Measure recall and speed at rising efforts: cells, or a graph's candidates."""
+    queries, nearest = truth.queries.numpy(), truth.ids.numpy()
     rows: list[results.Row] = []
-    for probes in [n for n in PROBES if n <= int(cells.max()) + 1]:
-        recall = k_recall(search(queries, probes), nearest)
-        rows.append(
-            {
-                "rows": n_row,
-                "method": method.name,
-                "bytes": method.code_bytes,
-                "model bytes per row": model_bytes / n_row,
-                "fit seconds": filling.fit_seconds,
-                "encoded/s": n_row / (seconds + filling.encode_seconds),
-                "cells": probes,
-                "10-recall@10": recall,
-                **rates(search, queries, probes),
-            }
-        )
+    for effort in efforts:
+        recall = k_recall(search(queries, effort), nearest)
+        found = {"cells": effort, "10-recall@10": recall, **rates(search, queries, effort)}
+        rows.append({**about, **found})
         print(rows[-1], flush=True)
     return rows
+
+
+def graph_curve(source: Source, n_row: int, truth: Truth) -> list[results.Row]:
+    """Measure a graph of the same rows."""
+    graph, seconds = scale_graph.built(source, n_row)
+    about = {
+        "rows": n_row,
+        "method": scale_graph.NAME,
+        "bytes": scale_graph.bytes_per_row(graph),
+        "model bytes per row": 0.0,
+        "fit seconds": 0.0,
+        "encoded/s": n_row / seconds,
+    }
+    return measured(about, scale_graph.search_of(graph), scale_graph.EFFORTS, truth)
 
 
 def changes(searcher: LOPQSearcher, source: Source, queries: np.ndarray) -> results.Row:
@@ -203,11 +222,16 @@ def run(args: argparse.Namespace) -> None:
         print(changed, flush=True)
         record.append("lopq_changes", [changed])
         del searcher
+        curves: list[Callable[[], list[results.Row]]] = [
+            partial(curve, filling, cells, finding, truth) for filling in fillings
+        ]
+        if args.rows <= scale_graph.MOST_ROWS:
+            curves.append(partial(graph_curve, source, args.rows, truth))
         rows: list[results.Row] = []
-        for filling in fillings:
-            measured = curve(filling, cells, finding, truth)
-            record.append("lopq_scale", measured)
-            rows += measured
+        for call in curves:
+            found = call()
+            record.append("lopq_scale", found)
+            rows += found
             plot(rows, args.output / f"lopq_scale_{args.rows}.png")
 
 

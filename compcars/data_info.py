@@ -11,6 +11,8 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,8 @@ log = logging.getLogger(__name__)
 
 FRONT = (1, 4)
 REAR = (2, 5)
+THREADS = 8  # that read labels
+COLUMNS = ["Path", "FileName", "View Point", "Year", "CarMake", "Class", "X1", "Y1", "X2", "Y2"]
 
 
 def web_images(root: Path) -> "tuple[pd.DataFrame, Counter[str]]":
@@ -46,42 +50,41 @@ def web_images(root: Path) -> "tuple[pd.DataFrame, Counter[str]]":
     """
     import pandas as pd
 
-    rows: list[dict[str, Any]] = []
+    years = [
+        year
+        for make in tree.numbered_folders(root / "image")
+        for model in tree.numbered_folders(make)
+        for year in tree.year_folders(model)
+    ]
+    rows: list[tuple[Any, ...]] = []
     left_out: Counter[str] = Counter()
-    for make in tqdm(
-        tree.numbered_folders(root / "image"), desc="labels", unit="make", disable=None
-    ):
-        for model in tree.numbered_folders(make):
-            for year in tree.year_folders(model):
-                for image in tree.jpegs(year):
-                    path = f"{make.name}/{model.name}/{year.name}/{image.name}"
-                    try:
-                        label = tree.read_label((root / "label" / path).with_suffix(".txt"))
-                    except FileNotFoundError:
-                        left_out["without a label file"] += 1
-                        continue
-                    except (ValueError, IndexError, OSError):
-                        left_out["with a label file that cannot be read"] += 1
-                        continue
-                    rows.append(_row(path, label))
-    return pd.DataFrame(rows), left_out
+    with ThreadPoolExecutor(THREADS) as pool:  # a disk, or the network, answers many at once
+        found = pool.map(partial(_labels, root), years)
+        for some, skipped in tqdm(found, "labels", len(years), unit="folder", disable=None):
+            rows += some
+            left_out += skipped
+    return pd.DataFrame(rows, columns=COLUMNS), left_out
 
 
-def _row(path: str, label: tree.Label) -> dict[str, Any]:
-    make, model, year, name = path.split("/")
-    x1, y1, x2, y2 = label.box or (None, None, None, None)
-    return {
-        "Path": path,
-        "FileName": name,
-        "View Point": label.viewpoint,
-        "Year": year,
-        "CarMake": int(make),
-        "Class": int(model),
-        "X1": x1,
-        "Y1": y1,
-        "X2": x2,
-        "Y2": y2,
-    }
+def _labels(root: Path, year: Path) -> tuple[list[tuple[Any, ...]], Counter[str]]:
+    """Return the rows of a year folder's images, and the number of skipped ones by reason."""
+    make, model = year.parts[-3:-1]
+    part = f"{make}/{model}/{year.name}"
+    rows: list[tuple[Any, ...]] = []
+    left_out: Counter[str] = Counter()
+    for name in tree.jpegs(year):
+        try:
+            label = tree.read_label(f"{root}/label/{part}/{name.rpartition('.')[0]}.txt")
+        except FileNotFoundError:
+            left_out["without a label file"] += 1
+            continue
+        except (ValueError, IndexError, OSError):
+            left_out["with a label file that cannot be read"] += 1
+            continue
+        box = label.box or (None,) * 4
+        where = f"{part}/{name}", name, label.viewpoint, year.name, int(make), int(model)
+        rows.append((*where, *box))
+    return rows, left_out
 
 
 def of_viewpoints(images: "pd.DataFrame", viewpoints: tuple[int, ...]) -> "pd.DataFrame":

@@ -50,7 +50,7 @@ def web_model_ids(mat: Path) -> np.ndarray:
 def all_images(root: Path) -> list[str]:
     """Return ``folder/file`` of every image, sorted by folder number and file name."""
     folders = tree.numbered_folders(root / "image")
-    return [f"{folder.name}/{image.name}" for folder in folders for image in tree.jpegs(folder)]
+    return [f"{folder.name}/{image}" for folder in folders for image in tree.jpegs(folder)]
 
 
 def images_of(root: Path, split: str) -> list[str]:

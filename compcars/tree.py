@@ -18,7 +18,9 @@ from retrieval.data.formats import InputError
 
 IMAGE_DATA = "Image_data"
 LONGEST_READ = 120  # seconds, of a MATLAB file
-LONGEST_LABEL = 1000  # characters; a label has about 30
+LONGEST_LABEL = 1000  # bytes; a label has about 30
+# A pipe in the place of a file does not wait for a writer.
+READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 VIEWPOINTS = {-1: "uncertain", **image_index.VIEWPOINTS}
 
 WEB_ROOTS = (f"{IMAGE_DATA}/data", f"{IMAGE_DATA}/data/data", IMAGE_DATA, "data", ".")
@@ -59,19 +61,19 @@ def _find(data_dir: Path, roots: tuple[str, ...], parts: tuple[str, ...], archiv
     )
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    """Open a file; a pipe in its place does not wait for a writer."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-def read_label(path: Path) -> Label:
+def read_label(path: str) -> Label:
     """Read a label file: viewpoint, number of boxes, ``x1 y1 x2 y2`` (1-based, inclusive).
+
+    There are 136,726 of them, and Python's file objects would take most of the time.
 
     Raises:
         ValueError, IndexError, OSError: The file has another format, or cannot be read.
     """
-    with open(path, encoding="ascii", opener=_without_waiting) as file:
-        lines = file.read(LONGEST_LABEL).split("\n")
+    file = os.open(path, READ)
+    try:
+        lines = os.read(file, LONGEST_LABEL).decode("ascii").splitlines()
+    finally:
+        os.close(file)
     viewpoint = int(lines[0])
     x1, y1, x2, y2 = map(int, lines[2].split())
     if viewpoint not in VIEWPOINTS:
@@ -100,9 +102,10 @@ def numbered_folders(folder: Path) -> list[Path]:
     return sorted((f for f in folder.iterdir() if f.name.isdecimal() and f.is_dir()), key=_number)
 
 
-def jpegs(folder: Path) -> list[Path]:
-    """Return the JPEG files of a folder, sorted by name."""
-    return sorted(f for f in folder.iterdir() if f.suffix.lower() in (".jpg", ".jpeg"))
+def jpegs(folder: Path) -> list[str]:
+    """Return the sorted names of the JPEG files of a folder."""
+    with os.scandir(folder) as files:
+        return sorted(f.name for f in files if f.name.lower().endswith((".jpg", ".jpeg")))
 
 
 def year_folders(model: Path) -> Iterator[Path]:

@@ -44,7 +44,7 @@ class Database:
     @classmethod
     def of(cls, lists: CellLists) -> "Database":
         """Return a database of sorted codes."""
-        return cls(lists, LaterCodes.empty(lists.codes.shape[1]))
+        return cls(lists, LaterCodes.empty(lists.codes.shape[1], lists.kept.shape[1]))
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is made again from the rest."""
@@ -71,12 +71,14 @@ class Database:
                 f"{taken.sum()} of the ids are in the index already, e.g. {ids[taken][0]}"
             )
 
-    def add(self, cells: np.ndarray, codes: np.ndarray, ids: np.ndarray) -> "Database":
-        """Add codes; their ids must be new (see `check_new`)."""
+    def add(
+        self, cells: np.ndarray, codes: np.ndarray, ids: np.ndarray, kept: np.ndarray
+    ) -> "Database":
+        """Add codes and kept vectors; their ids must be new (see `check_new`)."""
         if (self.n_later + len(ids)) * SORTED_PER_LATER >= len(self.lists):
-            return Database.of(CellLists.sort(*self._all(cells, codes, ids)))
+            return Database.of(CellLists.sort(*self._all(cells, codes, ids, kept)))
         later = self.later if self.later.n == self.n_later else self._own_later()
-        later.add(cells, codes, ids)
+        later.add(cells, codes, ids, kept)
         state = replace(self, later=later, n_later=later.n)
         state.__dict__["largest_id"] = max(self.largest_id, int(ids.max(initial=-1)))
         return state
@@ -121,6 +123,24 @@ class Database:
         codes = np.concatenate([self.lists.codes[first], self.later.codes[later]])
         return codes[kept], np.append(self.lists.ids[first], self.later.ids[later])[kept]
 
+    def ids_at(self, positions: np.ndarray) -> np.ndarray:
+        """Return the ids at positions of any shape; -1 for -1."""
+        ids = np.full(positions.shape, -1)
+        is_sorted = (positions >= 0) & (positions < len(self.lists))
+        is_later = positions >= len(self.lists)
+        ids[is_sorted] = self.lists.ids[positions[is_sorted]]
+        ids[is_later] = self.later.ids[positions[is_later] - len(self.lists)]
+        return ids
+
+    def kept_at(self, positions: np.ndarray) -> np.ndarray:
+        """Return what is kept of the vectors at positions (m,) from 0: (m, kept_bytes) uint8."""
+        n = len(self.lists)
+        kept = np.empty((len(positions), self.lists.kept.shape[1]), np.uint8)
+        is_later = positions >= n
+        kept[~is_later] = self.lists.kept[positions[~is_later]]
+        kept[is_later] = self.later.kept[positions[is_later] - n]
+        return kept
+
     def arrays(self, allowed: np.ndarray = ALL_ALLOWED) -> CodeArrays:
         """Return the arrays that the compiled search reads."""
         from lopq.threads import frozen
@@ -147,25 +167,26 @@ class Database:
 
     def _own_later(self) -> LaterCodes:
         """Return a copy of this state's later codes; a newer state added to the shared ones."""
-        own, n = LaterCodes.empty(self.later.codes.shape[1]), self.n_later
-        own.add(self.later.cells[:n], self.later.codes[:n], self.later.ids[:n])
+        later, n = self.later, self.n_later
+        own = LaterCodes.empty(later.codes.shape[1], later.kept.shape[1])
+        own.add(later.cells[:n], later.codes[:n], later.ids[:n], later.kept[:n])
         return own
 
-    def _all(self, *added: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return cells, codes and ids of all codes that are not removed, and of ``added`` ones."""
+    def _all(self, *added: np.ndarray) -> list[np.ndarray]:
+        """Return cells, codes, ids and kept vectors: all that are not removed, then ``added``."""
         lists, later, n = self.lists, self.later, self.n_later
         columns = [
             [lists.cell_of_each(), later.cells[:n]],
             [lists.codes, later.codes[:n]],
             [lists.ids, later.ids[:n]],
+            [lists.kept, later.kept[:n]],
         ]
         if self.n_gone:
             kept = ~self._is_gone(np.arange(len(lists) + n))
             columns = [[_joined(column)[kept]] for column in columns]
         for column, new in zip(columns, added, strict=False):
             column.append(new)
-        cells, codes, ids = (_joined(column) for column in columns)
-        return cells, codes, ids
+        return [_joined(column) for column in columns]
 
     def _bits(self) -> np.ndarray:
         """Return `gone` with a bit for every position."""

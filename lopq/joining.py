@@ -13,16 +13,23 @@ import numpy as np
 
 from lopq import storage
 from lopq.errors import LOPQError
+from lopq.kept import Keep, kept_bytes
 from lopq.lists import CellLists
 from lopq.model import LOPQModel
-from lopq.search import LISTS, LOPQSearcher
+from lopq.search import LOPQSearcher
 from lopq.storage import Blocks
 
-WINDOW = 1 << 20  # codes that are sorted at once
+WINDOW = 1 << 20  # codes that are sorted at once;
+WIDE = 32  # fewer kept vectors, if they have more bytes than this
 
 
 def save_part(
-    path: str | Path, model: LOPQModel, data: np.ndarray, first: int, origin: str
+    path: str | Path,
+    model: LOPQModel,
+    data: np.ndarray,
+    first: int,
+    origin: str,
+    keep: Keep = "none",
 ) -> None:
     """Encode rows of a database, and write their codes atomically to one file.
 
@@ -32,29 +39,37 @@ def save_part(
         data: (n, dim_in) real numbers, array or memory map.
         first: Id of the first row; the others follow.
         origin: What names model and database, such as a hash of both; `read_part` asks for it.
+        keep: As in `LOPQSearcher`.
     """
-    searcher = LOPQSearcher(model)
+    searcher = LOPQSearcher(model, keep)
     searcher.add_data(data, np.arange(first, first + len(data)))
-    arrays = {name: getattr(searcher.database.lists, name) for name in LISTS}
+    arrays = searcher.database.lists.arrays(keep)
     storage.write(path, "part", {"origin": origin, "first": first}, arrays)
 
 
-def read_part(path: str | Path, model: LOPQModel, rows: range, origin: str) -> CellLists:
+def read_part(
+    path: str | Path, model: LOPQModel, rows: range, origin: str, keep: Keep = "none"
+) -> CellLists:
     """Return the codes of a part, memory-mapped and checked.
 
     Raises:
-        LOPQError: The file is missing, damaged, of other rows or of another origin.
+        LOPQError: The file is missing, damaged, of other rows or of another origin, or keeps
+            vectors in another way.
     """
     header, arrays = storage.read(path, "part")
-    if header != {"origin": origin, "first": rows.start} or len(arrays["ids"]) != len(rows):
-        raise LOPQError(f"{path} was made from another model or other rows; make it again")
     with storage.naming(path):
-        lists = CellLists(*(arrays[name] for name in LISTS))
-        lists.check(model.format.n_cell, model.quantizer.codebooks.code_bytes)
+        lists, kept = CellLists.from_arrays(arrays)
+        is_other = header != {"origin": origin, "first": rows.start} or kept != keep
+        if is_other or len(lists) != len(rows):
+            raise LOPQError(f"{path} was made from another model or other rows; make it again")
+        width = kept_bytes(keep, model.quantizer.dim_in)
+        lists.check(model.format.n_cell, model.quantizer.codebooks.code_bytes, width)
     return lists
 
 
-def join_parts(path: str | Path, model: LOPQModel, parts: Sequence[CellLists]) -> None:
+def join_parts(
+    path: str | Path, model: LOPQModel, parts: Sequence[CellLists], keep: Keep = "none"
+) -> None:
     """Write the searcher of all parts atomically to one file.
 
     Memory stays at ``WINDOW`` codes and a few numbers per cell and part. The parts are read twice:
@@ -64,15 +79,18 @@ def join_parts(path: str | Path, model: LOPQModel, parts: Sequence[CellLists]) -
         path: The file; `LOPQSearcher.load` reads it.
         model: The model that encoded the parts.
         parts: What `read_part` returned, in the order of their rows.
+        keep: How the parts keep vectors.
     """
     joined = _Joined(parts, model.format.n_cell, model.quantizer.codebooks.code_bytes)
     arrays: dict[str, np.ndarray | Blocks] = {
         **model.quantizer.arrays(),
         "cells": joined.cells,
         "offsets": joined.offsets,
-        "codes": Blocks("|u1", (joined.n, joined.code_bytes), lambda: joined.blocks("codes")),
-        "ids": Blocks("<i8", (joined.n,), lambda: joined.blocks("ids")),
+        "codes": joined.column("codes", "|u1", joined.code_bytes),
+        "ids": joined.column("ids", "<i8"),
     }
+    if keep != "none":
+        arrays[keep] = joined.column("kept", "|u1", kept_bytes(keep, model.quantizer.dim_in))
     storage.write(path, "searcher", model.header(), arrays)
 
 
@@ -112,27 +130,32 @@ class _Joined:
         """(n_list + 1,) int64, as in `CellLists`."""
         return np.concatenate([[0], np.cumsum(self.sizes[self.cells])]).astype(np.int64)
 
-    def blocks(self, name: str) -> Iterator[np.ndarray]:
-        """Yield the codes or ids of all parts, sorted by cell, then by part."""
-        for first, last in self._windows():
+    def column(self, name: str, dtype: str, *width: int) -> Blocks:
+        """Return codes, ids or kept vectors, (n, width), as they are written."""
+        window = max(1, WINDOW * WIDE // max(WIDE, *width, 0))
+        return Blocks(dtype, (self.n, *width), lambda: self.blocks(name, window))
+
+    def blocks(self, name: str, window: int) -> Iterator[np.ndarray]:
+        """Yield the codes, ids or kept vectors of all parts, sorted by cell, then by part."""
+        for first, last in self._windows(window):
             slices = [_of_cells(part, first, last) for part in self.parts]
             chosen = list(zip(self.parts, slices, strict=True))
             if last == first + 1:  # one cell, however large, needs no sorting
                 for part, rows in chosen:
-                    for start in range(rows.start, rows.stop, WINDOW):
-                        yield getattr(part, name)[start : min(start + WINDOW, rows.stop)]
+                    for start in range(rows.start, rows.stop, window):
+                        yield getattr(part, name)[start : min(start + window, rows.stop)]
                 continue
             cells = np.concatenate([_cell_of_each(part, rows) for part, rows in chosen])
             values = np.concatenate([getattr(part, name)[rows] for part, rows in chosen])
             yield values[np.argsort(cells, kind="stable")]
 
-    def _windows(self) -> Iterator[tuple[int, int]]:
-        """Yield ranges of cells that hold up to ``WINDOW`` codes, or are of one cell."""
+    def _windows(self, window: int) -> Iterator[tuple[int, int]]:
+        """Yield ranges of cells that hold up to ``window`` codes, or are of one cell."""
         ends = np.cumsum(self.sizes)
         first = 0
         while first < self.n_cell:
             before = ends[first - 1] if first else 0
-            last = max(first + 1, int(np.searchsorted(ends, before + WINDOW, side="right")))
+            last = max(first + 1, int(np.searchsorted(ends, before + window, side="right")))
             yield first, last
             first = last
 

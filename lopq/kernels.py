@@ -257,7 +257,7 @@ def search_rows(
     model: ModelArrays,
     quota: int,
     distances: np.ndarray,
-    ids: np.ndarray,
+    positions: np.ndarray,
 ) -> None:
     """Write the k nearest codes of each query, by (distance, id).
 
@@ -269,7 +269,8 @@ def search_rows(
         model: The model.
         quota: Codes to compare per query.
         distances: (n, k) float32, written; infinite where there are fewer codes.
-        ids: (n, k) int64, written; -1 where there are fewer codes.
+        positions: (n, k) int64, written: sorted codes first, then later ones; -1 where there are
+            fewer codes.
     """
     n_split, V, dim = model.C.shape
     away = np.empty((n_split, V), np.float32)
@@ -291,16 +292,16 @@ def search_rows(
             order[slot] = slot
         make_heap(near, order)
         distances[i] = np.inf
-        ids[i] = NO_ID
+        positions[i] = -1
         left, seen = len(order), 0
         while seen < quota and left:
             slot = pop_nearest(near, order, left)
             left -= 1
-            seen += scan(rows, slot, queries[i], model, tables, distances[i], ids[i])
-        sort_heap(distances[i], ids[i])
-        for rank in range(len(ids[i])):
+            seen += scan(rows, slot, queries[i], model, tables, distances[i], positions[i])
+        sort_heap(distances[i], positions[i], rows.ids, rows.later_ids)
+        for rank in range(positions.shape[1]):
             if distances[i, rank] == np.inf:
-                ids[i, rank] = -1
+                positions[i, rank] = -1
 
 
 @compiled
@@ -355,36 +356,51 @@ def scan(
     model: ModelArrays,
     tables: np.ndarray,
     distances: np.ndarray,
-    ids: np.ndarray,
+    positions: np.ndarray,
 ) -> int:
     """Put the nearest codes of a cell into the heap; return how many counted."""
     filtered = len(rows.gone) > 0 or len(rows.allowed) > 0
-    codes, numbers = rows.codes, rows.ids  # looked up once: each look counts references
+    # Looked up once: each look counts references.
+    codes, ids, later_codes, later_ids = rows.codes, rows.ids, rows.later_codes, rows.later_ids
     found, worst = 0, distances[0]
     for row in range(rows.offsets[slot], rows.offsets[slot + 1]):
-        if filtered and not is_counted(rows, row, numbers[row]):
+        if filtered and not is_counted(rows, row, ids[row]):
             continue
         if found == 0:
             write_tables(query, rows.cells[slot], model, tables)
         found += 1
         distance = code_distance(codes, row, tables)
-        if distance <= worst and (distance < worst or numbers[row] < ids[0]):
-            replace_worst(distances, ids, len(ids), distance, numbers[row])
+        if distance <= worst and (
+            distance < worst or ids[row] < id_at(positions[0], ids, later_ids)
+        ):
+            replace_worst(distances, positions, len(positions), distance, row, ids, later_ids)
             worst = distances[0]
     if len(rows.heads) == 0:
         return found
-    codes, numbers, row = rows.later_codes, rows.later_ids, rows.heads[slot]
+    row = rows.heads[slot]
     while row >= 0:
-        if is_counted(rows, len(rows.ids) + row, numbers[row]):
+        position = len(ids) + row
+        if is_counted(rows, position, later_ids[row]):
             if found == 0:
                 write_tables(query, rows.cells[slot], model, tables)
             found += 1
-            distance = code_distance(codes, row, tables)
-            if distance < worst or (distance == worst and numbers[row] < ids[0]):
-                replace_worst(distances, ids, len(ids), distance, numbers[row])
+            distance = code_distance(later_codes, row, tables)
+            if distance <= worst and (
+                distance < worst or later_ids[row] < id_at(positions[0], ids, later_ids)
+            ):
+                n = len(positions)
+                replace_worst(distances, positions, n, distance, position, ids, later_ids)
                 worst = distances[0]
         row = rows.previous[row]
     return found
+
+
+@compiled
+def id_at(position: int, ids: np.ndarray, later_ids: np.ndarray) -> int:
+    """Return the id at a position; `NO_ID` for -1."""
+    if position < 0:
+        return NO_ID
+    return ids[position] if position < len(ids) else later_ids[position - len(ids)]
 
 
 @compiled
@@ -405,30 +421,45 @@ def code_distance(codes: np.ndarray, row: int, tables: np.ndarray) -> np.float32
 
 @compiled
 def replace_worst(
-    distances: np.ndarray, ids: np.ndarray, n: int, distance: np.float32, number: int
+    distances: np.ndarray,
+    positions: np.ndarray,
+    n: int,
+    distance: np.float32,
+    position: int,
+    ids: np.ndarray,
+    later_ids: np.ndarray,
 ) -> None:
     """Replace the root of a heap of n entries, whose root is the largest by (distance, id)."""
     parent, child = 0, 1
     while child < n:
         if child + 1 < n and (
             distances[child + 1] > distances[child]
-            or (distances[child + 1] == distances[child] and ids[child + 1] > ids[child])
+            or (
+                distances[child + 1] == distances[child]
+                and id_at(positions[child + 1], ids, later_ids)
+                > id_at(positions[child], ids, later_ids)
+            )
         ):
             child += 1
-        if distances[child] < distance or (distances[child] == distance and ids[child] < number):
+        if distances[child] < distance or (
+            distances[child] == distance
+            and id_at(positions[child], ids, later_ids) < id_at(position, ids, later_ids)
+        ):
             break
-        distances[parent], ids[parent] = distances[child], ids[child]
+        distances[parent], positions[parent] = distances[child], positions[child]
         parent, child = child, 2 * child + 1
-    distances[parent], ids[parent] = distance, number
+    distances[parent], positions[parent] = distance, position
 
 
 @compiled
-def sort_heap(distances: np.ndarray, ids: np.ndarray) -> None:
+def sort_heap(
+    distances: np.ndarray, positions: np.ndarray, ids: np.ndarray, later_ids: np.ndarray
+) -> None:
     """Sort the entries of a heap by (distance, id)."""
-    for n in range(len(ids) - 1, 0, -1):
-        distance, number = distances[n], ids[n]
-        distances[n], ids[n] = distances[0], ids[0]
-        replace_worst(distances, ids, n, distance, number)
+    for n in range(len(positions) - 1, 0, -1):
+        distance, position = distances[n], positions[n]
+        distances[n], positions[n] = distances[0], positions[0]
+        replace_worst(distances, positions, n, distance, position, ids, later_ids)
 
 
 @compiled

@@ -1,5 +1,6 @@
-"""The codes of a database, sorted by cell: inverted lists in four arrays."""
+"""The codes of a database, sorted by cell: inverted lists in five arrays."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -7,6 +8,9 @@ from typing import Any
 import numpy as np
 
 from lopq.errors import LOPQError
+from lopq.kept import Keep
+
+NAMES = ("cells", "offsets", "codes", "ids")  # of the arrays in a file, but for kept vectors
 
 
 @dataclass(frozen=True)
@@ -18,40 +22,61 @@ class CellLists:
         offsets: (n_list + 1,) int64, the first code of each list.
         codes: (n, code_bytes) uint8 packed codes; may be a memory map.
         ids: (n,) int64; may be a memory map.
+        kept: (n, kept_bytes) uint8, what `lopq.kept` packed of the vectors; may be a memory map.
+            No bytes if vectors are not kept.
     """
 
     cells: np.ndarray
     offsets: np.ndarray
     codes: np.ndarray
     ids: np.ndarray
+    kept: np.ndarray
 
     @classmethod
-    def empty(cls, code_bytes: int) -> "CellLists":
+    def empty(cls, code_bytes: int, kept_bytes: int = 0) -> "CellLists":
         """Return a database without codes."""
-        nothing = np.zeros(0, np.int64)
-        return cls(nothing, np.zeros(1, np.int64), np.zeros((0, code_bytes), np.uint8), nothing)
+        nothing, start = np.zeros(0, np.int64), np.zeros(1, np.int64)
+        codes, kept = (np.zeros((0, width), np.uint8) for width in (code_bytes, kept_bytes))
+        return cls(nothing, start, codes, nothing, kept)
 
     @classmethod
-    def sort(cls, cells: np.ndarray, codes: np.ndarray, ids: np.ndarray) -> "CellLists":
-        """Sort codes (n, code_bytes) and ids (n,) by their cell numbers (n,), stably."""
+    def sort(
+        cls, cells: np.ndarray, codes: np.ndarray, ids: np.ndarray, kept: np.ndarray | None = None
+    ) -> "CellLists":
+        """Sort codes, ids and kept vectors by their cell numbers (n,), stably."""
+        kept = np.zeros((len(ids), 0), np.uint8) if kept is None else kept
         order = np.argsort(cells, kind="stable")
         filled, starts = np.unique(cells[order], return_index=True)
         offsets = np.append(starts, len(cells)).astype(np.int64)
-        return cls(filled.astype(np.int64), offsets, codes[order], ids[order])
+        return cls(filled.astype(np.int64), offsets, codes[order], ids[order], kept[order])
+
+    def arrays(self, keep: Keep) -> dict[str, np.ndarray]:
+        """Return the arrays under their names in a file, where kept vectors have that of `Keep`."""
+        arrays = {name: getattr(self, name) for name in NAMES}
+        return arrays if keep == "none" else arrays | {keep: self.kept}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "tuple[CellLists, Keep]":
+        """Return what `arrays` was made from; there may be other arrays too."""
+        keep: Keep = "float16" if "float16" in arrays else "int8" if "int8" in arrays else "none"
+        cells, offsets, codes, ids = (arrays[name] for name in NAMES)
+        kept = np.zeros((len(ids), 0), np.uint8) if keep == "none" else arrays[keep]
+        return cls(cells, offsets, codes, ids, kept), keep
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is made again from the rest."""
         return {k: v for k, v in self.__dict__.items() if k != "_by_id"}
 
-    def check(self, n_cell: int, code_bytes: int) -> None:
+    def check(self, n_cell: int, code_bytes: int, kept_bytes: int = 0) -> None:
         """Raise `LOPQError` if the arrays are inconsistent; the search does not check them."""
         cells, offsets = self.cells, self.offsets
-        shapes = [a.shape for a in (cells, offsets, self.codes, self.ids)]
+        arrays = (cells, offsets, self.codes, self.ids, self.kept)
+        shapes, dtypes = [a.shape for a in arrays], [a.dtype.str for a in arrays]
         n = len(self.ids)
-        dtypes = [a.dtype.str for a in (cells, offsets, self.codes, self.ids)]
-        if dtypes != ["<i8", "<i8", "|u1", "<i8"]:
+        if dtypes != ["<i8", "<i8", "|u1", "<i8", "|u1"]:
             raise LOPQError(f"cells, offsets, codes and ids have wrong types: {dtypes}")
-        if shapes != [(len(cells),), (len(cells) + 1,), (n, code_bytes), (n,)]:
+        rows = [(n, code_bytes), (n,), (n, kept_bytes)]
+        if shapes != [(len(cells),), (len(cells) + 1,), *rows]:
             raise LOPQError(f"cells, offsets, codes and ids do not fit together: {shapes}")
         if offsets[0] != 0 or offsets[-1] != n or (np.diff(offsets) <= 0).any():
             raise LOPQError(f"offsets do not rise from 0 to {n}")

@@ -9,13 +9,13 @@ from lopq import storage
 from lopq.codes import LOPQCode
 from lopq.database import ALL_ALLOWED, Database
 from lopq.errors import LARGEST_ID, LOPQError, as_count, as_ids, as_vectors, check_axes, row_blocks
+from lopq.kept import kept_bytes, pack, unpack
 from lopq.lists import CellLists
 from lopq.model import LOPQModel
 from lopq.probes import multisequence as multisequence  # the old package has it here too
-from lopq.ranking import exact_order
+from lopq.ranking import exact_order, rows_of
 from lopq.single import SingleSearch
 
-LISTS = ("cells", "offsets", "codes", "ids")  # the arrays of `CellLists` in a file
 QUERIES_AT_ONCE = 8  # queries per call on a thread
 
 
@@ -28,6 +28,8 @@ class LOPQSearcher(SingleSearch):
 
     Args:
         model: A fitted `LOPQModel`.
+        keep: "float16" or "int8" keeps the vectors too, in 2 * dim_in or dim_in + 4 bytes each,
+            to re-rank from.
     """
 
     def __len__(self) -> int:
@@ -57,11 +59,14 @@ class LOPQSearcher(SingleSearch):
         new_ids = self._new_ids(ids, len(data))
         cells = np.empty(len(data), np.int64)
         codes = np.empty((len(data), quantizer.codebooks.code_bytes), np.uint8)
+        kept = np.empty((len(data), kept_bytes(self.keep, quantizer.dim_in)), np.uint8)
         blocks = list(row_blocks(len(data)))
         for rows in tqdm(blocks, "encoding", disable=None if len(blocks) > 3 else True):
-            coarse, codes[rows] = quantizer.encode(quantizer.to_model_space(data[rows]))
+            vectors = as_vectors(data[rows], "data", quantizer.dim_in)
+            coarse, codes[rows] = quantizer.encode(quantizer.reduced(vectors))
             cells[rows] = quantizer.format.cell_numbers(coarse)
-        self.database = self.database.add(cells, codes, new_ids)
+            kept[rows] = pack(vectors, self.keep)
+        self.database = self.database.add(cells, codes, new_ids, kept)
 
     def add_codes(
         self,
@@ -69,12 +74,15 @@ class LOPQSearcher(SingleSearch):
         ids: Iterable[int] | np.ndarray | None = None,
     ) -> None:
         """Add codes: what `LOPQModel.encode` returns, or an iterable of what `predict` returns."""
+        if self.keep != "none":
+            raise LOPQError(f"an index that keeps vectors (keep={self.keep!r}) takes add_data only")
         quantizer = self.model.quantizer
         if not isinstance(codes, LOPQCode):
             codes = quantizer.format.stack(codes)
         coarse, fine = quantizer.format.check(codes)
         cells, packed = quantizer.format.cell_numbers(coarse), quantizer.codebooks.pack(fine)
-        self.database = self.database.add(cells, packed, self._new_ids(ids, len(cells)))
+        nothing = np.empty((len(cells), 0), np.uint8)
+        self.database = self.database.add(cells, packed, self._new_ids(ids, len(cells)), nothing)
 
     def remove(self, ids: Iterable[int] | np.ndarray) -> None:
         """Remove codes by id; raise `LOPQError` if any id is missing.
@@ -118,10 +126,10 @@ class LOPQSearcher(SingleSearch):
             k: Neighbors per query; missing ones have id -1 and score -inf.
             quota: Candidates per query, at least k and rerank. The nearest cells are scanned
                 whole until they hold this many; None scans all cells.
-            rerank: Re-rank the first max(k, rerank) candidates by their exact distances; 0 does
-                not re-rank.
+            rerank: Re-rank the first max(k, rerank) candidates by the distances of their vectors;
+                0 does not re-rank.
             vectors: (n, dim_in) array or memory map; row i is the vector with id i. Read only
-                for re-ranking.
+                for re-ranking. None takes what the index keeps.
             allowed: (n,) bool; only ids i with allowed[i] are candidates. None allows all. More
                 cells are scanned until they hold enough.
 
@@ -137,40 +145,47 @@ class LOPQSearcher(SingleSearch):
         """
         quantizer, database, k = self.model.quantizer, self.database, as_count(k, "k")
         first = max(k, as_count(rerank, "rerank", 0))
-        if rerank and vectors is None:
-            raise LOPQError("rerank needs vectors=, an array whose row i is the vector of id i")
+        if rerank and vectors is None and self.keep == "none":
+            raise LOPQError(
+                "rerank needs vectors=, an array whose row i is the vector of id i, or an index "
+                "with keep="
+            )
         quota = len(database) if quota is None else max(first, as_count(quota, "quota"))
         quota = min(quota, len(database))
         rows = as_vectors(queries, "queries", quantizer.dim_in)
-        distances, ids = self._nearest(database, rows, first, quota, _as_mask(allowed))
+        distances, positions = self._nearest(database, rows, first, quota, _as_mask(allowed))
+        ids = database.ids_at(positions)
         if rerank and vectors is not None:
-            distances, ids = exact_order(rows, ids, vectors)
+            distances, ids = exact_order(rows, ids, ids, rows_of(vectors, ids, rows.shape[1]))
+        elif rerank:
+            distances, ids = exact_order(
+                rows, ids, positions, lambda some: unpack(database.kept_at(some), self.keep)
+            )
         return -distances[:, :k], ids[:, :k]
 
     def _nearest(
         self, database: Database, rows: np.ndarray, count: int, quota: int, allowed: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return squared distances and ids of the ``count`` nearest codes, (n, count) each."""
+        """Return squared distances and positions of the nearest codes, (n, count) each."""
         from lopq.kernels import search_rows
         from lopq.threads import frozen, in_blocks
 
         quantizer = self.model.quantizer
         reduced, arguments = frozen(quantizer.reduced(rows)), (quantizer.model_arrays, quota)
         distances = np.empty((len(rows), count), np.float32)
-        ids = np.empty((len(rows), count), np.int64)
+        positions = np.empty((len(rows), count), np.int64)
         codes = database.arrays(allowed)
 
         def call(block: slice) -> None:
-            search_rows(reduced[block], codes, *arguments, distances[block], ids[block])
+            search_rows(reduced[block], codes, *arguments, distances[block], positions[block])
 
         in_blocks(call, len(rows), QUERIES_AT_ONCE)
-        return distances, ids
+        return distances, positions
 
     def save(self, path: str | Path) -> None:
         """Write model and database atomically to one file; `lopq.storage` describes the format."""
-        sorted_lists = self.database.optimized().lists
-        lists = {name: getattr(sorted_lists, name) for name in LISTS}
-        arrays = {**self.model.quantizer.arrays(), **lists}
+        lists = self.database.optimized().lists
+        arrays = {**self.model.quantizer.arrays(), **lists.arrays(self.keep)}
         storage.write(path, "searcher", self.model.header(), arrays)
 
     @classmethod
@@ -186,10 +201,11 @@ class LOPQSearcher(SingleSearch):
         """
         header, arrays = storage.read(path, "searcher", verify)
         with storage.naming(path):
-            searcher = cls(LOPQModel.restored(header, arrays))
-            lists = CellLists(*(arrays[name] for name in LISTS))
+            lists, keep = CellLists.from_arrays(arrays)
+            searcher = cls(LOPQModel.restored(header, arrays), keep)
             quantizer = searcher.model.quantizer
-            lists.check(quantizer.format.n_cell, quantizer.codebooks.code_bytes)
+            width = kept_bytes(keep, quantizer.dim_in)
+            lists.check(quantizer.format.n_cell, quantizer.codebooks.code_bytes, width)
             searcher.database = Database.of(lists)
         return searcher
 

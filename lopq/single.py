@@ -9,6 +9,7 @@ from lopq.coder import as_row
 from lopq.codes import LOPQCode
 from lopq.database import Database
 from lopq.errors import as_count
+from lopq.kept import Keep, check_keep, kept_bytes
 from lopq.lists import CellLists
 from lopq.model import LOPQModel
 from lopq.probes import multisequence
@@ -34,11 +35,15 @@ class SingleSearch:
 
     Args:
         model: A fitted model.
+        keep: "float16" or "int8" keeps the vectors too, in 2 * dim_in or dim_in + 4 bytes each,
+            to re-rank from.
     """
 
-    def __init__(self, model: LOPQModel) -> None:
-        self.model = model
-        self.database = Database.of(CellLists.empty(model.quantizer.codebooks.code_bytes))
+    def __init__(self, model: LOPQModel, keep: Keep = "none") -> None:
+        self.model, self.keep = model, check_keep(keep)
+        code_bytes = model.quantizer.codebooks.code_bytes
+        kept = kept_bytes(self.keep, model.quantizer.dim_in)
+        self.database = Database.of(CellLists.empty(code_bytes, kept))
 
     @property
     def nb_indexed(self) -> int:

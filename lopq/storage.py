@@ -15,8 +15,8 @@ numpy's notation, such as "<f4"), "shape", "offset" and "crc32". Arrays are in C
 has a rotation per cell or one for all, unless ``rotation_of0`` has the number of each cell's. With
 many cells, ``tops0`` and ``starts0`` are their groups (`lopq.coarse`). ``pca_mean`` and
 ``pca_components`` exist if the model has a PCA. A searcher adds ``cells``, ``offsets``, ``codes``
-and ``ids``, as in `lopq.lists`. A part of `lopq.joining` has these four alone; its "model" is what
-it was made from.
+and ``ids``, as in `lopq.lists`, and ``float16`` or ``int8`` if it keeps vectors (`lopq.kept`). A
+part of `lopq.joining` has these alone; its "model" is what it was made from.
 """
 
 import errno
@@ -39,7 +39,12 @@ MAGIC = b"LOPQidx\0"
 VERSION = 1
 ALIGNMENT = 64
 PREFIX = struct.Struct("<8sIII")
-LARGE = ("codes", "ids")  # grow with the database; loading can skip their checksums
+LARGE = (
+    "codes",
+    "ids",
+    "float16",
+    "int8",
+)  # grow with the database; loading can skip their checksums
 DTYPES = ("<f4", "<i8", "|u1")
 
 
@@ -146,7 +151,7 @@ def read(
     Args:
         path: The file.
         kind: "model", "searcher" or "part".
-        verify: Compare the checksums of codes and ids too; all others are always compared.
+        verify: Compare the checksums of codes, ids and kept vectors too; others always are.
 
     Returns:
         model: The model's options and sizes.

@@ -20,7 +20,7 @@ from retrieval import cli
 from retrieval.data import options
 from retrieval.data.formats import InputError
 from retrieval.data.shards import Engine, check_shards
-from retrieval.evaluation.code_search import CodeSearch, Rotation
+from retrieval.evaluation.code_search import CodeSearch, Keep, Rotation
 from retrieval.evaluation.evaluate import evaluate_search
 from retrieval.evaluation.ranking import PLAIN_RANKING, RankingOptions
 
@@ -35,6 +35,7 @@ def run(
     cells: int = 0,
     quota: int = 0,
     rerank: int = 0,
+    keep: Keep = "none",
     rotation: Rotation = "pca",
     seed: int = 7,
     database: str | None = None,
@@ -57,7 +58,9 @@ def run(
         test_matrix: Embeddings of the queries; None takes the database's or the test images'.
         cells: Coarse cells; 0 makes one per thousand images.
         quota: Images ranked for each query; 0 takes 20 per result that the metrics need.
-        rerank: Score the first N again, exactly, from the database; 0 disables.
+        rerank: Score the first N again, from the vectors; 0 disables.
+        keep: Keep the vectors in the index, rounded, and score again from these rather than from
+            the database: ``float16`` takes 2 bytes per dimension, ``int8`` one.
         rotation: How the rotations of the cells are found.
         seed: Random seed of the fit.
         database: Embeddings of the database; None takes ``database.npy``.
@@ -75,6 +78,8 @@ def run(
         raise InputError("--dba expands the gallery in memory; leave out --dba or --shards")
     if min(cells, quota, rerank) < 0 or dimension < 1:
         raise InputError("--cells, --quota and --rerank must be at least 0, --dimension at least 1")
+    if keep != "none" and not rerank:
+        raise InputError(f"--keep={keep} keeps vectors to score again from: add --rerank=N")
     search = CodeSearch(
         data_dir,
         ranking,
@@ -82,6 +87,7 @@ def run(
         cells=cells,
         quota=quota,
         rerank=rerank,
+        keep=keep,
         shards=shards,
         engine=engine,
     )
@@ -95,7 +101,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--dimension", type=int, help="sub-quantizers: bytes per image")
     add("--cells", type=int, help="coarse cells; 0: one per thousand images")
     add("--quota", type=int, help="images ranked for each query; 0: 20 per result needed")
-    add("--rerank", type=int, help="score the first N again, exactly; 0 disables")
+    add("--rerank", type=int, help="score the first N again, from the vectors; 0 disables")
+    add("--keep", choices=get_args(Keep), help="vectors in the index to score again from")
     add("--rotation", choices=get_args(Rotation), help="how the cells' rotations are found")
     add("--seed", type=int, help="random seed of the fit")
     cli.add_shard_arguments(parser, one=False)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Rotation = Literal["pca", "procrustes", "global", "none"]
+Keep = Literal["none", "float16", "int8"]  # as lopq.kept, which is imported when it is needed
 
 IMAGES_PER_CELL = 1000  # images in a cell if --cells is 0
 MOST_CELLS = 1024
@@ -51,6 +52,7 @@ class CodeSearch:
         cells: int = 0,
         quota: int = 0,
         rerank: int = 0,
+        keep: Keep = "none",
         shards: int = 1,
         engine: Engine = "local",
     ) -> None:
@@ -62,12 +64,13 @@ class CodeSearch:
             fitting: Options of ``LOPQModel`` but the number of cells.
             cells: Coarse cells; 0 makes one per thousand images.
             quota: Images ranked for each query; 0 takes 20 per result.
-            rerank: First results that are scored again, exactly.
+            rerank: First results that are scored again.
+            keep: From what: vectors in the index, rounded, or the database.
             shards: Parts in which the database is encoded; 1: the whole at once.
             engine: Where.
         """
         self.data_dir, self.ranking, self.fitting = data_dir, ranking, fitting
-        self.cells, self.quota, self.rerank = cells, quota, rerank
+        self.cells, self.quota, self.rerank, self.keep = cells, quota, rerank, keep
         self.shards, self.engine = shards, engine
         self.seconds = 0.0
 
@@ -82,10 +85,19 @@ class CodeSearch:
         n_cells = self.cells or min(max(1, len(gallery) // IMAGES_PER_CELL), MOST_CELLS)
         fitting = {"V": n_cells, **self.fitting}
         with lopq_errors():
-            parts = (self.shards, self.engine)
-            searcher = fitted_index(self.data_dir, query_gallery, self.ranking, fitting, *parts)
+            searcher = fitted_index(
+                self.data_dir,
+                query_gallery,
+                self.ranking,
+                fitting,
+                self.keep,
+                self.shards,
+                self.engine,
+            )
         quota = self.quota or CANDIDATES_PER_RESULT * depth
-        log.info("%d bytes per image and %d of the model", searcher.model.M, searcher.model.nbytes)
+        kept = searcher.database.lists.kept.shape[1]
+        size = searcher.model.M + kept
+        log.info("%d bytes per image and %d of the model", size, searcher.model.nbytes)
 
         def find(queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
             started = time.perf_counter()
@@ -95,7 +107,7 @@ class CodeSearch:
                     count,
                     quota=quota,
                     rerank=self.rerank,
-                    vectors=gallery,
+                    vectors=gallery if self.keep == "none" else None,
                     allowed=query_gallery.is_allowed,
                 )
             self.seconds += time.perf_counter() - started
@@ -148,6 +160,7 @@ def fitted_index(
     query_gallery: QueryGallery,
     ranking: RankingOptions,
     fitting: dict[str, Any],
+    keep: Keep = "none",
     shards: int = 1,
     engine: Engine = "local",
 ) -> "LOPQSearcher":
@@ -164,6 +177,8 @@ def fitted_index(
         "format": VERSION,
         "options": fitting,
     }
+    if keep != "none":
+        wanted["keep"] = keep
     if ranking.dba:
         allowed = sha256_of_array(query_gallery.is_allowed)
         wanted |= {"dba": [ranking.dba, ranking.qe_alpha], "allowed_sha256": allowed}
@@ -175,10 +190,10 @@ def fitted_index(
     if shards > 1:
         database = inputs.paths[0]
         model = code_shards.fitted_model(path, query_gallery.gallery, valid, fitting, wanted)
-        job = code_shards.CodeJob.of(database, path, shards, model, wanted["database_sha256"])
+        job = code_shards.CodeJob.of(database, path, shards, model, wanted["database_sha256"], keep)
         save = code_shards.made(job, engine)
     else:
-        save = fit_index(query_gallery.gallery, valid, fitting).save
+        save = fit_index(query_gallery.gallery, valid, fitting, keep).save
     # In this order, a kill in between leaves an index without a record, which is fitted again.
     layout.LOPQ_RECORD.at(data_dir).unlink(missing_ok=True)
     with files.whole(path) as part:
@@ -200,12 +215,12 @@ def _identity(path: Path) -> str:
 
 
 def fit_index(
-    database: np.ndarray, left_out: np.ndarray, fitting: dict[str, Any]
+    database: np.ndarray, left_out: np.ndarray, fitting: dict[str, Any], keep: Keep = "none"
 ) -> "LOPQSearcher":
     """Fit an index on the database without some rows, and add all rows to it."""
     from lopq import LOPQSearcher
 
-    searcher = LOPQSearcher(code_shards.fit_model(database, left_out, fitting))
+    searcher = LOPQSearcher(code_shards.fit_model(database, left_out, fitting), keep)
     started = time.perf_counter()
     searcher.add_data(database)
     log.info("encoded %d images in %.2f s", len(database), time.perf_counter() - started)

@@ -27,6 +27,7 @@ from retrieval.data.shards import Engine, part_of
 
 if TYPE_CHECKING:
     from lopq import LOPQModel
+    from lopq.kept import Keep
     from lopq.lists import CellLists
 
 log = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ class CodeJob:
         shards: Number of parts.
         model_path: The file of the fitted model.
         origin: A hash of model and database, in hexadecimal.
+        keep: Whether and how the vectors are kept (`lopq.kept`).
     """
 
     database: Path
@@ -112,17 +114,25 @@ class CodeJob:
     shards: int
     model_path: Path
     origin: str
+    keep: "Keep" = "none"
 
     uses_gpu = False
 
     @classmethod
     def of(
-        cls, database: Path, target: Path, shards: int, model_path: Path, database_sha256: str
+        cls,
+        database: Path,
+        target: Path,
+        shards: int,
+        model_path: Path,
+        database_sha256: str,
+        keep: "Keep" = "none",
     ) -> "CodeJob":
         """Return the job for a database and a model as they are now."""
         both = database_sha256 + sha256(model_path)
         origin = hashlib.sha256(both.encode()).hexdigest()
-        return cls(database.absolute(), target.absolute(), shards, model_path.absolute(), origin)
+        paths = (database.absolute(), target.absolute())
+        return cls(*paths, shards, model_path.absolute(), origin, keep)
 
     @cached_property
     def model(self) -> "LOPQModel":
@@ -167,7 +177,7 @@ class CodeJob:
         rows = self.rows(number)
         data = self.vectors[rows.start : rows.stop]
         with lopq_errors(), files.whole(self.path_of(number)) as part:
-            save_part(part, self.model, data, rows.start, self.origin)
+            save_part(part, self.model, data, rows.start, self.origin, self.keep)
 
     def join(self, path: Path) -> None:
         """Write the index of all shards."""
@@ -177,7 +187,7 @@ class CodeJob:
         there = [part for part in parts if part is not None]
         if len(there) < self.shards:
             raise InputError(f"shards of {self.target} were removed meanwhile; run again")
-        join_parts(path, self.model, there)
+        join_parts(path, self.model, there, self.keep)
 
     def path_of(self, number: int) -> Path:
         """Return the file of a shard."""
@@ -192,7 +202,7 @@ class CodeJob:
         if not path.exists():
             return None
         try:
-            return read_part(path, self.model, self.rows(number), self.origin)
+            return read_part(path, self.model, self.rows(number), self.origin, self.keep)
         except LOPQError as error:
             log.warning("%s", error)
             return None

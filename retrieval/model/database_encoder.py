@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger(__name__)
+
+MANY_IMAGES = 5_000  # from here on a faster runtime pays for its start of about 10 seconds
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ def encoding_device(how: EncodingOptions) -> "torch.device":
     """Return the device that encodes; runtimes other than torch take the CPU."""
     from retrieval.compute import devices
 
-    is_torch = how.runtime == "torch"
-    return devices.choose("cpu" if not is_torch and how.device == "auto" else how.device)
+    needs_cpu = how.runtime not in ("auto", "torch")
+    return devices.choose("cpu" if needs_cpu and how.device == "auto" else how.device)
 
 
 @dataclass(frozen=True)
@@ -92,14 +94,17 @@ class DatabaseEncoder:
         from retrieval.compute import devices, distributed
         from retrieval.model import bn_adaptation
         from retrieval.model.embedding import compile_backbone, put_on
-        from retrieval.model.runtime import RuntimeModel
+        from retrieval.model.runtime import Embedder, RuntimeModel, fastest
         from retrieval.model.tta import Views
 
-        self.save_path, self.source, self.how = save_path, source, how
+        self.save_path, self.source = save_path, source
         self._content, self._views = checkpoint.load(save_path), Views(how.tta, how.scales)
         side = source.images.shape[-1]
-        if how.runtime != "torch":
-            _check_runtime(how.runtime, device, side, self._content["model"]["side"])
+        runtime = how.runtime
+        if runtime == "auto" and not _may_choose(how, device, source, self._content["model"]):
+            runtime = "torch"
+        if runtime not in ("auto", "torch"):
+            _check_runtime(runtime, device, side, self._content["model"]["side"])
         self.dtype = distributed.agreed_dtype(devices.compute_dtype(device, how.precision))
         model = put_on(checkpoint.build_model(self._content, save_path, how.arch), device)
         self.dim = model.config.dim
@@ -111,8 +116,12 @@ class DatabaseEncoder:
             if self._content["frozen_norms"]:
                 log.warning("batch norms were frozen in training: --adapt_bn may ruin the model")
             bn_adaptation.adapt_batch_norm(model, source.images, how.batch_size, source.name)
-        is_torch = how.runtime == "torch"
-        self._embedder = model if is_torch else RuntimeModel(model.eval(), how.runtime, self.dtype)
+        self._embedder: Embedder = model.eval()
+        if runtime == "auto":
+            runtime, self._embedder = fastest(model, self.dtype)
+        elif runtime != "torch":
+            self._embedder = RuntimeModel(model, runtime, self.dtype)
+        self.how = replace(how, runtime=runtime)
 
     def write(self, rows: range, out: RowWriter, first: int, title: str) -> str:
         """Write the embeddings of some rows; return the hash of their images, in hexadecimal.
@@ -163,6 +172,25 @@ class DatabaseEncoder:
             "precision": str(self.dtype).removeprefix("torch."),
             "scales": list(self._views.scales),
         }
+
+
+def _may_choose(
+    how: EncodingOptions, place: "torch.device", source: Source, model: dict[str, Any]
+) -> bool:
+    """Return whether --runtime=auto may take another runtime than torch, and it would pay off.
+
+    Several processes take torch, as each might choose another one.
+    """
+    from retrieval.compute import distributed
+
+    return (
+        place.type == "cpu"
+        and source.images.shape[-1] == model["side"]
+        and len(source.images) >= MANY_IMAGES
+        and how.scales == (1.0,)
+        and not how.compile
+        and distributed.size() == 1
+    )
 
 
 def _check_runtime(runtime: Runtime, place: "torch.device", image_side: int, side: int) -> None:

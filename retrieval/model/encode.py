@@ -14,7 +14,7 @@ from retrieval.compute import devices, distributed
 from retrieval.data.image_loader import AsyncCopy, read_ahead
 from retrieval.data.joined import Images
 from retrieval.model.embedding import EmbeddingModel
-from retrieval.model.runtime import RuntimeModel
+from retrieval.model.runtime import Embedder
 from retrieval.model.tta import Views
 
 CPU_PIECE = 8  # images per forward pass on a CPU
@@ -22,7 +22,7 @@ CPU_PIECE = 8  # images per forward pass on a CPU
 
 @torch.inference_mode()
 def embedding_blocks(
-    model: EmbeddingModel | RuntimeModel,
+    model: Embedder,
     matrix: Images,
     rows: np.ndarray,
     batch_size: int,

@@ -9,7 +9,7 @@ from retrieval.data.formats import InputError
 Pool = Literal["gem", "avg", "max", "avgmax"]
 Neck = Literal["none", "before", "after"]
 Tta = Literal["none", "flip"]
-Runtime = Literal["torch", "openvino", "onnxruntime"]
+Runtime = Literal["auto", "torch", "openvino", "onnxruntime"]
 Channels = tuple[float, float, float]
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")

@@ -1,8 +1,10 @@
 """Other runtimes for the same network on a CPU, from its ONNX export."""
 
+import logging
 import tempfile
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from retrieval.data.formats import InputError
 from retrieval.model import onnx
 from retrieval.model.embedding import EmbeddingModel
 from retrieval.model.model_config import Runtime
+
+log = logging.getLogger(__name__)
 
 Infer = Callable[[np.ndarray], np.ndarray]  # (n, 3, side, side) uint8 -> (n, dim) float32
 LEAST_COSINE = {torch.float32: 0.9999, torch.bfloat16: 0.99}  # to torch's float32 embeddings
@@ -60,6 +64,33 @@ class RuntimeModel(nn.Module):
                 f"{runtime} computes other embeddings than torch (cosine {cosine:.4f}); "
                 "use --runtime=torch"
             )
+
+
+Embedder = EmbeddingModel | RuntimeModel
+
+
+def fastest(model: EmbeddingModel, dtype: torch.dtype) -> tuple[Runtime, Embedder]:
+    """Return the fastest runtime that is installed and agrees with torch, and the model in it.
+
+    The order was measured (benchmarks/bench_encode.py) and is fixed: to time them here could
+    choose another runtime, and write other bytes, each time.
+
+    Args:
+        model: The model, on the CPU and in evaluation mode.
+        dtype: Dtype of the convolutions.
+    """
+    runtimes: list[Runtime] = ["openvino"]
+    if dtype == torch.float32:
+        runtimes.append("onnxruntime")
+    installed = [name for name in runtimes if all(map(find_spec, (name, "onnxscript")))]
+    if not installed:
+        log.info("OpenVINO may encode faster; install it with: pip install openvino onnxscript")
+    for name in installed:
+        try:
+            return name, RuntimeModel(model, name, dtype)
+        except InputError as error:
+            log.warning("%s", error)
+    return "torch", model
 
 
 def _check_dtype(runtime: Runtime, dtype: torch.dtype) -> None:

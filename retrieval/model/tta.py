@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from retrieval.data.formats import InputError
 from retrieval.model.embedding import EmbeddingModel
 from retrieval.model.model_config import Tta
-from retrieval.model.runtime import RuntimeModel
+from retrieval.model.runtime import Embedder, RuntimeModel
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Views:
         """The number of views."""
         return len(self.scales) * (2 if self.tta == "flip" else 1)
 
-    def embed(self, model: EmbeddingModel | RuntimeModel, images: torch.Tensor) -> torch.Tensor:
+    def embed(self, model: Embedder, images: torch.Tensor) -> torch.Tensor:
         """Embed images, (n, 3, h, w) uint8 on the model's device, to (n, dim) float32.
 
         Rows are of unit L2 norm. Each scale is one antialiased resampling of the images as given.
@@ -54,7 +54,7 @@ class Views:
         return total if self.count == 1 else F.normalize(total)
 
 
-def at_scale(model: EmbeddingModel | RuntimeModel, scale: float) -> EmbeddingModel:
+def at_scale(model: Embedder, scale: float) -> EmbeddingModel:
     """Return the same model, sharing all weights, for images of ``scale`` times the side.
 
     Raises:

@@ -36,7 +36,7 @@ def write(root: Path, path: str, label: str | None) -> None:
 )
 def test_labels(tmp_path: Path, text: str, viewpoint: int, box: tuple[int, ...] | None) -> None:
     (tmp_path / "a.txt").write_text(text)
-    assert tree.read_label(tmp_path / "a.txt") == tree.Label(viewpoint, box)
+    assert tree.read_label(str(tmp_path / "a.txt")) == tree.Label(viewpoint, box)
 
 
 def test_order_columns_and_what_is_left_out(

@@ -98,7 +98,7 @@ def part(first, last):
     cells, counts = np.unique(rng.integers(64, size=last - first), return_counts=True)
     offsets = np.append(0, np.cumsum(counts))
     codes, ids = (np.load(name, mmap_mode="r") for name in (path, path + ".ids.npy"))
-    return CellLists(cells, offsets, codes, ids)
+    return CellLists(cells, offsets, codes, ids, np.zeros((len(ids), 0), np.uint8))
 
 parts = [part(first, first + n // 5) for first in range(0, n, n // 5)]
 used = int(next(l for l in open("/proc/self/status") if l.startswith("VmData")).split()[1]) << 10

@@ -9,6 +9,7 @@ from lopq import LOPQModel, LOPQSearcher
 from process_data import mips, nns
 from retrieval.data import layout
 from retrieval.data.formats import InputError
+from retrieval.evaluation.code_search import Keep
 from retrieval.evaluation.ranking import RankingOptions
 from tests.conftest import replace_embeddings
 
@@ -29,6 +30,22 @@ def test_reranking_everything_equals_the_exact_search(pipeline: Path, is_valid: 
         assert found[name] == expected[name]
 
 
+@pytest.mark.parametrize(("keep", "error"), [("float16", 1e-3), ("int8", 1e-2)])
+def test_vectors_in_the_index_rank_almost_as_the_database_does(
+    pipeline: Path, keep: Keep, error: float
+) -> None:
+    options = {"dimension": 4, "k": 5, "quota": 1000, "rerank": 1000}
+    nns.run(pipeline, **options)  # type: ignore[arg-type]
+    exact = np.array(layout.SIMILARITIES.load(pipeline))
+    size = layout.LOPQ_INDEX.at(pipeline).stat().st_size
+    nns.run(pipeline, **options, keep=keep)  # type: ignore[arg-type]
+    found = np.array(layout.SIMILARITIES.load(pipeline))
+    assert 0 < np.abs(found - exact).max() < error
+    assert layout.LOPQ_INDEX.at(pipeline).stat().st_size > size
+    with pytest.raises(InputError, match=f"--keep={keep} .* add --rerank"):
+        nns.run(pipeline, keep=keep)
+
+
 def test_what_is_masked_is_never_returned(pipeline: Path) -> None:
     mask = np.array(layout.GALLERY_MASK.load(pipeline))
     mask[0, ::3] = 0
@@ -47,7 +64,7 @@ def test_the_index_is_used_again_until_something_changes(
     caplog.set_level("INFO")
     path = layout.LOPQ_INDEX.at(pipeline)
 
-    def fits(**options: int) -> bool:
+    def fits(**options: int | str) -> bool:
         caplog.clear()
         nns.run(pipeline, **{"dimension": 4, "k": 3, **options})  # type: ignore[arg-type]
         return any("fitted" in message for message in caplog.messages)
@@ -57,6 +74,8 @@ def test_the_index_is_used_again_until_something_changes(
     assert not fits()
     assert not fits(quota=30, rerank=10, is_valid=True)
     assert fits(dimension=2)
+    assert fits(rerank=10, keep="int8")
+    assert not fits(rerank=20, keep="int8")
     assert fits()
     assert path.read_bytes() == content  # same database, options and seed
     database = np.array(layout.DATABASE.load(pipeline))

@@ -56,16 +56,20 @@ def stop_after(pipeline: Path, count: int, monkeypatch: pytest.MonkeyPatch, **op
         index(pipeline, **options)
 
 
-@pytest.mark.parametrize("shards", [2, 7, 40])
-def test_shards_give_the_bytes_of_the_whole(pipeline: Path, shards: int) -> None:
-    expected, record = index(pipeline), layout.LOPQ_RECORD.load(pipeline)
+@pytest.mark.parametrize(
+    ("shards", "options"), [(2, {}), (7, {"keep": "int8", "rerank": 10}), (40, {})]
+)
+def test_shards_give_the_bytes_of_the_whole(
+    pipeline: Path, shards: int, options: dict[str, Any]
+) -> None:
+    expected, record = index(pipeline, **options), layout.LOPQ_RECORD.load(pipeline)
     evaluated = layout.METRICS.at(pipeline).read_bytes()
     forget(pipeline)
-    assert index(pipeline, shards=shards) == expected
+    assert index(pipeline, shards=shards, **options) == expected
     assert layout.LOPQ_RECORD.load(pipeline) == record
     assert layout.METRICS.at(pipeline).read_bytes() == evaluated
     before = layout.LOPQ_INDEX.at(pipeline).stat().st_mtime_ns
-    index(pipeline, shards=shards + 1)  # made once, however it was divided
+    index(pipeline, shards=shards + 1, **options)  # made once, however it was divided
     assert layout.LOPQ_INDEX.at(pipeline).stat().st_mtime_ns == before
 
 
