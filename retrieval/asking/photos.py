@@ -58,5 +58,5 @@ def parse_box(text: str | None) -> Box | None:
     except ValueError:
         x1 = y1 = x2 = y2 = math.nan
     if not all(map(math.isfinite, (x1, y1, x2, y2))):
-        raise InputError(f"--box={text}: give x1,y1,x2,y2 in pixels, as in 10,20,310,220; or auto")
+        raise InputError(f"--box={text}: give x1,y1,x2,y2 in pixels, as in 10,20,310,220")
     return x1, y1, x2, y2

@@ -62,6 +62,7 @@ def create_app(
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     _add_errors(app)
     app.add_middleware(protection.BodyLimit)
+    app.add_middleware(protection.OwnFormsOnly)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(allowed_hosts))
     app.add_middleware(protection.SecureHeaders, metrics=metrics)
     return app

@@ -6,6 +6,7 @@ import time
 
 from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retrieval.web.service_metrics import ServiceMetrics
@@ -68,6 +69,22 @@ class BodyLimit:
 
     def _too_large(self) -> HTTPException:
         return HTTPException(413, f"the request has more than {self.most / 1e6:g} MB")
+
+
+class OwnFormsOnly:
+    """Refuses what a browser sends here from a page of another site, but for plain links."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap an application."""
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_change = scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS")
+        if is_change and Headers(scope=scope).get("sec-fetch-site") == "cross-site":
+            answer = JSONResponse({"error": "another site's page must not send this"}, 403)
+            await answer(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
 
 
 class SecureHeaders:

@@ -119,6 +119,11 @@ def test_a_chosen_photo_is_searched_with_at_once(
         "return Promise.all([...document.images].map((i) => i.decode().then(() => i.naturalWidth)))"
     )
     assert min(loaded) > 0
+    browser.back()
+    wait(lambda: "photo=" not in browser.current_url and browser.find_elements("id", "photo"))
+    wait(lambda: not browser.find_element("id", "photo").get_property("value"))
+    browser.find_element("id", "photo").send_keys(str(photo))  # the same again
+    wait(lambda: "photo=" in browser.current_url and is_idle(browser))
 
 
 @pytest.mark.parametrize("kind", ["drop", "paste"])

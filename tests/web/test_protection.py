@@ -46,6 +46,19 @@ def test_another_name_of_the_server_is_refused(_served: Path, app: App) -> None:
     assert rebound.status_code == 400
 
 
+@pytest.mark.parametrize("address", ["/search", "/api/search"])
+def test_a_page_of_another_site_sends_nothing(client: TestClient, address: str) -> None:
+    files = {"photo": ("car.png", drawn_photo(), "image/png")}
+    foreign = client.post(address, files=files, headers={"sec-fetch-site": "cross-site"})
+    assert foreign.status_code == 403
+    assert "another site" in foreign.json()["error"]
+    for site in ("same-origin", "none"):
+        own = client.post(address, files=files, headers={"sec-fetch-site": site})
+        assert own.status_code == 200
+    link = client.get("/search?id=1", headers={"sec-fetch-site": "cross-site"})
+    assert link.status_code == 200
+
+
 def chunks(n_byte: int) -> Iterator[bytes]:
     head = b'--b\r\nContent-Disposition: form-data; name="photo"; filename="x"\r\n\r\n'
     yield head

@@ -16,6 +16,8 @@ function send(file) {
 for (const form of document.querySelectorAll("form[data-upload]")) {
   form.addEventListener("change", () => form.requestSubmit());
   form.addEventListener("submit", () => form.setAttribute("aria-busy", "true"));
+  // Back shows this page as it was left: to choose the same file again would be no change.
+  addEventListener("pageshow", () => { form.reset(); form.removeAttribute("aria-busy"); });
 }
 
 const imageOf = (files) => [...(files || [])].find((file) => file.type.startsWith("image/"));
