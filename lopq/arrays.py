@@ -9,7 +9,9 @@ class ModelArrays(NamedTuple):
     """The fitted parameters; S splits of V cells over dim dimensions each.
 
     Attributes:
-        C: (S, V, dim) float32 coarse centroids.
+        origins: (S, dim) float32, where panels have their origin.
+        panels: (S, n, dim, PANEL) float32 coarse centroids in columns, filled up with zeros.
+        halves: (S, n, PANEL) float32, half their squared norms, filled up with infinity.
         centers: (S, V, dim) float32, centroid plus mean residual.
         R: (n_rotation, dim, dim) float32 rotations of all splits.
         rotation_of: (S, V) int64 number of each cell's rotation.
@@ -17,7 +19,9 @@ class ModelArrays(NamedTuple):
         bits: Bits per subspace, 8 or 4.
     """
 
-    C: np.ndarray
+    origins: np.ndarray
+    panels: np.ndarray
+    halves: np.ndarray
     centers: np.ndarray
     R: np.ndarray
     rotation_of: np.ndarray

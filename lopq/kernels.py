@@ -22,6 +22,7 @@ from lopq.arrays import CodeArrays, ModelArrays
 
 F = TypeVar("F", bound=Callable[..., object])
 
+LOOKS = 16  # cells that are looked for one by one; from there on a heap is faster
 NO_ID = 2**63 - 1  # above every id at an equal distance; an infinite distance marks a missing one
 # Sums may be split into SIMD lanes. NaN and infinity keep their meaning.
 FAST = {"reassoc", "contract", "nsz"}
@@ -35,16 +36,6 @@ def compiled(function: F) -> F:
 def compiled_sums(function: F) -> F:
     """Compile as `compiled`, with sums in the order that is fastest, the same for all rows."""
     return cast(F, njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")(function))
-
-
-@compiled_sums
-def squared_distance(x: np.ndarray, y: np.ndarray) -> np.float32:
-    """Return the squared L2 distance of two (dim,) float32 vectors."""
-    total = np.float32(0)
-    for j in range(len(x)):
-        difference = x[j] - y[j]
-        total += difference * difference
-    return total
 
 
 @compiled_sums
@@ -272,36 +263,74 @@ def search_rows(
         positions: (n, k) int64, written: sorted codes first, then later ones; -1 where there are
             fewer codes.
     """
-    n_split, V, dim = model.C.shape
-    away = np.empty((n_split, V), np.float32)
+    n_split, V, _ = model.centers.shape
+    away = cell_scores(queries, model)
     near = np.empty(len(rows.cells), np.float32)
     order = np.empty(len(rows.cells), np.int64)
-    code_bytes = rows.codes.shape[1]
-    tables = np.empty((code_bytes, 256), np.float32)
-    C, cells = model.C, rows.cells
+    tables = np.empty((rows.codes.shape[1], 256), np.float32)
+    cells = rows.cells
     for i in range(len(queries)):
-        for split in range(n_split):
-            part = queries[i, split * dim : (split + 1) * dim]
-            for cell in range(V):
-                away[split, cell] = squared_distance(part, C[split, cell])
-        for slot in range(len(order)):
+        for slot in range(len(near)):
             cell = cells[slot]
-            near[slot] = away[0, cell if n_split == 1 else cell // V]
-            if n_split == 2:
-                near[slot] += away[1, cell % V]
-            order[slot] = slot
-        make_heap(near, order)
+            if n_split == 1:
+                near[slot] = away[i, 0, cell]
+            else:
+                near[slot] = away[i, 0, cell // V] + away[i, 1, cell % V]
         distances[i] = np.inf
         positions[i] = -1
-        left, seen = len(order), 0
+        found = distances[i], positions[i]
+        seen, left = 0, len(near)
+        while seen < quota and left and len(near) - left < LOOKS:
+            slot = first_smallest(near)
+            near[slot] = np.float32(np.inf)
+            left -= 1
+            seen += scan(rows, slot, queries[i], model, tables, *found)
+        if seen < quota and left:
+            left = unvisited(near, order)
+            make_heap(near, order, left)
         while seen < quota and left:
             slot = pop_nearest(near, order, left)
             left -= 1
-            seen += scan(rows, slot, queries[i], model, tables, distances[i], positions[i])
-        sort_heap(distances[i], positions[i], rows.ids, rows.later_ids)
+            seen += scan(rows, slot, queries[i], model, tables, *found)
+        sort_heap(*found, rows.ids, rows.later_ids)
         for rank in range(positions.shape[1]):
             if distances[i, rank] == np.inf:
                 positions[i, rank] = -1
+
+
+@compiled
+def cell_scores(queries: np.ndarray, model: ModelArrays) -> np.ndarray:
+    """Return (n, S, >= V) scores, which order the cells of each split by distance to each query.
+
+    A panel of cells is read once for all queries.
+    """
+    n, dim = len(queries), model.origins.shape[1]
+    n_split, n_panel, _, width = model.panels.shape
+    scores = np.empty((n + 1, n_split, n_panel * width), np.float32)  # one more: a partner's
+    shifted = np.empty((n, dim), np.float32)
+    for split in range(n_split):
+        for i in range(n):
+            for j in range(dim):
+                shifted[i, j] = queries[i, split * dim + j] - model.origins[split, j]
+        for number in range(n_panel):
+            panel, halves = model.panels[split, number], model.halves[split, number]
+            first, end = number * width, (number + 1) * width
+            for i in range(0, n, 2):
+                x, y = shifted[i], shifted[min(i + 1, n - 1)]
+                p, q = scores[i, split, first:end], scores[i + 1, split, first:end]
+                write_scores(x, y, panel, halves, p, q)
+    return scores
+
+
+@compiled
+def unvisited(near: np.ndarray, order: np.ndarray) -> int:
+    """Move cells of finite distance to the front, their numbers to ``order``; return how many."""
+    left = 0
+    for slot in range(len(near)):
+        if near[slot] < np.inf:
+            near[left], order[left] = near[slot], slot
+            left += 1
+    return left
 
 
 @compiled
@@ -317,7 +346,7 @@ def is_counted(rows: CodeArrays, position: int, number: int) -> bool:
 @compiled
 def write_tables(query: np.ndarray, cell: int, model: ModelArrays, tables: np.ndarray) -> None:
     """Write the (code_bytes, 256) distances of a query to all values of each byte in a cell."""
-    n_split, V, dim = model.C.shape
+    n_split, V, dim = model.centers.shape
     M, dim_sub, n_entry = model.columns.shape
     shifted, rotated = np.empty(dim, np.float32), np.empty(n_split * dim, np.float32)
     centers, columns = model.centers, model.columns
@@ -481,10 +510,10 @@ def sink(near: np.ndarray, order: np.ndarray, n: int, parent: int) -> None:
 
 
 @compiled
-def make_heap(near: np.ndarray, order: np.ndarray) -> None:
-    """Order cells as a heap with the nearest at the root."""
-    for parent in range(len(order) // 2 - 1, -1, -1):
-        sink(near, order, len(order), parent)
+def make_heap(near: np.ndarray, order: np.ndarray, n: int) -> None:
+    """Order the first n cells as a heap with the nearest at the root."""
+    for parent in range(n // 2 - 1, -1, -1):
+        sink(near, order, n, parent)
 
 
 @compiled

@@ -9,7 +9,7 @@ from lopq.arrays import ModelArrays
 from lopq.codebooks import Codebooks
 from lopq.codes import CodeFormat
 from lopq.errors import LOPQError, as_vectors
-from lopq.groups import Groups
+from lopq.groups import Groups, search_panels
 from lopq.parameters import Given, check_dims
 from lopq.pca import PCA, fit_pca
 from lopq.split import Split, Training, fit_split
@@ -101,14 +101,22 @@ class Quantizer:
         from lopq.threads import frozen
 
         splits, starts = self.splits, np.cumsum([0, *(len(split.R) for split in self.splits)])
-        C = np.stack(self.Cs)
+        origins, panels, halves = map(frozen, search_panels(np.stack(self.Cs)))
         centers = np.stack([split.centers for split in splits])
         R = splits[0].R if len(splits) == 1 else np.concatenate([split.R for split in splits])
         numbers = zip(splits, starts[:-1], strict=True)
         rotation_of = np.stack([split.rotation_of + start for split, start in numbers])
         columns = self.codebooks.centroids.transpose(0, 2, 1)
-        C, centers, R = frozen(C), frozen(centers), frozen(R)
-        return ModelArrays(C, centers, R, frozen(rotation_of), frozen(columns), self.bits)
+        return ModelArrays(
+            origins,
+            panels,
+            halves,
+            frozen(centers),
+            frozen(R),
+            frozen(rotation_of),
+            frozen(columns),
+            self.bits,
+        )
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the parameters under the names that `lopq.storage` lists."""
