@@ -23,6 +23,8 @@ from benchmarks.extrapolate import BYTES, SCALES, in_units
 DIM = 512  # of the embeddings
 CODE_BYTES = 16
 GPU_RATE = 1500  # images/s of CLIP ViT-B/32 on an RTX 3080, decoding included: clip-retrieval
+MILVUS_RATE = 1157  # rows/s to a server on the same two cores: docs/experiments.md, 2026-11-26
+MILVUS_CORES = 2
 THUMBNAIL_BYTES = 3000
 
 
@@ -64,8 +66,13 @@ def stages(folder: Path) -> list[Stage]:
             index["index GB"] * 1e9 / index["rows"],
         ),
         Stage(
-            "publish to LanceDB, with thumbnails",
+            "rows with thumbnails into LanceDB",
             thumbnails["rows_per_cpu_s"],
+            4 * DIM + THUMBNAIL_BYTES,
+        ),
+        Stage(
+            "or to a Milvus server, both on one machine",
+            MILVUS_RATE / MILVUS_CORES,
             4 * DIM + THUMBNAIL_BYTES,
         ),
     ]

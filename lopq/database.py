@@ -125,11 +125,12 @@ class Database:
 
     def ids_at(self, positions: np.ndarray) -> np.ndarray:
         """Return the ids at positions of any shape; -1 for -1."""
+        arrays, n = self._arrays, len(self.lists)
         ids = np.full(positions.shape, -1)
-        is_sorted = (positions >= 0) & (positions < len(self.lists))
-        is_later = positions >= len(self.lists)
-        ids[is_sorted] = self.lists.ids[positions[is_sorted]]
-        ids[is_later] = self.later.ids[positions[is_later] - len(self.lists)]
+        for held, first in ((arrays.ids, 0), (arrays.later_ids, n)):
+            if len(held):
+                inside = (positions >= first) & (positions < first + len(held))
+                ids[inside] = held[positions[inside] - first]
         return ids
 
     def kept_at(self, positions: np.ndarray) -> np.ndarray:

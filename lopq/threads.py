@@ -1,6 +1,9 @@
 """Arrays and threads for the compiled loops."""
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 import numpy as np
 
@@ -13,16 +16,22 @@ def frozen(array: np.ndarray) -> np.ndarray:
 
 
 def in_blocks(call: Callable[[slice], None], n: int, size: int) -> None:
-    """Call ``call`` with slices of up to ``size`` rows of n, on as many threads as faiss uses."""
+    """Call ``call`` with slices of up to ``size`` rows of n, on as many threads as faiss uses.
+
+    ``call`` must not come here itself: it would wait for its own threads.
+    """
     if n <= size:
         if n:
             call(slice(0, n))
         return
-    from concurrent.futures import ThreadPoolExecutor
-
     import faiss
 
-    with ThreadPoolExecutor(faiss.omp_get_max_threads()) as pool:
-        blocks = (slice(start, min(n, start + size)) for start in range(0, n, size))
-        for _ in pool.map(call, blocks):
-            pass
+    blocks = (slice(start, min(n, start + size)) for start in range(0, n, size))
+    for _ in _pool(os.getpid(), faiss.omp_get_max_threads()).map(call, blocks):
+        pass
+
+
+@lru_cache
+def _pool(process: int, n_thread: int) -> ThreadPoolExecutor:
+    """Return the threads of a process; a forked one needs its own."""
+    return ThreadPoolExecutor(n_thread, "lopq")

@@ -1,8 +1,11 @@
-from concurrent.futures import ThreadPoolExecutor
+import signal
+import time
+from concurrent.futures import os
 
 import faiss
 import numpy as np
 import pytest
+import ThreadPoolExecutor
 
 from lopq import LOPQCode, LOPQError, LOPQModel, LOPQSearcher
 from lopq.single import Result
@@ -203,3 +206,24 @@ def test_results_do_not_depend_on_threads_and_batches(
     np.testing.assert_array_equal(scores, np.concatenate([s for s, _ in expected]))
     np.testing.assert_array_equal(ids, np.concatenate([i for _, i in expected]))
     np.testing.assert_array_equal(codes.fine, np.tile(searcher.model.encode(data).fine, (8, 1)))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_process_searches_on_threads_of_its_own(
+    searcher: LOPQSearcher, queries: np.ndarray
+) -> None:
+    expected = searcher.search_batch(queries, 5)[1]  # starts the threads of this process
+    child = os.fork()
+    if child == 0:
+        is_same = (searcher.search_batch(queries, 5)[1] == expected).all()
+        os._exit(0 if is_same else 1)
+    for _ in range(200):
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            break
+        time.sleep(0.05)
+    else:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        pytest.fail("the forked process waits for ever")
+    assert os.waitstatus_to_exitcode(status) == 0
