@@ -33,6 +33,7 @@ from retrieval.model.embedding import EmbeddingModel, compile_backbone, put_on
 from retrieval.model.encode import embedding_blocks
 
 NAIVE, OURS, CEILING, PEAK = "naive loop", "ours", "resident batch", "matmul peak"
+COMPILED, AUTO = f"{OURS}, compiled", f"{OURS}, --runtime=auto"
 Embed = Callable[[np.ndarray], np.ndarray]
 
 
@@ -74,10 +75,12 @@ def methods(device: torch.device, batches: list[int], is_quick: bool) -> list[di
         if device.type == "cpu":
             runtimes = [name for name in runtime.START if find_spec(name)]
             found += [{"method": name, "batch": batch} for name in runtimes]
+    if device.type == "cpu":
+        found.append({"method": AUTO, "batch": largest})
     if device.type == "cuda":
         found.append({"method": CEILING, "batch": largest})
     if not is_quick and shutil.which("g++"):
-        found.append({"method": f"{OURS}, compiled", "batch": largest})
+        found.append({"method": COMPILED, "batch": largest})
     return found
 
 
@@ -139,12 +142,14 @@ def _timed_ours(
     expected: np.ndarray,
 ) -> dict[str, float]:
     device = model.mean.device
-    if method != OURS:
-        compile_backbone(model)
     dtype = devices.compute_dtype(device, "auto")
-
+    embedder: runtime.Embedder = model
+    if method == COMPILED:
+        compile_backbone(model)
+    elif method == AUTO:
+        _, embedder = runtime.fastest(model, dtype)
     rows = np.arange(1 << 24) % len(matrix)
-    blocks = embedding_blocks(model, matrix, rows, batch, dtype, method)
+    blocks = embedding_blocks(embedder, matrix, rows, batch, dtype, method)
     # A block is returned when the next one has been embedded, so start timing after the first.
     _, first = next(blocks)
     start, done = time.perf_counter(), 0

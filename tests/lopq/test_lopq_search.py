@@ -1,11 +1,11 @@
+import os
 import signal
 import time
-from concurrent.futures import os
+from concurrent.futures import ThreadPoolExecutor
 
 import faiss
 import numpy as np
 import pytest
-import ThreadPoolExecutor
 
 from lopq import LOPQCode, LOPQError, LOPQModel, LOPQSearcher
 from lopq.single import Result
