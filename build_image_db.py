@@ -103,6 +103,7 @@ def run(
         raise InputError(f"--batch_size must be at least 1; got {batch_size}")
     if shards > 1 and runtime == "auto":
         runtime = "torch"  # each machine might choose another one
+        log.info("torch encodes shards; if all machines have OpenVINO, add --runtime=openvino")
     if runtime not in ("auto", "torch") and (compile or tuple(scales) != (1.0,)):
         raise InputError(f"--runtime={runtime} takes neither --scales nor --compile")
     path = layout.DATABASE.target(data_dir, output)

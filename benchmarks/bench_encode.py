@@ -57,7 +57,9 @@ def embed_with(
     return embed
 
 
-def methods(device: torch.device, batches: list[int], is_quick: bool) -> list[dict[str, Any]]:
+def methods(
+    device: torch.device, arch: str, batches: list[int], is_quick: bool
+) -> list[dict[str, Any]]:
     """Return the variants to measure, as arguments of ``timed``."""
     largest = max(batches)
     # A batch in emulated bfloat16 takes minutes.
@@ -71,7 +73,8 @@ def methods(device: torch.device, batches: list[int], is_quick: bool) -> list[di
         for layout in ("contiguous", "channels_last"):
             for precision in precisions:
                 found.append({"method": f"torch {layout} {precision}", "batch": batch})
-        found.append({"method": "torch folded", "batch": batch})
+        if not arch.startswith("timm/"):  # torch.fx cannot trace all of them
+            found.append({"method": "torch folded", "batch": batch})
         if device.type == "cpu":
             runtimes = [name for name in runtime.START if find_spec(name)]
             found += [{"method": name, "batch": batch} for name in runtimes]
@@ -183,7 +186,7 @@ def _timed_resident(
 def measure(arch: str, args: argparse.Namespace, folder: Path) -> list[results.Row]:
     """Measure all variants of one network in turns, each in its own process."""
     device = devices.choose(args.device)
-    variants = methods(device, args.batches, args.quick)
+    variants = methods(device, arch, args.batches, args.quick)
     if any(variant["method"] in runtime.START for variant in variants):
         onnx.export(networks.make_model(arch, args.side).eval(), folder / "model.onnx")
     common = {"folder": str(folder), "arch": arch, "device_name": args.device}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MANY_IMAGES = 5_000  # from here on a faster runtime pays for its start of about 10 seconds
+MANY_IMAGES = 2_000  # from here on a faster runtime pays for its start of 5 to 10 seconds
 
 
 @dataclass(frozen=True)
