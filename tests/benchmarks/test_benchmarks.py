@@ -34,6 +34,7 @@ from benchmarks import (
     results,
     stages,
 )
+from retrieval.model import runtime
 
 
 @pytest.fixture
@@ -197,7 +198,8 @@ def test_commands_of_the_stages_parse(stage: stages.Stage) -> None:
 
 
 @pytest.mark.usefixtures("calls_here")
-def test_encode(tmp_path: Path) -> None:
+def test_encode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(runtime.START, "onnxruntime")  # its export takes seconds
     small = "--quick --networks resnet18 --side=32 --batches 2 --images=4 --seconds=0.01"
     tiny(bench_encode, tmp_path, f"{small} --threads=1")
     table = results.latest(tmp_path, "encode").set_index("method")

@@ -93,6 +93,7 @@ def test_auto_takes_torch_for_few_images(copied: Path) -> None:
 def test_auto_takes_torch_if_nothing_else_is_installed_or_agrees(
     copied: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     with monkeypatch.context() as without:
         without.setattr(runtime, "find_spec", lambda _: None)
         assert encoded(copied, "auto")[1] == "torch"
