@@ -1,6 +1,7 @@
 """What a database of photos takes on paper, from decoding to publishing: core-hours, disk, memory.
 
-Reads   photos.csv, lopq_scale.csv, lopq_changes.csv and store_add.csv in --output
+Reads   photos.csv, encode_lite0.csv, lopq_scale.csv, lopq_changes.csv and store_add.csv in
+        --output
 Writes  the table in README.md
 
     python -m benchmarks.on_paper
@@ -17,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks import results
+from benchmarks.bench_encode import AUTO
 from benchmarks.bench_photos import DECODING, ENCODING
 from benchmarks.extrapolate import BYTES, SCALES, in_units
 
@@ -57,9 +59,13 @@ def stages(folder: Path) -> list[Stage]:
     stored = results.latest(folder, "store_add")
     thumbnails = stored[stored["thumbnail_bytes"] > 0].iloc[0]
     network = f"{photos['network'].iloc[0]} at {photos['side_px'].iloc[0]} px"
+    encoded = results.latest(folder, "encode_lite0")
+    fastest = encoded[encoded["method"] == AUTO].iloc[0]
+    small = f"{fastest['network'].removeprefix('timm/')} at {fastest['side_px']} px"
     return [
         Stage(f"decode photos of {photos['photo'].iloc[0]}", per_s[DECODING], 0),
-        Stage(f"encode: {network}, CPU", per_s[ENCODING], 4 * DIM),
+        Stage(f"encode: {network}, torch", per_s[ENCODING], 4 * DIM),
+        Stage(f"or {small}, OpenVINO", fastest["images_per_s"] / cores(encoded), 4 * DIM),
         Stage(
             f"LOPQ codes of {CODE_BYTES} bytes",
             ours["encoded/s"] / cores(codes),
