@@ -24,6 +24,7 @@ import argparse
 import logging
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
@@ -103,7 +104,8 @@ def run(
         raise InputError(f"--batch_size must be at least 1; got {batch_size}")
     if shards > 1 and runtime == "auto":
         runtime = "torch"  # each machine might choose another one
-        log.info("torch encodes shards; if all machines have OpenVINO, add --runtime=openvino")
+        if find_spec("openvino"):
+            log.info("torch encodes shards; if all machines have OpenVINO, add --runtime=openvino")
     if runtime not in ("auto", "torch") and (compile or tuple(scales) != (1.0,)):
         raise InputError(f"--runtime={runtime} takes neither --scales nor --compile")
     path = layout.DATABASE.target(data_dir, output)
