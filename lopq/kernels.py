@@ -5,8 +5,8 @@ the distance to a code is the one of plain product quantization: one table of sq
 the codebook entries per byte of the code, and a sum over the bytes. Two 4-bit codes in a byte share
 a table of 256 sums.
 
-Every row is computed on its own and in a fixed order, so results do not depend on the number of
-threads or on the other rows of a batch. Nothing here checks the bounds of arrays.
+Sums have a fixed order, whichever row shares a loop with another, so results do not depend on the
+number of threads or on the other rows of a batch. Nothing here checks the bounds of arrays.
 
 All loops are in this file, because numba's cache on disk notices changes of the file of the
 function that is called, not of the files of functions that it calls.
