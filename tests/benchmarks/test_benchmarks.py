@@ -199,7 +199,8 @@ def test_commands_of_the_stages_parse(stage: stages.Stage) -> None:
 
 @pytest.mark.usefixtures("calls_here")
 def test_encode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(runtime.START, "onnxruntime")  # its export takes seconds
+    monkeypatch.delitem(runtime.START, "onnxruntime")  # a start takes seconds
+    monkeypatch.setattr(runtime, "fastest", lambda model, _: ("torch", model.eval()))
     small = "--quick --networks resnet18 --side=32 --batches 2 --images=4 --seconds=0.01"
     tiny(bench_encode, tmp_path, f"{small} --threads=1")
     table = results.latest(tmp_path, "encode").set_index("method")

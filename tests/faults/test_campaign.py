@@ -7,8 +7,8 @@ from pathlib import Path
 from tests.faults.stages import CASES
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES = ("image_matrix", "make_train_valid", "transform", "mask_data", "mips", "nns")
-COUNTS = ("--inputs=5", "--options=9", "--kills=2", "--together=1", "--disks=1", "--workers=1")
+STAGES = ("image_matrix", "make_train_valid", "transform", "mask_data", "mips")
+COUNTS = ("--inputs=4", "--options=6", "--kills=2", "--together=1", "--disks=1", "--workers=1")
 
 # Stores are attacked in tests/store (kills.py, test_faults.py), the page in tests/web: their
 # libraries have threads of their own, which a fork leaves behind.
