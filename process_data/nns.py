@@ -58,9 +58,9 @@ def run(
         test_matrix: Embeddings of the queries; None takes the database's or the test images'.
         cells: Coarse cells; 0 makes one per thousand images.
         quota: Images ranked for each query; 0 takes 20 per result that the metrics need.
-        rerank: Score the first N again, from the vectors; 0 disables.
-        keep: Keep the vectors in the index, rounded, and score again from these rather than from
-            the database: ``float16`` takes 2 bytes per dimension, ``int8`` one.
+        rerank: Re-rank the first N by their vectors; 0 disables.
+        keep: Keep the vectors in the index, rounded, and re-rank by these rather than by the
+            database: ``float16`` takes 2 bytes per dimension, ``int8`` one.
         rotation: How the rotations of the cells are found.
         seed: Random seed of the fit.
         database: Embeddings of the database; None takes ``database.npy``.
@@ -79,7 +79,7 @@ def run(
     if min(cells, quota, rerank) < 0 or dimension < 1:
         raise InputError("--cells, --quota and --rerank must be at least 0, --dimension at least 1")
     if keep != "none" and not rerank:
-        raise InputError(f"--keep={keep} keeps vectors to score again from: add --rerank=N")
+        raise InputError(f"--keep={keep} keeps vectors to re-rank by: add --rerank=N")
     search = CodeSearch(
         data_dir,
         ranking,
@@ -101,8 +101,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--dimension", type=int, help="sub-quantizers: bytes per image")
     add("--cells", type=int, help="coarse cells; 0: one per thousand images")
     add("--quota", type=int, help="images ranked for each query; 0: 20 per result needed")
-    add("--rerank", type=int, help="score the first N again, from the vectors; 0 disables")
-    add("--keep", choices=get_args(Keep), help="vectors in the index to score again from")
+    add("--rerank", type=int, help="re-rank the first N by their vectors; 0 disables")
+    add("--keep", choices=get_args(Keep), help="type of the vectors kept in the index for --rerank")
     add("--rotation", choices=get_args(Rotation), help="how the cells' rotations are found")
     add("--seed", type=int, help="random seed of the fit")
     cli.add_shard_arguments(parser, one=False)

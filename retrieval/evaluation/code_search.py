@@ -95,8 +95,9 @@ class CodeSearch:
                 self.engine,
             )
         quota = self.quota or CANDIDATES_PER_RESULT * depth
-        kept = searcher.database.lists.kept.shape[1]
-        size = searcher.model.M + kept
+        from lopq.kept import kept_bytes
+
+        size = searcher.model.M + kept_bytes(self.keep, gallery.shape[1])
         log.info("%d bytes per image and %d of the model", size, searcher.model.nbytes)
 
         def find(queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

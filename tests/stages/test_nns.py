@@ -1,15 +1,16 @@
 """The approximate search finds what the exact one does, and its index is used again."""
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
-from lopq import LOPQModel, LOPQSearcher
+from lopq import LOPQModel, LOPQSearcher, kept, split
 from process_data import mips, nns
 from retrieval.data import layout
 from retrieval.data.formats import InputError
-from retrieval.evaluation.code_search import Keep
+from retrieval.evaluation.code_search import Keep, Rotation
 from retrieval.evaluation.ranking import RankingOptions
 from tests.conftest import replace_embeddings
 
@@ -44,6 +45,11 @@ def test_vectors_in_the_index_rank_almost_as_the_database_does(
     assert layout.LOPQ_INDEX.at(pipeline).stat().st_size > size
     with pytest.raises(InputError, match=f"--keep={keep} .* add --rerank"):
         nns.run(pipeline, keep=keep)
+
+
+def test_the_choices_are_those_of_the_library() -> None:
+    assert get_args(Keep) == get_args(kept.Keep)
+    assert get_args(Rotation) == split.ROTATIONS
 
 
 def test_what_is_masked_is_never_returned(pipeline: Path) -> None:
