@@ -10,7 +10,7 @@ class ModelArrays(NamedTuple):
 
     Attributes:
         origins: (S, dim) float32, where panels have their origin.
-        panels: (S, n, dim, PANEL) float32 coarse centroids in columns, filled up with zeros.
+        panels: (S, n, dim, PANEL) float32 coarse centroids (`lopq.panels`), filled up with zeros.
         halves: (S, n, PANEL) float32, half their squared norms, filled up with infinity.
         centers: (S, V, dim) float32, centroid plus mean residual.
         R: (n_rotation, dim, dim) float32 rotations of all splits.

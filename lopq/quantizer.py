@@ -9,7 +9,8 @@ from lopq.arrays import ModelArrays
 from lopq.codebooks import Codebooks
 from lopq.codes import CodeFormat
 from lopq.errors import LOPQError, as_vectors
-from lopq.groups import Groups, search_panels
+from lopq.groups import Groups
+from lopq.panels import search_panels
 from lopq.parameters import Given, check_dims
 from lopq.pca import PCA, fit_pca
 from lopq.split import Split, Training, fit_split
