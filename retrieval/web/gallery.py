@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,7 @@ class Gallery:
     root: Path
     _facets: tuple[float, Facets] | None = None
     _failed: tuple[float, str] | None = None
+    _changed: set[int] = field(default_factory=set)  # rows whose file is another photo now
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -156,12 +158,24 @@ class Gallery:
         return was_there
 
     def image_file(self, row: ImageRow) -> Path | None:
-        """Return the image file of a row; None if there is none any more.
+        """Return the image file of a row; None if it is gone, or is another photo now.
 
         The path is the store's own; no request has any part in it.
         """
         path = self.root / row.path if row.path else None
-        return path if path is not None and path.is_file() else None
+        if path is None or not path.is_file():
+            return None
+        status = path.stat()
+        if _sha256_of_version(path, status.st_mtime_ns, status.st_size) == row.sha256:
+            return path
+        if row.id not in self._changed:
+            self._changed.add(row.id)
+            log.warning(
+                "%s is another photo than when it was published: its old thumbnail is shown; make "
+                "image matrix and database again, then publish",
+                path,
+            )
+        return None
 
     def image_size(self, row: ImageRow) -> tuple[int, int] | None:
         """Return width and height of a row's image file as displayed; None if it cannot be read."""
@@ -179,6 +193,12 @@ class Gallery:
         path = self.image_file(row)
         box = row.box if self.preparation.crop == "box" else None
         return None if path is None else self.preparation.square(path, box, f"image {row.id}")
+
+
+@lru_cache(maxsize=1 << 16)
+def _sha256_of_version(path: Path, mtime_ns: int, size: int) -> str:
+    """Return the hash of a file, which is read again when its time or its size has changed."""
+    return provenance.sha256(path)
 
 
 @contextmanager

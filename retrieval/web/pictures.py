@@ -1,9 +1,10 @@
 """Pictures by id or key: images of the database, uploads that are kept, explanations."""
 
-from typing import Annotated, Literal
+import hashlib
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import APIRouter, HTTPException, Query
+from fastapi import APIRouter, HTTPException, Query, Request
 from starlette.responses import Response
 
 from retrieval.store.rows import LARGEST_ID, ImageRow
@@ -15,25 +16,37 @@ from retrieval.web.search_service import SearchService
 from retrieval.web.uploads import UnsupportedPhoto, clean_jpeg, jpeg_of_square
 
 SIDES = {"small": 320, "large": 1600}  # pixels of the longer side
-KEEP = {"cache-control": "private, max-age=3600"}  # an id is never given to another image
+KEEP = {"cache-control": "private, max-age=3600"}  # a key is never given to another upload
+ASK_AGAIN = "private, no-cache"  # another database may have another image under the same id
 
 router = APIRouter(tags=["pictures"])
+NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
+    304: {"description": "the picture with the ETag of If-None-Match is still right"}
+}
 
 
 @router.get(
     "/images/{number}",
     summary="The picture of an image",
     response_class=Response,
-    responses={200: {"content": {"image/jpeg": {}}}, **documented(404, 422, 503)},
+    responses={200: {"content": {"image/jpeg": {}}}, **NOT_MODIFIED, **documented(404, 422, 503)},
 )
 async def image(
-    number: ImageId, service: Service, size: Literal["small", "large"] = "small"
+    number: ImageId,
+    request: Request,
+    service: Service,
+    size: Literal["small", "large"] = "small",
 ) -> Response:
     rows = await service.in_thread(service.gallery.rows, [number])
     if not rows:
         raise HTTPException(404, f"there is no image {number}")
-    jpeg = await service.in_thread(_jpeg, service.gallery, rows[0], SIDES[size])
-    return Response(jpeg, media_type="image/jpeg", headers=KEEP)
+    gallery, side = service.gallery, SIDES[size]
+    tag = await service.in_thread(_tag_of_row, gallery, rows[0])
+    headers = _headers(tag, side)
+    if _is_known(request, headers):
+        return Response(status_code=304, headers=headers)
+    jpeg = await service.in_thread(_jpeg, gallery, rows[0], side)
+    return Response(jpeg, media_type="image/jpeg", headers=headers)
 
 
 @router.get("/photos/{key}", include_in_schema=False)
@@ -46,6 +59,7 @@ async def kept_photo(key: str, service: Service) -> Response:
 
 @router.get("/explanation", include_in_schema=False)
 async def explanation(
+    request: Request,
     service: Service,
     answer: Annotated[int, Query(ge=0, le=LARGEST_ID)],
     side: Literal["photo", "answer"],
@@ -59,12 +73,39 @@ async def explanation(
         rows = await service.in_thread(service.gallery.rows, [answer])
         if not rows:
             raise HTTPException(404, f"there is no image {answer}")
-        of_photo = await source.square(service, parsed_options(box=box).box)
+        gallery, part = service.gallery, parsed_options(box=box).box
+        tags = [
+            photo if row is None else await service.in_thread(_tag_of_row, gallery, row)
+            for row in (source.row, rows[0])
+        ]
+        headers = _headers(*tags, gallery.store.collection.checkpoint_sha256, part, side)
+        if _is_known(request, headers):
+            return Response(status_code=304, headers=headers)
+        of_photo = await source.square(service, part)
         of_answer = await service.in_thread(service.gallery.square, rows[0])
         if of_photo is None or of_answer is None:
             raise HTTPException(404, "the image file is not here, so nothing can be explained")
         pictures = await service.in_thread(_overlays, service, of_photo, of_answer)
-    return Response(pictures[side], media_type="image/jpeg", headers=KEEP)
+    return Response(pictures[side], media_type="image/jpeg", headers=headers)
+
+
+def _headers(*made_from: object) -> dict[str, str]:
+    """Return the headers of a picture: its tag names all that it is made from."""
+    digest = hashlib.sha256(repr(made_from).encode()).hexdigest()
+    return {"cache-control": ASK_AGAIN, "etag": f'"{digest[:32]}"'}
+
+
+def _is_known(request: Request, headers: dict[str, str]) -> bool:
+    """Return whether the client has the picture already."""
+    given = request.headers.get("if-none-match", "").split(",")
+    return any(tag.strip().removeprefix("W/") in ("*", headers["etag"]) for tag in given)
+
+
+def _tag_of_row(gallery: Gallery, row: ImageRow) -> str:
+    """Return what tells the picture of a row from all others: its file, or its thumbnail."""
+    if gallery.image_file(row) is not None:
+        return row.sha256
+    return hashlib.sha256(row.thumbnail).hexdigest()
 
 
 def _jpeg(gallery: Gallery, row: ImageRow, side: int) -> bytes:

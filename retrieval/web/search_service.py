@@ -132,7 +132,7 @@ class SearchService:
         """
         if box is None:
             return row.embedding, None
-        path = self.gallery.image_file(row)
+        path = await self.in_thread(self.gallery.image_file, row)
         if path is None:
             raise InputError(f"the file of image {row.id} is not here; leave the box out")
         square = await self.in_thread(self.gallery.preparation.square, path, box, "the image")
