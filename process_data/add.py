@@ -6,8 +6,8 @@ Writes  the same store
     python -m process_data.add --dpath=~/ir/ --save_path=~/ir/para/model.ep0 --image=new_photos/
 
 A photo that the store has, by the hash of its file, is left out. In a folder, sub-folders name the
-models. A csv has the column Path and any of Class, ClassName, Make, Year, View Point and the box of
-the car: X1, Y1, X2, Y2.
+models, or make, model and year as in process_data.data_info. A csv has the column Path and any of
+Class, ClassName, Make, Model, Year, View Point and the box of the car: X1, Y1, X2, Y2.
 """
 
 import argparse

@@ -1,9 +1,14 @@
-"""List your own images: any folder with one sub-folder per class.
+"""List your own images: any folder with one sub-folder per class, or a csv that names them.
 
-Reads   the image files below --image_root_path
+Reads   the image files below --image_root_path; the csv given as --csv
 Writes  indexinfo.csv, or the name given as --output; class_names.csv; test.npy with --queries
 
     python -m process_data.data_info --dpath=~/ir/ --image_root_path=photos/
+
+Nested folders, make/model/photo.jpg or make/model/year/photo.jpg, are read as Make, Model and Year;
+so are the columns of these names in a csv with the column Path, relative to --image_root_path:
+
+    python -m process_data.data_info --dpath=~/ir/ --image_root_path=photos/ --csv=cars.csv
 
 Query photos go into a separate folder, with the same sub-folder names for the same classes:
 
@@ -14,7 +19,7 @@ Query photos go into a separate folder, with the same sub-folder names for the s
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,23 +29,36 @@ if not __package__:  # run as a file
 import numpy as np
 
 from retrieval import cli
-from retrieval.data import decode, layout
-from retrieval.data.formats import InputError
+from retrieval.data import decode, image_index, layout, levels
+from retrieval.data.formats import InputError, Table
+from retrieval.data.levels import CLASS_LEVELS, ClassLevel
+from retrieval.data.photo_array import CORNERS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
 
+CSV_COLUMNS = ["Path", "ClassName", *image_index.LEVELS, "View Point", *CORNERS]
 UNKNOWN = -1  # the class of images without one
 
 
-def list_images(root: Path) -> "pd.DataFrame":
-    """Return the images below ``root``: Path relative to it, and ClassName, its first folder.
+def list_images(
+    root: Path, class_level: ClassLevel | None, known: Collection[str]
+) -> "pd.DataFrame":
+    """Return the images below ``root``.
 
     An image is a file with a suffix that Pillow can open. Hidden files and folders are skipped, as
     are files directly in ``root`` unless there are no others: these have no class, and the table
-    no ClassName. Rows are sorted by path.
+    no ClassName.
+
+    Args:
+        root: The folder.
+        class_level: What a class is (`levels.classes_of_levels`).
+        known: Names of classes of another index, which are taken where they fit.
+
+    Returns:
+        Path, relative to ``root``, sorted; ClassName; Make, Model and Year if folders have levels.
     """
     import pandas as pd
 
@@ -53,11 +71,82 @@ def list_images(root: Path) -> "pd.DataFrame":
         )
     paths = sorted(path.relative_to(root).as_posix() for path in files)
     visible = [p for p in paths if not any(n.startswith(".") for n in p.split("/"))]
-    sorted_ones = [path for path in visible if "/" in path]
-    if visible and not sorted_ones:
+    in_folders = [path for path in visible if "/" in path]
+    if not in_folders:
         return pd.DataFrame({"Path": visible}, dtype="str")
-    visible, names = sorted_ones, [path.split("/")[0] for path in sorted_ones]
-    return pd.DataFrame({"Path": visible, "ClassName": names}, dtype="str")
+    folders = [tuple(path.split("/")[:-1]) for path in in_folders]
+    table = levels.levels_of_folders(folders, class_level)
+    if len(table.columns):
+        names = levels.classes_of_levels(table, class_level, known)
+    else:
+        names = [of_photo[0] for of_photo in folders]
+        _say_deeper(in_folders, folders, class_level)
+    table.insert(0, "Path", in_folders)
+    table.insert(1, "ClassName", names)
+    return table
+
+
+def _say_deeper(
+    paths: Sequence[str], folders: Sequence[tuple[str, ...]], class_level: ClassLevel | None
+) -> None:
+    """Say that some photos lie deeper than others, so that their folders are no levels."""
+    deeper = [path for path, of_photo in zip(paths, folders, strict=True) if len(of_photo) > 1]
+    if deeper and class_level is None:
+        log.info(
+            "first folders are classes, as %d photos lie directly in them and %d deeper, such as "
+            "%s; --class_level=model reads make/model/photo.jpg, folder says that this is meant",
+            len(paths) - len(deeper),
+            len(deeper),
+            deeper[0],
+        )
+
+
+def read_csv(path: Path, class_level: ClassLevel | None, known: Collection[str]) -> "pd.DataFrame":
+    """Return the images that a csv names.
+
+    Args:
+        path: A csv with the column Path and any of ClassName, Make, Model, Year, View Point and
+            X1, Y1, X2, Y2.
+        class_level: What a class is; None: ClassName if the csv has it, else as in
+            `levels.classes_of_levels`.
+        known: Names of classes of another index, which are taken where they fit.
+
+    Returns:
+        These columns, ClassName, and Line, the line of the csv; sorted by Path.
+    """
+    import pandas as pd
+
+    if not path.is_file():
+        raise InputError(f"{path} is missing; name the csv of the photos with --csv")
+    try:
+        table = pd.read_csv(path, dtype="str", keep_default_na=False, encoding="utf-8")
+    except (ValueError, pd.errors.EmptyDataError) as error:
+        raise InputError(f"{path} is not a csv file: {error}") from error
+    has = set(table.columns)
+    if "Path" not in has or not has & {"ClassName", *image_index.LEVELS}:
+        raise InputError(
+            f"{path} has the columns {', '.join(table.columns)}; it needs Path, the file below "
+            "--image_root_path, and ClassName or any of Make, Model and Year"
+        )
+    table = table[[column for column in CSV_COLUMNS if column in has]]
+    table = table.apply(lambda column: column.str.strip())
+    table["Line"] = range(2, len(table) + 2)
+    if "View Point" in has:
+        numbers = {name: str(number) for number, name in image_index.VIEWPOINTS.items()}
+        table["View Point"] = [
+            numbers.get(image_index.viewpoint_name(text), "") for text in table["View Point"]
+        ]
+    if has & set(image_index.LEVELS):
+        table = table.assign(**{name: "" for name in image_index.LEVELS if name not in has})
+    if class_level is not None and not has & set(image_index.LEVELS):
+        raise InputError(f"{path} has none of Make, Model and Year; leave --class_level out")
+    if "ClassName" not in has or class_level is not None:
+        table["ClassName"] = levels.classes_of_levels(table, class_level, known)
+    again = table[table["Path"].duplicated()]
+    if len(again):
+        row = again.iloc[0]
+        raise InputError(f"{path}, line {row['Line']}: {row['Path']} is there twice; remove one")
+    return table.sort_values("Path", kind="stable", ignore_index=True)
 
 
 def class_ids(names: "pd.Series", known: dict[str, int]) -> np.ndarray:
@@ -86,6 +175,8 @@ def run(
     output: str = layout.IMAGE_INDEX.name,
     classes_of: str | None = None,
     queries: bool = False,
+    csv: str | None = None,
+    class_level: ClassLevel | None = None,
 ) -> Path:
     """Write the index of a folder of images and return its path.
 
@@ -96,9 +187,10 @@ def run(
         output: Name of the csv to write; columns Path, Class, Index, ClassName.
         classes_of: Index csv whose class ids are reused for the same class names.
         queries: Also write ``test.npy``, which makes these images the test queries.
+        csv: A csv that names the images and their classes, relative to ``data_dir``.
+        class_level: What a class is: ``folder`` takes the first folder, ``make``, ``model`` and
+            ``year`` that level; None: the finest that every photo has.
     """
-    import pandas as pd
-
     # Queries, and images of other cameras, have names that other commands use for CompCars.
     others = {file.name: file for file in (layout.TEST_INDEX, layout.CAMERA_INDEX)}
     index = others.get(output, layout.IMAGE_INDEX)
@@ -108,17 +200,86 @@ def run(
         raise InputError(
             f"{root} is not a folder; --image_root_path must name the folder of the images"
         )
-    table = list_images(root)
-    if table.empty:
-        raise InputError(f"{root} has no images in sub-folders; make one sub-folder for each class")
-    if "ClassName" not in table.columns:
-        return _save_unsorted(data_dir, table, root, output, classes_of is not None or queries)
+    if class_level == "folder" and csv is not None:
+        raise InputError("--class_level=folder is for folders; --csv takes make, model or year")
     known: dict[str, int] = {}
     if classes_of is not None:
         other = layout.IMAGE_INDEX.load(data_dir, classes_of)
         if "ClassName" not in other.columns:
             raise InputError(f"{classes_of} has no column ClassName to take the ids from")
         known = dict(zip(other["ClassName"].astype(str), other["Class"].tolist(), strict=True))
+        if csv is None and class_level is None and not set(image_index.LEVELS) & set(other.columns):
+            class_level = "folder"
+    taken = known if class_level is None else {}
+    if csv is None:
+        source = str(root)
+        table = list_images(root, class_level, taken)
+    else:
+        source = str(data_dir / Path(csv).expanduser())
+        table = _existing(read_csv(Path(source), class_level, taken), root, source)
+    if table.empty:
+        raise InputError(f"{root} has no images in sub-folders; make one sub-folder for each class")
+    if "ClassName" not in table.columns:
+        return _save_unsorted(data_dir, table, root, output, classes_of is not None or queries)
+    table = _with_class(table, source, class_level)
+    levels.check_levels(table, source)
+    table = table.drop(columns="Line", errors="ignore")
+    return _save(data_dir, table, index, output, known, queries)
+
+
+def _existing(table: "pd.DataFrame", root: Path, source: str) -> "pd.DataFrame":
+    """Return the rows of a csv whose files are there; count the others in a line."""
+    is_there = [(root / path).is_file() for path in table["Path"]]
+    missing = table[~np.array(is_there, bool)]
+    if len(missing) == len(table):
+        raise InputError(
+            f"no file that {source} names is in {root}; name the folder that Path is relative to "
+            "with --image_root_path"
+        )
+    if len(missing):
+        log.warning(
+            "left out, named in %s but not in %s: %d, such as %s (line %d)",
+            source,
+            root,
+            len(missing),
+            missing["Path"].iloc[0],
+            missing["Line"].iloc[0],
+        )
+    return table[is_there].reset_index(drop=True)
+
+
+def _with_class(
+    table: "pd.DataFrame", source: str, class_level: ClassLevel | None
+) -> "pd.DataFrame":
+    """Return the rows that have a class; count the others in a line."""
+    without = table[table["ClassName"] == ""]
+    level = class_level or "class"
+    if len(without) == len(table):
+        raise InputError(
+            f"no photo of {source} has a {level}; folders are make/model/year/photo.jpg, columns "
+            "of a csv Make, Model, Year"
+        )
+    if len(without):
+        log.warning(
+            "left out, without a %s: %d, such as %s",
+            level,
+            len(without),
+            without["Path"].iloc[0],
+        )
+    return table[table["ClassName"] != ""].reset_index(drop=True)
+
+
+def _save(
+    data_dir: Path,
+    table: "pd.DataFrame",
+    index: Table,
+    output: str,
+    known: dict[str, int],
+    queries: bool,
+) -> Path:
+    """Number the classes, write index and names, and return the path of the index."""
+    import pandas as pd
+
     table.insert(1, "Class", class_ids(table["ClassName"], known))
     table.insert(2, "Index", np.arange(len(table)))
     names = pd.DataFrame(table[["Class", "ClassName"]]).drop_duplicates()
@@ -127,14 +288,24 @@ def run(
     names = names.drop_duplicates("Class").sort_values("Class")
     layout.CLASS_NAMES.save(data_dir, names[["Class", "ClassName"]])
     path = index.save(data_dir, table, output)
-    log.info("%s: %d images of %d classes", path, len(table), table["Class"].nunique())
+    n_class = table["Class"].nunique()
+    log.info("%s: %d images of %d classes%s", path, len(table), n_class, _counts(table))
     if queries:
         test = table[["Index", "Class"]].to_numpy(np.int64)
         log.info("%s: %d queries", layout.TEST_QUERIES.save(data_dir, test), len(test))
     new = sorted(set(table["ClassName"]) - set(known))
     if known and new:
-        log.warning("classes missing in %s: %s", classes_of, ", ".join(new))
+        log.warning("classes that are new: %s", ", ".join(new))
     return path
+
+
+def _counts(table: "pd.DataFrame") -> str:
+    """Return how many values each level has, and an example of a class; empty without levels."""
+    if not set(image_index.LEVELS) & set(table.columns):
+        return ""
+    counts = {level: len(set(table[level]) - {""}) for level in image_index.LEVELS}
+    parts = [f"{count} {level.lower()}s" for level, count in counts.items() if count]
+    return f" ({', '.join(parts)}), such as {table['ClassName'].iloc[0]}"
 
 
 def _save_unsorted(
@@ -160,6 +331,13 @@ def make_parser() -> argparse.ArgumentParser:
         "--queries",
         action=argparse.BooleanOptionalAction,
         help="also write test.npy: these images are the test queries",
+    )
+    parser.add_argument("--csv", help="csv with Path and ClassName, or Make, Model and Year")
+    parser.add_argument(
+        "--class_level",
+        choices=CLASS_LEVELS,
+        help="what a class is: the first folder, or a level; default: the finest level that every "
+        "photo has",
     )
     return parser
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from retrieval.data import image_index, layout, provenance
 from retrieval.data.formats import InputError
-from retrieval.report.confusion import make_names
 from retrieval.report.retrieval_results import load_class_names
 
 
@@ -128,7 +127,7 @@ def load_catalogue(data_dir: Path, record: dict[str, Any], database: str) -> Cat
         table["Path"].tolist(),
         table["Class"].to_numpy(np.int64),
         names,
-        make_names(table, names) if "CarMake" in has else {},
+        image_index.makes_of_classes(table, names),
         years,
         viewpoints,
     )

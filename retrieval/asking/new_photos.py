@@ -8,11 +8,12 @@ from pathlib import Path
 from retrieval.asking.photos import photo_files
 from retrieval.data.decode import Box
 from retrieval.data.formats import InputError
-from retrieval.data.image_index import VIEWPOINTS
+from retrieval.data.image_index import LEVELS, VIEWPOINTS
+from retrieval.data.levels import ClassLevel, classes_of_levels, levels_of_folders
 from retrieval.data.photo_array import CORNERS
 from retrieval.store.interface import ImageStore
 from retrieval.store.naming import class_and_make, classes_of_models
-from retrieval.store.rows import UNKNOWN
+from retrieval.store.rows import UNKNOWN, Facts
 
 
 @dataclass(frozen=True)
@@ -32,30 +33,68 @@ def listed_photos(names: Sequence[Path], store: ImageStore) -> list[NewPhoto]:
     """Return the photos that are named, in order.
 
     Args:
-        names: Files; folders, whose sub-folders name the models; and csv files with the column
-            Path, relative to the csv, and any of Class, ClassName, Make, Year, View Point and X1,
-            Y1, X2, Y2.
+        names: Files; folders, whose sub-folders name the models, or make, model and year as in
+            `levels`; and csv files with the column Path, relative to the csv, and any of Class,
+            ClassName, Make, Model, Year, View Point and X1, Y1, X2, Y2.
         store: Where they go: models that it has keep their class and make.
     """
     facets = list(store.facets())
     of_model = classes_of_models(facets)
     of_label = {facet.label: (facet.model, facet.make) for facet in facets}
+    class_level = _class_level(facets)
     found: list[NewPhoto] = []
     for name in names:
         if name.suffix.lower() == ".csv":
-            found += _of_csv(name, of_model, of_label)
-            continue
-        for file in photo_files([name]):
-            # A photo right in the folder, or named itself, is of an unknown model.
-            is_sorted = name.is_dir() and file.parent != name
-            model = file.relative_to(name).parts[0] if is_sorted else ""
-            label, make = class_and_make(model, of_model)
-            found.append(NewPhoto(file, label, make, model))
+            found += _of_csv(name, of_model, of_label, class_level)
+        elif name.is_dir():
+            found += _of_folder(name, of_model, class_level)
+        else:
+            found += [NewPhoto(file) for file in photo_files([name])]
+    return found
+
+
+def _class_level(facets: Sequence[Facts]) -> ClassLevel:
+    """Return what the classes of a store are: makes, models, or models of a year."""
+    dated = [facet for facet in facets if facet.year and facet.model]
+    if dated and all(facet.year in facet.model.split() for facet in dated):
+        return "year"
+    made = [facet for facet in facets if facet.make and facet.model]
+    return "make" if made and all(facet.make == facet.model for facet in made) else "model"
+
+
+def _of_folder(
+    root: Path, of_model: dict[str, tuple[int, str]], class_level: ClassLevel
+) -> list[NewPhoto]:
+    """Return the photos below a folder; those right in it are of an unknown model."""
+    files = photo_files([root])
+    folders = [file.relative_to(root).parts[:-1] for file in files]
+    in_folders = [of_photo for of_photo in folders if of_photo]
+    if not in_folders:
+        return [NewPhoto(file) for file in files]
+    table = levels_of_folders(in_folders)
+    models = [of_photo[0] for of_photo in in_folders]
+    makes = years = [""] * len(models)
+    if len(table.columns):
+        named = classes_of_levels(table, class_level, of_model)
+        models = [
+            first if first in of_model else name for first, name in zip(models, named, strict=True)
+        ]
+        makes, years = table["Make"].tolist(), table["Year"].tolist()
+    of_photo = iter(zip(models, makes, years, strict=True))
+    found = []
+    for file, names in zip(files, folders, strict=True):
+        model, make, year = next(of_photo) if names else ("", "", "")
+        label, known_make = class_and_make(model, of_model)
+        is_known = model in of_model
+        found.append(NewPhoto(file, label, known_make if is_known else make, model, year))
     return found
 
 
 def _of_csv(
-    path: Path, of_model: dict[str, tuple[int, str]], of_label: dict[int, tuple[str, str]]
+    path: Path,
+    of_model: dict[str, tuple[int, str]],
+    of_label: dict[int, tuple[str, str]],
+    class_level: ClassLevel,
 ) -> list[NewPhoto]:
     import pandas as pd
 
@@ -67,6 +106,9 @@ def _of_csv(
         raise InputError(f"{path} is not a csv file: {error}") from error
     if "Path" not in table.columns:
         raise InputError(f"{path} has no column Path; it names the photos, relative to the csv")
+    if "ClassName" not in table.columns and set(LEVELS) & set(table.columns):
+        table = table.assign(**{name: "" for name in LEVELS if name not in table.columns})
+        table["ClassName"] = classes_of_levels(table, class_level, of_model)
     return [
         _of_line(
             {str(name): str(text) for name, text in row.items()}, path, line, of_model, of_label

@@ -111,19 +111,28 @@ class Array(File):
         return array
 
 
-TEXT_COLUMNS = frozenset({"Path", "FileName", "Year", "ClassName"})  # text in every csv
+TEXT_COLUMNS = frozenset(
+    {"Path", "FileName", "Make", "Model", "Year", "ClassName"}
+)  # text in every csv
 MISSING = ["", "NA", "nan", "NaN"]
 
 
 @dataclass(frozen=True)
 class Table(File):
-    """A ``.csv`` file and the columns it must have, with their dtypes; more columns may follow."""
+    """A ``.csv`` file and the columns it must have, with their dtypes; more columns may follow.
+
+    Attributes:
+        columns: Column -> dtype.
+        where_known: Columns that only some of these files have.
+    """
 
     columns: dict[str, str]
+    where_known: tuple[str, ...] = ()
 
     @property
     def form(self) -> str:
-        return ", ".join(self.columns)
+        more = f"; where known {', '.join(self.where_known)}" if self.where_known else ""
+        return ", ".join(self.columns) + more
 
     def load(self, data_dir: Path, name: str | None = None) -> "pd.DataFrame":
         import pandas as pd

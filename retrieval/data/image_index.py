@@ -1,5 +1,8 @@
 """Rows and labels: row i of an array is the image with Index i, and its class is in the split."""
 
+from collections import Counter
+from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +14,7 @@ from retrieval.data.formats import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+LEVELS = ("Make", "Model", "Year")  # columns of your own images: texts, empty where unknown
 VIEWPOINTS = {1: "front", 2: "rear", 3: "side", 4: "front side", 5: "rear side"}  # View Point
 
 
@@ -22,6 +26,101 @@ def viewpoint_name(text: str) -> str:
     """
     name = text.replace("_", " ").replace("-", " ").casefold()
     return VIEWPOINTS.get(int(name), name) if name.isdecimal() and len(name) < 3 else name
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Make, model and year of each image, (n_image,) texts, empty where unknown.
+
+    Attributes:
+        make: Such as ``Audi``.
+        model: With its make, such as ``Audi A4``; the name of the class if nothing finer is known.
+        year: Such as ``2011``.
+    """
+
+    make: np.ndarray
+    model: np.ndarray
+    year: np.ndarray
+
+
+def levels_of(table: "pd.DataFrame", names: dict[int, str]) -> Levels:
+    """Return what an index knows of make, model and year.
+
+    Args:
+        table: An index csv: your own images, with any of the columns `LEVELS`, or CompCars.
+        names: Class -> name.
+    """
+    labels = table["Class"].tolist()
+    makes = _texts(table, "Make")
+    models = [names.get(label, "") for label in labels]
+    if "Model" in table.columns:
+        own = zip(makes, _texts(table, "Model"), strict=True)
+        models = [model_name(make, model) for make, model in own]
+    if "CarMake" in table.columns:
+        of_class = makes_of_classes(table, names)
+        makes = [of_class[label] for label in labels]
+    columns = makes, models, _texts(table, "Year")
+    return Levels(*(np.array(column, object) for column in columns))
+
+
+def makes_of_classes(table: "pd.DataFrame", names: dict[int, str]) -> dict[int, str]:
+    """Return the name of each class's make; classes whose make is unknown are left out.
+
+    Args:
+        table: An index csv with Class, and Make or CarMake if makes are known.
+        names: Class -> name. A make of CompCars, a number there, is named by the words that its
+            classes' names begin with.
+    """
+    if "CarMake" in table.columns:
+        return _numbered_makes(table, names)
+    makes = zip(table["Class"].tolist(), _texts(table, "Make"), strict=True)
+    return {label: make for label, make in dict.fromkeys(makes) if make}
+
+
+def _numbered_makes(table: "pd.DataFrame", names: dict[int, str]) -> dict[int, str]:
+    pairs = table[["CarMake", "Class"]].drop_duplicates("Class").to_numpy(np.int64).tolist()
+    classes: dict[int, list[int]] = {}
+    for make, label in sorted(pairs):
+        classes.setdefault(make, []).append(label)
+    of_make = {
+        make: common_name([names.get(label, "") for label in labels])
+        for make, labels in classes.items()
+    }
+    taken = Counter(of_make.values())
+    of_make = {
+        make: name if name and taken[name] == 1 else f"{name or 'make'} {make}"
+        for make, name in of_make.items()
+    }
+    return {label: of_make[make] for make, label in pairs}
+
+
+def common_name(names: list[str]) -> str:
+    """Return the words that all names begin with; of a single name, the first word.
+
+    >>> common_name(["Alfa Romeo Giulia", "Alfa Romeo Mito"]), common_name(["Audi Q5"])
+    ('Alfa Romeo', 'Audi')
+    """
+    columns = zip(*(name.split() for name in names), strict=False)
+    common = [words[0] for words in takewhile(lambda words: len(set(words)) == 1, columns)]
+    return " ".join(common[:1] if len(names) == 1 else common)
+
+
+def model_name(make: str, model: str) -> str:
+    """Return the full name of a model; many names of models begin with their make.
+
+    >>> model_name("Audi", "A4"), model_name("BMW", "BMW X5"), model_name("", "A4")
+    ('Audi A4', 'BMW X5', 'A4')
+    """
+    if not make or not model or f"{model} ".casefold().startswith(f"{make} ".casefold()):
+        return model
+    return f"{make} {model}"
+
+
+def _texts(table: "pd.DataFrame", column: str) -> list[str]:
+    """Return a column of texts; all are empty if the table does not have it."""
+    if column not in table.columns:
+        return [""] * len(table)
+    return table[column].fillna("").astype(str).tolist()
 
 
 def by_index(table: "pd.DataFrame", name: str) -> "pd.DataFrame":

@@ -86,8 +86,9 @@ CAR_REAR = Table(
 IMAGE_INDEX = Table(
     "indexinfo.csv",
     _stage("process_data.data_info"),
-    "your own images, one class per folder; ClassName is the folder's name",
+    "your own images, one class per folder; ClassName is its name, the levels are text",
     _IMAGE_COLUMNS,
+    ("ClassName", "Make", "Model", "Year", "View Point", "X1", "Y1", "X2", "Y2"),
 )
 CLASS_NAMES = Table(
     "class_names.csv",

@@ -2,13 +2,12 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retrieval.data import layout
+from retrieval.data import image_index, layout
 from retrieval.report.retrieval_results import RetrievalResults
 
 if TYPE_CHECKING:
@@ -34,44 +33,16 @@ class Confusion:
 
 
 def load_makes(data_dir: Path, names: dict[int, str]) -> dict[int, str]:
-    """Return the name of each class's make; empty without ``car_front.csv``.
+    """Return the name of each class's make; empty if the images' csv has no makes.
 
     Args:
-        data_dir: The data directory.
-        names: Class -> name. A make is named by the words that its classes' names begin with.
+        data_dir: The data directory, with ``car_front.csv`` or ``indexinfo.csv``.
+        names: Class -> name.
     """
-    if not layout.CAR_FRONT.at(data_dir).exists():
-        return {}
-    return make_names(layout.CAR_FRONT.load(data_dir), names)
-
-
-def make_names(table: "pd.DataFrame", names: dict[int, str]) -> dict[int, str]:
-    """Return the name of each class's make, from a table with the columns CarMake and Class."""
-    pairs = table[["CarMake", "Class"]].drop_duplicates("Class").to_numpy(np.int64).tolist()
-    classes: dict[int, list[int]] = {}
-    for make, label in sorted(pairs):
-        classes.setdefault(make, []).append(label)
-    of_make = {
-        make: common_name([names.get(label, "") for label in labels])
-        for make, labels in classes.items()
-    }
-    taken = Counter(of_make.values())
-    of_make = {
-        make: name if name and taken[name] == 1 else f"{name or 'make'} {make}"
-        for make, name in of_make.items()
-    }
-    return {label: of_make[make] for make, label in pairs}
-
-
-def common_name(names: list[str]) -> str:
-    """Return the words that all names begin with; of a single name, the first word.
-
-    >>> common_name(["Alfa Romeo Giulia", "Alfa Romeo Mito"]), common_name(["Audi Q5"])
-    ('Alfa Romeo', 'Audi')
-    """
-    columns = zip(*(name.split() for name in names), strict=False)
-    common = [words[0] for words in takewhile(lambda words: len(set(words)) == 1, columns)]
-    return " ".join(common[:1] if len(names) == 1 else common)
+    for file in (layout.CAR_FRONT, layout.IMAGE_INDEX):
+        if file.at(data_dir).exists():
+            return image_index.makes_of_classes(file.load(data_dir), names)
+    return {}
 
 
 def first_results(results: RetrievalResults) -> np.ndarray:
