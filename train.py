@@ -135,6 +135,8 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
             devices.check_steps(trainer.scaler, scale, n_left)
             trainer.check_weights()
             metrics = progress.monitor.means()
+            if epoch == config.epoch - 1:
+                trainer.finish()
             for judge in (validate, validate_on_new_classes):
                 metrics |= judge(trainer.result, data, config.batch_size, dtype)
             if run_log is not None:
@@ -183,7 +185,10 @@ def make_trainer(
     # Batches of one size, as all losses but tuple have: search the fastest convolutions once.
     torch.backends.cudnn.benchmark = device.type == "cuda" and config.loss != "tuple"
     fits = config.micro_batch or gradient_cache.agreed_micro_batch(model, side, dtype)
-    return Trainer(replace(config, micro_batch=fits), data, model, dtype), weights
+    trainer = Trainer(replace(config, micro_batch=fits), data, model, dtype)
+    if resumed.content is None:
+        trainer.start()
+    return trainer, weights
 
 
 def load_model(
@@ -219,6 +224,8 @@ def load_model(
         is_frozen = config.frozen_bn and not is_random
     if is_frozen:
         model.freeze_norms()
+    if not weights.startswith(pretrained.RANDOM) or given.frozen_stages:
+        model.freeze_stages(config.frozen_stages)
     return put_on(model, device), weights
 
 

@@ -7,10 +7,10 @@ Folders are read by the depth of the photos:
     make/model/year/photo.jpg  Make, Model and Year
     model/year/photo.jpg       Model and Year
 
-A level counts if every photo has it: where one photo lies directly in a first folder, first folders
-are classes, and what lies deeper belongs to them. Folders are years if most of their names are,
-such as 2011 or 2009-2012; ``unknown`` is a year that is not known. Other folders below the model mean
-nothing.
+A level counts if every photo has it: where one photo lies directly in a first folder, first
+folders are classes, and what lies deeper belongs to them. Folders are years if most of their names
+are, such as 2011 or 2009-2012; ``unknown`` is a year that is not known. Other folders below the
+model mean nothing.
 """
 
 import re

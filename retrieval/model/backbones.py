@@ -5,6 +5,7 @@ transformers pool by themselves: they map to (n, width).
 """
 
 from collections import OrderedDict
+from importlib import import_module
 
 import torch
 import torchvision
@@ -28,6 +29,27 @@ def width(arch: str, side: int = 224) -> int:
         if arch.startswith("timm/"):
             return TimmBackbone(arch, side).width
         return torchvision.models.get_model(arch, weights=None).fc.in_features
+
+
+def stages(backbone: nn.Module) -> list[list[nn.Parameter]]:
+    """Return the parameters of each stage of a backbone, from the image on; the stem is the first.
+
+    A stage is what lies between two changes of the resolution in a convolutional network, and a
+    block of a transformer.
+    """
+    if not isinstance(backbone, TimmBackbone):
+        stem, layers = [], []
+        for name, module in backbone.named_children():
+            parameters = list(module.parameters())
+            if name.startswith("layer"):
+                layers.append(parameters)
+            else:
+                stem += parameters
+        return [stem, *layers]
+    models = import_module("timm.models")
+    groups = models.group_parameters(backbone.net, backbone.net.group_matcher(coarse=True))
+    own = dict(backbone.net.named_parameters())
+    return [[own[name] for name in groups[number]] for number in sorted(groups)]
 
 
 def normalization(arch: str) -> tuple[Channels, Channels]:

@@ -1,5 +1,6 @@
 """The embedding model: backbone, pooling, projection, unit L2 norm."""
 
+import itertools
 import os
 import shutil
 
@@ -98,10 +99,15 @@ class EmbeddingModel(nn.Module):
 
     def before_neck(self, images: torch.Tensor) -> torch.Tensor:
         """Return the input of the neck, (n, dim) float32."""
+        pooled = self.pooled(images)
+        with torch.autocast(pooled.device.type, enabled=False):
+            return self.projection(pooled)
+
+    def pooled(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the backbone's pooled features, (n, width) float32."""
         features = self.feature_map(images)
         with torch.autocast(features.device.type, enabled=False):
-            pooled = self.pool(features) if features.ndim == 4 else features.float()
-            return self.projection(pooled)
+            return self.pool(features) if features.ndim == 4 else features.float()
 
     def feature_map(self, images: torch.Tensor) -> torch.Tensor:
         """Return the backbone's features, (n, width, h, w); (n, width) of those that pool."""
@@ -118,6 +124,25 @@ class EmbeddingModel(nn.Module):
         for norm in self._backbone_norms():
             norm.requires_grad_(False)
         self.train(self.training)
+
+    def freeze_stages(self, amount: float) -> None:
+        """Keep the first stages of the backbone as they are: no gradient is computed there.
+
+        Args:
+            amount: A share of the stages, rounded down, if below 1; else their number.
+
+        Raises:
+            InputError: The backbone has fewer stages.
+        """
+        stages = backbones.stages(self.backbone)
+        n = int(amount * len(stages)) if amount < 1 else int(amount)
+        if n > len(stages):
+            raise InputError(
+                f"--frozen_stages={amount:g}: {self.config.arch} has {len(stages)}; use a smaller "
+                "number"
+            )
+        for parameter in itertools.chain(*stages[:n]):
+            parameter.requires_grad_(False)
 
     def freeze_backbone(self, is_frozen: bool) -> None:
         """Freeze or unfreeze the statistics of the backbone's batch norms."""

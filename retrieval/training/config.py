@@ -160,6 +160,19 @@ class TrainingConfig:
     frozen_bn: bool = _model(
         True, "freeze the backbone's batch norms, unless its weights are random", "fixed"
     )
+    frozen_stages: float = _model(
+        0.0,
+        "stages of the backbone, from the image on, that keep their pretrained weights: a share "
+        "below 1, or a number; 0: none",
+        "fixed",
+        at_least=0,
+    )
+    whitening: bool = _model(
+        False,
+        "start the projection from the within-class whitening of the pretrained features, and end "
+        "with that of the trained ones",
+        "fixed",
+    )
 
     loss: LossName = _loss("tuple", "training loss", "fixed")
     negatives: Negatives = _loss(

@@ -32,6 +32,10 @@ class TrainingLoss(nn.Module):
         """
         raise NotImplementedError
 
+    def class_weights(self) -> list[torch.Tensor]:
+        """Return the classifiers and proxies, (n_class, dim) each, to be changed in place."""
+        return []
+
 
 class TupleLoss(TrainingLoss):
     """Softmax over the similarities of each tuple, or over every other class in the batch."""
@@ -73,6 +77,9 @@ class CrossEntropy(TrainingLoss):
         logits = self.classifier(self.neck(features))
         return F.cross_entropy(logits, labels, label_smoothing=self.smoothing)
 
+    def class_weights(self) -> list[torch.Tensor]:
+        return [self.classifier.weight]
+
 
 class LibraryLoss(TrainingLoss):
     """A pytorch-metric-learning loss over unit vectors, with or without a miner."""
@@ -88,6 +95,12 @@ class LibraryLoss(TrainingLoss):
         mined = None if self.miner is None else self.miner(embeddings, labels)
         return self.loss(embeddings, labels, mined)
 
+    def class_weights(self) -> list[torch.Tensor]:
+        own = dict(self.loss.named_parameters())
+        if "proxies" in own:
+            return [own["proxies"]]
+        return [own["W"].T] if "W" in own else []  # ArcFace keeps (dim, n_class)
+
 
 class LossSum(TrainingLoss):
     """The sum of several losses."""
@@ -100,6 +113,10 @@ class LossSum(TrainingLoss):
         self, features: torch.Tensor, labels: torch.Tensor, local_tuples: torch.Tensor | None
     ) -> torch.Tensor:
         return torch.stack([part(features, labels, local_tuples) for part in self.parts]).sum()
+
+    def class_weights(self) -> list[torch.Tensor]:
+        parts = [part for part in self.parts if isinstance(part, TrainingLoss)]
+        return [weight for part in parts for weight in part.class_weights()]
 
 
 def make_loss(config: TrainingConfig, dim: int, n_class: int) -> TrainingLoss:

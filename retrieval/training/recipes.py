@@ -49,6 +49,8 @@ RECIPES: dict[RecipeName, Recipe] = {
         TrainingConfig(
             pool="avg",
             dim=512,
+            frozen_stages=0.5,
+            whitening=True,
             loss="ce+supcon",
             sampler="pk",
             batch_size=32,

@@ -5,13 +5,22 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from retrieval.compute import collectives, devices, distributed
 from retrieval.data.formats import InputError
 from retrieval.data.image_loader import AsyncCopy
 from retrieval.model.embedding import EmbeddingModel
-from retrieval.training import gradient_cache, losses, monitor, optim, samplers, step_loader
+from retrieval.training import (
+    closed_form,
+    gradient_cache,
+    losses,
+    monitor,
+    optim,
+    samplers,
+    step_loader,
+)
 from retrieval.training.config import TrainingConfig
 from retrieval.training.dataset import TrainingData
 from retrieval.training.optim import MovingAverage
@@ -29,7 +38,7 @@ class Trainer:
     Attributes:
         model: The model that is trained, on its device.
         result: The model to validate and to save: the moving average of the weights with
-            ``--ema``, else ``model`` itself.
+            ``--ema``, else ``model`` itself; whitened after ``finish``.
         loss: The training loss with its own parameters, on the same device.
         dtype: Dtype of the convolutions.
     """
@@ -58,8 +67,34 @@ class Trainer:
         self.sampler = samplers.make_sampler(config, data)
         self.optimizer = optim.make_optimizer(config, model, self.loss)
         self.scaler = devices.gradient_scaler(self.device, dtype)
-        self.average = MovingAverage(model, config.ema) if config.ema else None
-        self.result = self.average.model if self.average else model
+        self._follow()
+
+    def _follow(self) -> None:
+        """Start the moving average at the model's weights, if there is one."""
+        self.average = MovingAverage(self.model, self.config.ema) if self.config.ema else None
+        self.result = self.average.model if self.average else self.model
+
+    def start(self) -> None:
+        """Start from the whitening of the pretrained features (``--whitening``)."""
+        if not self.config.whitening:
+            return
+        closed_form.start_whitened(self.model, self.loss, *self._fitted(self.model))
+        for module in (self.model, self.loss):
+            collectives.share_weights(module)
+        self._follow()
+
+    def finish(self) -> None:
+        """Give the result the whitening of its features (``--whitening``): no step may follow."""
+        if self.config.whitening:
+            self.result = closed_form.whitened(self.result, *self._fitted(self.result))
+
+    def _fitted(self, model: EmbeddingModel) -> tuple[np.ndarray, np.ndarray]:
+        """Return pooled features to fit a whitening to, and their class numbers."""
+        rows = closed_form.fitted_rows(self.data, self.config.seed)
+        features = closed_form.pooled_features(
+            model, self.data.images, rows, self.config.batch_size, self.dtype
+        )
+        return features, self.data.numbers(rows)
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[step_loader.StepInput]:
         """Yield the input of each step of an epoch, on the device ahead of time."""
@@ -154,12 +189,17 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """Return what a resumed run needs beside the weights of ``result``.
 
-        Tensors and plain values; ``raw`` has the trained weights if ``result`` is their average.
+        Tensors and plain values; ``raw`` has the trained weights, and their average, if ``result``
+        has others.
         """
-        raw = self.average and {
-            "state_dict": self.model.state_dict(),
-            "steps": self.average.steps,
-        }
+        average, raw = self.average, None
+        if self.result is not self.model:
+            is_whitened = average is not None and self.result is not average.model
+            raw = {
+                "state_dict": self.model.state_dict(),
+                "average": average.model.state_dict() if average and is_whitened else None,
+                "steps": average.steps if average else 0,
+            }
         return {
             "optimizer": self.optimizer.state_dict(),
             "loss": self.loss.state_dict(),
@@ -200,3 +240,5 @@ class Trainer:
             self.model.load_state_dict(state["raw"]["state_dict"])
             if self.average is not None:
                 self.average.steps = state["raw"]["steps"]
+                if state["raw"].get("average"):
+                    self.average.model.load_state_dict(state["raw"]["average"])

@@ -1,0 +1,116 @@
+"""The start and the end of a training in closed form: within-class whitening of pooled features.
+
+At the start, the projection is the whitening of the pretrained features and the classifier's rows
+are the class means, so that the first step already tells many classes apart. At the end, the
+projection becomes the whitening of the trained features (`fit_whitening`); search with a photo,
+stores and ONNX use it like any other projection.
+"""
+
+import copy
+import logging
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from retrieval.compute import devices, distributed
+from retrieval.data.image_loader import read_ahead
+from retrieval.data.joined import Images
+from retrieval.model.embedding import EmbeddingModel
+from retrieval.model.encode import CPU_PIECE
+from retrieval.search.whitening import fit_whitening
+from retrieval.training.dataset import TrainingData
+from retrieval.training.losses import TrainingLoss
+
+log = logging.getLogger(__name__)
+
+FITTED_IMAGES = 2048  # images that a whitening is fitted to; more change little and take time
+CLASS_WEIGHT = 0.5  # norm of the classifier's first rows: logits of about 10
+
+
+def fitted_rows(data: TrainingData, seed: int) -> np.ndarray:
+    """Return the training images to fit a whitening to, (n,) int64, ascending."""
+    if len(data.rows) <= FITTED_IMAGES:
+        return np.sort(data.rows)
+    chosen = np.random.default_rng(seed).choice(data.rows, FITTED_IMAGES, replace=False)
+    return np.sort(chosen)
+
+
+@torch.inference_mode()
+def pooled_features(
+    model: EmbeddingModel, matrix: Images, rows: np.ndarray, batch_size: int, dtype: torch.dtype
+) -> np.ndarray:
+    """Return the backbone's pooled features of some images, (n, width) float32, not normalized.
+
+    With several processes, each computes a part of them and gets all.
+    """
+    model.eval()
+    device = model.mean.device
+    part = distributed.own_part(len(rows), batch_size)
+    own = rows[part.start : part.stop]
+    blocks = (own[start : start + batch_size] for start in range(0, len(own), batch_size))
+    found = [np.empty((0, model.projection.in_features), np.float32)]
+    for loaded in read_ahead(matrix, blocks, device):
+        pieces = loaded.images.split(CPU_PIECE if device.type == "cpu" else batch_size)
+        with devices.autocast(device, dtype):
+            found += [model.pooled(piece).float().cpu().numpy() for piece in pieces]
+    return np.concatenate(distributed.gather(np.concatenate(found)))
+
+
+def set_projection(model: EmbeddingModel, mean: np.ndarray, matrix: np.ndarray) -> None:
+    """Make ``(x - mean) @ matrix`` the model's projection of pooled features, without a neck.
+
+    Args:
+        model: Changed in place; its neck passes features on as they are.
+        mean: (width,) float64.
+        matrix: (width, dim) float64.
+    """
+    weight, bias = torch.from_numpy(matrix.T), torch.from_numpy(-mean @ matrix)
+    with torch.no_grad():
+        model.projection.weight.copy_(weight)
+        model.projection.bias.copy_(bias)
+        if isinstance(model.neck, nn.BatchNorm1d):
+            model.neck.running_mean.zero_()  # type: ignore[union-attr]
+            model.neck.running_var.fill_(1 - model.neck.eps)  # type: ignore[union-attr]
+
+
+def start_whitened(
+    model: EmbeddingModel, loss: TrainingLoss, features: np.ndarray, labels: np.ndarray
+) -> None:
+    """Start the projection from the whitening of features, and classifiers from the class means.
+
+    Args:
+        model: Changed in place.
+        loss: Its classifier and proxies are changed in place.
+        features: (n, width) float32 pooled features of training images.
+        labels: (n,) int64 class numbers; a class without an image keeps its first row.
+    """
+    mean, matrix = fit_whitening(features, labels, model.config.dim)
+    set_projection(model, mean, matrix)
+    rows = torch.from_numpy((features - mean) @ matrix).float().to(model.mean.device)
+    if isinstance(model.neck, nn.BatchNorm1d):
+        model.neck.running_mean.copy_(rows.mean(dim=0))  # type: ignore[union-attr]
+        model.neck.running_var.copy_(rows.var(dim=0))  # type: ignore[union-attr]
+    with torch.no_grad():
+        units = F.normalize(model.neck.eval()(rows))
+        numbers = torch.from_numpy(labels).to(units.device)
+        for weight in loss.class_weights():
+            counts = torch.bincount(numbers, minlength=len(weight))
+            known = counts > 0
+            means = torch.zeros_like(weight).index_add_(0, numbers, units)[known]
+            means /= counts[known, None]
+            weight[known] = CLASS_WEIGHT * F.normalize(means - means.mean(dim=0))
+
+
+def whitened(model: EmbeddingModel, features: np.ndarray, labels: np.ndarray) -> EmbeddingModel:
+    """Return a copy of a model whose projection is the whitening of its features.
+
+    Args:
+        model: The trained model.
+        features: (n, width) float32, its pooled features of training images.
+        labels: (n,) int64 classes.
+    """
+    result = copy.deepcopy(model).requires_grad_(False)
+    set_projection(result, *fit_whitening(features, labels, model.config.dim))
+    return result
