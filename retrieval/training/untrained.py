@@ -30,7 +30,11 @@ def build_first_model(config: TrainingConfig, side: int) -> tuple["EmbeddingMode
     from retrieval.model.model_config import ModelConfig
 
     side = max(1, round(side * config.scale))
-    dim = config.dim or backbones.width(config.arch, side)
+    width = backbones.width(config.arch, side)
+    dim = config.dim or width
+    if config.whitening and dim > width:
+        log.info("--dim=%d: %s has %d features, and so has the embedding", dim, config.arch, width)
+        dim = width
     mean, std = backbones.normalization(config.arch)
     model = EmbeddingModel(ModelConfig(config.arch, dim, side, mean, std, config.pool, config.neck))
     return model, pretrained.initialize(model, config.weights)
