@@ -1,6 +1,5 @@
 """The whitening that a training starts and ends with."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
