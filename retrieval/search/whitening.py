@@ -116,8 +116,9 @@ def fit_whitening(
     rows = np.asarray(features, np.float64)
     mean = rows.mean(axis=0)
     centered = rows - mean
-    has_pairs = labels is not None and len(np.unique(labels)) < len(labels)
-    inner = centered - _class_means(centered, labels) if has_pairs else centered
+    inner = centered
+    if labels is not None and len(np.unique(labels)) < len(labels):
+        inner = centered - _class_means(centered, labels)
     covariance = inner.T @ inner / len(rows)
     variance = np.trace(covariance) / width
     if variance <= CONSTANT * max(1.0, float((rows**2).mean())):
