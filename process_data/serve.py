@@ -28,8 +28,6 @@ from retrieval.store.opening import STORE_HELP
 
 log = logging.getLogger(__name__)
 
-MOST_CONNECTIONS = 512  # beyond, uvicorn answers 503 itself
-
 
 def run(
     data_dir: Path,
@@ -37,6 +35,8 @@ def run(
     host: str = "127.0.0.1",
     port: int = 8000,
     token: str | None = None,
+    allow_host: Sequence[str] = (),
+    root_path: str = "",
     store: str = layout.STORE.name,
     database: str = layout.DATABASE.name,
     device: str = "auto",
@@ -47,64 +47,68 @@ def run(
         data_dir: The data directory.
         save_path: The checkpoint that encoded the database.
         host: Address to listen on; 127.0.0.1 is for this computer alone.
-        port: Port to listen on.
+        port: Port to listen on; 0: any that is free.
         token: What clients send to add and remove images; None: nobody can.
+        allow_host: Other names of this server, such as that of a proxy before it; an address that
+            is not loopback takes any name if this is empty.
+        root_path: What a proxy puts before all paths, such as ``/cars``.
         store: A folder, the address of a Milvus server or a file of Milvus Lite.
         database: Name of the embeddings to publish if there is no store yet.
         device: Where the model runs: auto, cpu, cuda or cuda:n.
     """
-    if not 1 <= port <= 65535:
-        raise InputError(f"--port must be from 1 to 65535; got {port}")
+    if not 0 <= port <= 65535:
+        raise InputError(f"--port must be from 0 to 65535; got {port}")
     if token is not None and (len(token) < 8 or not token.isascii() or not token.isprintable()):
         raise InputError("--token needs at least 8 printable ASCII characters")
     try:
         import fastapi  # noqa: F401
         import prometheus_client  # noqa: F401
         import python_multipart  # noqa: F401
-        import uvicorn
+        import uvicorn  # noqa: F401
     except ImportError as error:
         raise InputError(
             f"{error.name} is not installed; install it with: pip install -r requirements-serve.txt"
         ) from None
     from retrieval.asking.publishing import publish_if_missing
+    from retrieval.web import proxies, server
     from retrieval.web.app import create_app
     from retrieval.web.gallery import Gallery
 
     # Threads that spin while they wait would take the cores from decoding and search.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    names, prefix = proxies.checked_hosts(allow_host), proxies.checked_prefix(root_path)
     publish_if_missing(data_dir, database, store)
-    is_local = is_loopback(host)
-    if not is_local:
+    _warn_if_open(host, token)
+    sockets = server.bind(host, port)
+    try:
+        gallery = Gallery.open(data_dir, save_path, store, device)
+        gallery.warm_up()
+        app = create_app(gallery, token, _own_names(host, names), root_path=prefix)
+        log.info("%s: %d images", gallery.store.name, gallery.store.count())
+        try:
+            server.serve(app, sockets, host)
+        finally:
+            gallery.store.close()
+    finally:
+        for listening in sockets:
+            listening.close()
+
+
+def _warn_if_open(host: str, token: str | None) -> None:
+    if not is_loopback(host):
         log.warning(
             "%s is not loopback: everyone who reaches it can search and see the images%s; "
             "connections are not encrypted",
             host,
             "" if token is None else ", and with the token change them",
         )
-    gallery = Gallery.open(data_dir, save_path, store, device)
-    gallery.warm_up()
-    names = ("localhost", "127.0.0.1", "[::1]", host) if is_local else ("*",)
-    app = create_app(gallery, token, names)
-    config = uvicorn.Config(
-        app,
-        host,
-        port,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        limit_concurrency=MOST_CONNECTIONS,
-        timeout_keep_alive=20,
-        timeout_graceful_shutdown=5,
-    )
-    shown = f"[{host}]" if ":" in host else host
-    log.info("%s: %d images", gallery.store.name, gallery.store.count())
-    log.info("open http://%s:%d  (stop with Ctrl+C)", shown, port)
-    try:
-        uvicorn.Server(config).run()
-    except SystemExit as error:  # uvicorn has said why on the screen
-        raise InputError(f"cannot listen on {shown}:{port}; choose another --port") from error
-    finally:
-        gallery.store.close()
+
+
+def _own_names(host: str, others: Sequence[str]) -> tuple[str, ...]:
+    """Return the names that the server answers to."""
+    if not is_loopback(host) and not others:
+        return ("*",)
+    return ("localhost", "127.0.0.1", "[::1]", host, *others)
 
 
 def is_loopback(host: str) -> bool:
@@ -126,8 +130,16 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--save_path", type=cli.user_path, required=True, help="the checkpoint, a file")
     add("--host", help="address to listen on; 127.0.0.1 is for this computer alone")
-    add("--port", type=int, help="port to listen on")
+    add("--port", type=int, help="port to listen on; 0: any that is free")
     add("--token", help="what clients send to add and remove images; without, nobody can")
+    add(
+        "--allow_host",
+        nargs="+",
+        metavar="NAME",
+        help="other names of this server, such as that of a proxy before it; * allows any. On an "
+        "address that is not loopback any name is allowed without this option",
+    )
+    add("--root_path", help="what a proxy puts before all paths, such as /cars")
     add("--store", help=STORE_HELP)
     add("--database", help="embeddings to publish if there is no store yet")
     add("--device", help=devices.DEVICE_HELP)

@@ -24,6 +24,7 @@ from retrieval.web.api_models import (
     ApiOptions,
     ApiResult,
 )
+from retrieval.web.parameters import Takes, check_photo_form
 from retrieval.web.protection import check_token
 from retrieval.web.search_service import SearchService
 
@@ -59,6 +60,12 @@ async def service_of(request: Request) -> SearchService:
     return found
 
 
+async def root_of(request: Request) -> str:
+    """Return what a proxy puts before all paths."""
+    found: str = request.app.state.root_path
+    return found
+
+
 async def _may_change(
     request: Request, authorization: Annotated[str | None, Header()] = None
 ) -> None:
@@ -67,7 +74,9 @@ async def _may_change(
 
 # Dependencies are coroutines: others would each go through a thread.
 Service = Annotated[SearchService, Depends(service_of)]
+Root = Annotated[str, Depends(root_of)]
 Options = Annotated[ApiOptions, Query()]
+OPTIONS = tuple(ApiOptions.model_fields)
 CHANGES = [Depends(_may_change)]
 REFUSED: dict[int | str, dict[str, Any]] = {
     401: {"model": ApiError, "description": "the token is missing or wrong"},
@@ -75,21 +84,33 @@ REFUSED: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("/search", summary="Search with a photo")
-async def search_with_photo(photo: Upload, options: Options, service: Service) -> ApiResult:
+@router.post(
+    "/search",
+    summary="Search with a photo",
+    dependencies=[Depends(Takes(*OPTIONS)), Depends(check_photo_form)],
+)
+async def search_with_photo(
+    photo: Upload, options: Options, service: Service, root: Root
+) -> ApiResult:
     asked = options.options()
     content = await photo.read()
     started = time.perf_counter()
     with service.room.place():
         prepared = await service.prepare(content, asked)
-        return ApiResult.of_result(await service.search(prepared.square, asked, None, started))
+        found = await service.search(prepared.square, asked, None, started)
+    return ApiResult.of_result(found, root)
 
 
-@router.get("/search", summary="Search with an image of the database")
+@router.get(
+    "/search",
+    summary="Search with an image of the database",
+    dependencies=[Depends(Takes("id", *OPTIONS))],
+)
 async def search_with_image(
     id: Annotated[int, Query(ge=0, le=LARGEST_ID, description="the image; it is left out")],
     options: Options,
     service: Service,
+    root: Root,
 ) -> ApiResult:
     asked = options.options()
     started = time.perf_counter()
@@ -98,18 +119,26 @@ async def search_with_image(
         if not rows:
             raise HTTPException(404, f"there is no image {id}")
         embedding, _ = await service.embed_row(rows[0], asked.box)
-        return ApiResult.of_result(await service.search(embedding, asked, id, started))
+        found = await service.search(embedding, asked, id, started)
+    return ApiResult.of_result(found, root)
 
 
-@router.get("/images/{number}", summary="What is known of an image")
-async def get_image(number: ImageId, service: Service) -> ApiImage:
+@router.get(
+    "/images/{number}", summary="What is known of an image", dependencies=[Depends(Takes())]
+)
+async def get_image(number: ImageId, service: Service, root: Root) -> ApiImage:
     rows = await service.in_thread(service.gallery.rows, [number])
     if not rows:
         raise HTTPException(404, f"there is no image {number}")
-    return ApiImage.of_row(rows[0])
+    return ApiImage.of_row(rows[0], root)
 
 
-@router.post("/images", summary="Add a photo", dependencies=CHANGES, responses=REFUSED)
+@router.post(
+    "/images",
+    summary="Add a photo",
+    dependencies=[*CHANGES, Depends(Takes(*NewImage.model_fields)), Depends(check_photo_form)],
+    responses=REFUSED,
+)
 async def add_image(
     photo: Upload, known: Annotated[NewImage, Query()], service: Service
 ) -> ApiAdded:
@@ -123,7 +152,7 @@ async def add_image(
     "/images/{number}",
     summary="Remove an image",
     status_code=204,
-    dependencies=CHANGES,
+    dependencies=[*CHANGES, Depends(Takes())],
     responses=REFUSED,
 )
 async def remove_image(number: ImageId, service: Service) -> None:

@@ -63,8 +63,13 @@ class ApiImage(BaseModel):
     photo: Annotated[str, Field(description="address of the picture")]
 
     @classmethod
-    def of_row(cls, row: ImageRow) -> "ApiImage":
-        """Return a row of the store without what is not for clients, such as its path."""
+    def of_row(cls, row: ImageRow, root: str = "") -> "ApiImage":
+        """Return a row of the store without what is not for clients, such as its path.
+
+        Args:
+            row: The row.
+            root: What a proxy puts before all paths.
+        """
         return cls(
             id=row.id,
             label=row.label,
@@ -74,7 +79,7 @@ class ApiImage(BaseModel):
             viewpoint=row.viewpoint,
             box=None if row.box is None else list(row.box),
             sha256=row.sha256,
-            photo=f"/images/{row.id}",
+            photo=f"{root}/images/{row.id}",
         )
 
 
@@ -119,13 +124,13 @@ class ApiResult(BaseModel):
     seconds: float
 
     @classmethod
-    def of_result(cls, result: SearchResult) -> "ApiResult":
-        """Return the answers of a search as plain values."""
+    def of_result(cls, result: SearchResult, root: str = "") -> "ApiResult":
+        """Return the answers of a search as plain values; a proxy puts ``root`` before paths."""
         answers = [
             ApiAnswer(
                 id=answer.index,
                 model=answer.name,
-                photo=f"/images/{answer.index}",
+                photo=f"{root}/images/{answer.index}",
                 **{
                     name: getattr(answer, name)
                     for name in ApiAnswer.model_fields

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 import numpy as np
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.datastructures import UploadFile
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -12,6 +12,7 @@ from retrieval.data.formats import InputError
 from retrieval.store.filters import Filter
 from retrieval.web.api import Service
 from retrieval.web.menus import has_names, menus_of
+from retrieval.web.parameters import Takes, check_names
 from retrieval.web.query_photos import QueryPhoto, find_query
 from retrieval.web.search_options import SearchOptions, parsed_options, without_dashes
 from retrieval.web.search_service import SearchService
@@ -19,28 +20,25 @@ from retrieval.web.templating import render
 
 SAMPLES = 12  # cars to start with
 PAGE = 48  # images of one page of a model
+OPTIONS = ("k", "at_least", "make", "model", "year", "viewpoint", "box", "all")
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
 
-def _options(request: Request) -> SearchOptions:
-    return _of_texts(request.query_params)
+def _options(texts: Any) -> SearchOptions:
+    given = {name: str(texts.get(name, ""))[:200] for name in OPTIONS}
+    return parsed_options(show_all=given.pop("all"), **given)
 
 
-def _of_texts(texts: Any) -> SearchOptions:
-    names = ("k", "at_least", "make", "model", "year", "viewpoint", "box")
-    given = {name: str(texts.get(name, ""))[:200] for name in names}
-    return parsed_options(show_all=str(texts.get("all", "")), **given)
-
-
-@router.get("/")
-async def start(service: Service) -> HTMLResponse:
+@router.get("/", dependencies=[Depends(Takes())])
+async def start(request: Request, service: Service) -> HTMLResponse:
     gallery = service.gallery
     ids = await service.in_thread(gallery.ids, Filter())
     chosen = ids[np.linspace(0, len(ids) - 1, min(SAMPLES, len(ids))).astype(int)].tolist()
     rows = await service.in_thread(gallery.rows, chosen)
     facets = await service.facets()
     return render(
+        request,
         "start.html",
         rows=rows,
         menus=menus_of(facets),
@@ -49,22 +47,23 @@ async def start(service: Service) -> HTMLResponse:
     )
 
 
-@router.post("/search")
+@router.post("/search", dependencies=[Depends(Takes())])
 async def upload(request: Request, service: Service) -> Response:
     """Take a photo, and lead to its answers: the address can be loaded again."""
     async with request.form(max_files=1, max_fields=20) as form:
+        check_names(form.multi_items(), ("photo", *OPTIONS))
         photo = form.get("photo")
-        options = _of_texts(form)
+        options = _options(form)
         content = await photo.read() if isinstance(photo, UploadFile) else b""
     if not content:
         raise InputError("choose a photo first")
     with service.room.place():
         key = await service.keep(content, options)
     query = options.query_string(photo=key)
-    return RedirectResponse(f"/search?{query}", status_code=303)
+    return RedirectResponse(f"{request.app.state.root_path}/search?{query}", status_code=303)
 
 
-@router.get("/search")
+@router.get("/search", dependencies=[Depends(Takes("photo", "id", *OPTIONS))])
 async def answers(
     service: Service, request: Request, photo: str = "", id: str = ""
 ) -> HTMLResponse:
@@ -73,17 +72,18 @@ async def answers(
     options = SearchOptions()
     status, started = 200, time.perf_counter()
     try:
-        options = _options(request)
+        options = _options(request.query_params)
         with service.room.place():
             embedding, _ = await source.embed(service, options.box)
             but = source.row.id if source.row is not None else None
             page["result"] = await service.search(embedding, options, but, started)
     except InputError as error:  # the form is still of use
         page["error"], status = without_dashes(str(error)), 400
-    return await _answer_page(service, source, options, status, page)
+    return await _answer_page(request, service, source, options, status, page)
 
 
 async def _answer_page(
+    request: Request,
     service: SearchService,
     source: QueryPhoto,
     options: SearchOptions,
@@ -92,6 +92,7 @@ async def _answer_page(
 ) -> HTMLResponse:
     facets = await service.facets()
     return render(
+        request,
         "answers.html",
         status,
         source=source,
@@ -104,8 +105,10 @@ async def _answer_page(
     )
 
 
-@router.get("/browse")
-async def browse(service: Service, make: str = "", model: str = "", page: str = "1") -> Response:
+@router.get("/browse", dependencies=[Depends(Takes("make", "model", "page"))])
+async def browse(
+    request: Request, service: Service, make: str = "", model: str = "", page: str = "1"
+) -> Response:
     """Show makes and models, or the images of one model or of one make."""
     gallery = service.gallery
     facets = await service.facets()
@@ -117,6 +120,7 @@ async def browse(service: Service, make: str = "", model: str = "", page: str = 
     shown = ids[(number - 1) * PAGE : number * PAGE].tolist()
     is_list = not (make or model) and has_names(facets)
     return render(
+        request,
         "browse.html",
         menus=menus_of(facets),
         make=make,
@@ -130,17 +134,18 @@ async def browse(service: Service, make: str = "", model: str = "", page: str = 
     )
 
 
-@router.get("/why")
+@router.get("/why", dependencies=[Depends(Takes("photo", "id", "answer", *OPTIONS))])
 async def why(service: Service, request: Request, photo: str = "", id: str = "") -> HTMLResponse:
     """Show where the similarity of a photo and an answer comes from."""
     source = await find_query(service, photo, id)
     answer = await find_query(service, "", request.query_params.get("answer", ""))
-    options = _options(request)
+    options = _options(request.query_params)
     embedding, _ = await source.embed(service, options.box)
     assert answer.row is not None
     similarity = float(embedding @ answer.row.embedding)
     calibration = service.gallery.calibration
     return render(
+        request,
         "why.html",
         source=source,
         row=answer.row,

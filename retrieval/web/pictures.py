@@ -4,12 +4,13 @@ import hashlib
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from starlette.responses import Response
 
 from retrieval.store.rows import LARGEST_ID, ImageRow
 from retrieval.web.api import ImageId, Service, documented
 from retrieval.web.gallery import Gallery
+from retrieval.web.parameters import Takes
 from retrieval.web.query_photos import find_query
 from retrieval.web.search_options import parsed_options
 from retrieval.web.search_service import SearchService
@@ -28,6 +29,7 @@ NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
 @router.get(
     "/images/{number}",
     summary="The picture of an image",
+    dependencies=[Depends(Takes("size"))],
     response_class=Response,
     responses={200: {"content": {"image/jpeg": {}}}, **NOT_MODIFIED, **documented(404, 422, 503)},
 )
@@ -49,7 +51,7 @@ async def image(
     return Response(jpeg, media_type="image/jpeg", headers=headers)
 
 
-@router.get("/photos/{key}", include_in_schema=False)
+@router.get("/photos/{key}", include_in_schema=False, dependencies=[Depends(Takes())])
 async def kept_photo(key: str, service: Service) -> Response:
     kept = service.shelf.get(key)
     if kept is None:
@@ -57,7 +59,11 @@ async def kept_photo(key: str, service: Service) -> Response:
     return Response(kept.jpeg, media_type="image/jpeg", headers=KEEP)
 
 
-@router.get("/explanation", include_in_schema=False)
+@router.get(
+    "/explanation",
+    include_in_schema=False,
+    dependencies=[Depends(Takes("photo", "id", "answer", "side", "box"))],
+)
 async def explanation(
     request: Request,
     service: Service,

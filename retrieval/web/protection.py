@@ -4,11 +4,11 @@ import asyncio
 import secrets
 import time
 
-from fastapi import HTTPException
+from fastapi import HTTPException, Request
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from retrieval.web.errors import error_response
 from retrieval.web.service_metrics import ServiceMetrics
 
 BODY_BYTES = 20_000_000
@@ -81,8 +81,8 @@ class OwnFormsOnly:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_change = scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS")
         if is_change and Headers(scope=scope).get("sec-fetch-site") == "cross-site":
-            answer = JSONResponse({"error": "another site's page must not send this"}, 403)
-            await answer(scope, receive, send)
+            text = "another site's page must not send this"
+            await error_response(Request(scope), 403, text)(scope, receive, send)
             return
         await self.app(scope, receive, send)
 

@@ -17,6 +17,9 @@ class ServiceMetrics:
         requests: Requests by route and status.
         waiting: Requests that are worked on or wait.
         batch: Photos encoded and searched with together.
+        connections: Connections that are open.
+        given_up: Connections closed because of their clients, by what they waited for; ``room``:
+            for a new connection.
     """
 
     def __init__(self) -> None:
@@ -25,6 +28,13 @@ class ServiceMetrics:
             "requests", "HTTP requests", ["route", "status"], registry=self.registry
         )
         self.waiting = Gauge("requests_waiting", "requests inside", registry=self.registry)
+        self.connections = Gauge("connections", "connections open", registry=self.registry)
+        self.given_up = Counter(
+            "connections_given_up",
+            "connections closed while they waited for their clients",
+            ["wait"],
+            registry=self.registry,
+        )
         self.batch = Histogram(
             "batch_size",
             "photos encoded and searched with together",

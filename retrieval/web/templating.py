@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from retrieval.asking.answers import best_line, nothing_found, percent
@@ -22,12 +23,16 @@ _environment.filters |= {"percent": percent, "box_text": box_text}
 _environment.globals |= {"best_line": best_line, "nothing_found": nothing_found}
 
 
-def render(template: str, http_status: int = 200, /, **content: object) -> HTMLResponse:
+def render(
+    request: Request, template: str, http_status: int = 200, /, **content: object
+) -> HTMLResponse:
     """Return a page.
 
     Args:
+        request: What it answers.
         template: Name of a file in ``templates``.
         http_status: Status of the response.
         content: Values of the template.
     """
-    return HTMLResponse(_environment.get_template(template).render(**content), http_status)
+    page = _environment.get_template(template)
+    return HTMLResponse(page.render(root=request.app.state.root_path, **content), http_status)

@@ -48,7 +48,7 @@ let last = 0;
 function addressOf(form) {
   const query = new URLSearchParams(new FormData(form));
   for (const [name, value] of [...query]) if (!value || (name === "k" && value === "20")) query.delete(name);
-  return "/search?" + query;
+  return form.action + "?" + query;
 }
 
 async function update() {

@@ -1,0 +1,77 @@
+"""Errors as JSON to programs and as a page to people."""
+
+import logging
+import tempfile
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from retrieval.data.formats import InputError
+from retrieval.store.lance_files import is_full
+from retrieval.web.batching import Busy
+from retrieval.web.gallery import StoreFailure
+from retrieval.web.search_options import without_dashes
+from retrieval.web.templating import render
+from retrieval.web.uploads import UnsupportedPhoto
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 1
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Let an application answer errors with a status and one line."""
+
+    @app.exception_handler(InputError)
+    async def bad_input(request: Request, error: InputError) -> Response:
+        status = 415 if isinstance(error, UnsupportedPhoto) else 400
+        return error_response(request, status, without_dashes(str(error)))
+
+    @app.exception_handler(RequestValidationError)
+    async def bad_value(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        return error_response(request, 422, f"{first['loc'][-1]}: {first['msg']}")
+
+    @app.exception_handler(OSError)
+    async def no_room(request: Request, error: OSError) -> Response:
+        if not is_full(error):
+            raise error
+        log.error("no room for an upload in %s", tempfile.gettempdir())
+        text = "the server's disk for temporary files is full; try again when there is room"
+        return error_response(request, 503, text, {"Retry-After": str(RETRY_S)})
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> Response:
+        if isinstance(error.__cause__, OSError):  # while a form was read
+            return await no_room(request, error.__cause__)
+        headers = dict(error.headers or {})
+        return error_response(request, error.status_code, str(error.detail), headers)
+
+    @app.exception_handler(Busy)
+    async def busy(request: Request, error: Busy) -> Response:
+        text = "too many searches at once; try again in a moment"
+        return error_response(request, 503, text, {"Retry-After": str(RETRY_S)})
+
+    @app.exception_handler(StoreFailure)
+    async def no_store(request: Request, error: StoreFailure) -> Response:
+        return error_response(request, 503, str(error), {"Retry-After": str(RETRY_S)})
+
+    @app.exception_handler(Exception)
+    async def bug(request: Request, error: Exception) -> Response:
+        text = "something went wrong here; the server's log says what"
+        return error_response(request, 500, text)
+
+
+def error_response(
+    request: Request, status: int, text: str, headers: dict[str, str] | None = None
+) -> Response:
+    """Return an error: a page if the client is a browser that does not call the API."""
+    wants_page = "text/html" in request.headers.get("accept", "")
+    path = request.url.path.removeprefix(request.app.state.root_path)
+    if path.startswith("/api/") or not wants_page:
+        return JSONResponse({"error": text}, status, headers)
+    page = render(request, "error.html", status, status=status, text=text, has_names=True)
+    page.headers.update(headers or {})
+    return page
