@@ -62,8 +62,10 @@ def run(
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.stage_parser(run, __doc__)
     parser.add_argument("--ids", type=int, nargs="+", help="ids of images")
-    parser.add_argument("--make", nargs="+", help="names of makes")
-    parser.add_argument("--model", nargs="+", help="names of models, or numbers of classes")
+    parser.add_argument("--make", type=cli.plain_text, nargs="+", help="names of makes")
+    parser.add_argument(
+        "--model", type=cli.plain_text, nargs="+", help="names of models, or numbers of classes"
+    )
     parser.add_argument("--year", nargs="+", help="years")
     parser.add_argument("--viewpoint", nargs="+", help='viewpoints, such as "front side"')
     parser.add_argument("--store", help=STORE_HELP)

@@ -73,7 +73,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--rows", type=int, help="best and worst queries to show of each run")
     parser.add_argument("--k", type=int, help="results to show of each query")
-    parser.add_argument("--title", help="title of the page")
+    parser.add_argument("--title", type=cli.plain_text, help="title of the page")
     parser.add_argument("--output", help="name of the file to write")
     parser.add_argument("--device", help=devices.DEVICE_HELP)
     return parser

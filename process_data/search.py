@@ -157,8 +157,12 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("--k", type=int, help="answers to look for")
     add("--at_least", type=float, metavar="SIMILARITY", help="hide answers of a lower similarity")
-    add("--make", help="search only this make: its name, or a part of it")
-    add("--model", help="search only this model: its name, a part of it, or its Class")
+    add("--make", type=cli.plain_text, help="search only this make: its name, or a part of it")
+    add(
+        "--model",
+        type=cli.plain_text,
+        help="search only this model: its name, a part of it, or its Class",
+    )
     add("--year", help="search only this year")
     add("--viewpoint", help="search only this viewpoint: front, rear, side, front side, rear side")
     add(

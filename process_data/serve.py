@@ -131,7 +131,11 @@ def make_parser() -> argparse.ArgumentParser:
     add("--save_path", type=cli.user_path, required=True, help="the checkpoint, a file")
     add("--host", help="address to listen on; 127.0.0.1 is for this computer alone")
     add("--port", type=int, help="port to listen on; 0: any that is free")
-    add("--token", help="what clients send to add and remove images; without, nobody can")
+    add(
+        "--token",
+        type=cli.plain_text,
+        help="what clients send to add and remove images; without, nobody can",
+    )
     add(
         "--allow_host",
         nargs="+",

@@ -7,9 +7,11 @@ A stage is a function ``run`` and a parser. The defaults are written once, in th
 import argparse
 import errno
 import inspect
+import io
 import logging
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
@@ -58,8 +60,8 @@ def data_directory(text: str) -> Path:
     Expand ``~``, which the shell leaves alone in ``--dpath=~/ir/``. Take a relative path that
     exists only under the home directory from there.
     """
-    path = Path(text).expanduser()
-    under_home = Path.home() / path
+    path = user_path(text)
+    under_home = Path(os.path.expanduser("~"), path)  # noqa: PTH111  Path.home fails without one
     if not path.is_absolute() and not path.exists() and under_home.is_dir():
         print(f"--dpath={text}: no such folder here, using {under_home}", file=sys.stderr)
         return under_home
@@ -68,7 +70,28 @@ def data_directory(text: str) -> Path:
 
 def user_path(text: str) -> Path:
     """Return ``text`` as a path, with ``~`` expanded."""
-    return Path(text).expanduser()
+    if not text:
+        raise argparse.ArgumentTypeError("name a path; this one is empty")
+    return Path(user_text(text))
+
+
+def user_text(text: str) -> str:
+    """Return the value of an option, which may be a path, with ``~/`` or ``~user/`` expanded.
+
+    >>> user_text("store"), user_text("~x.png")
+    ('store', '~x.png')
+    """
+    expanded = os.path.expanduser(text)  # noqa: PTH111  pathlib raises where this does nothing
+    if expanded == text and re.match("~[^/]*/|~$", text):
+        raise argparse.ArgumentTypeError(
+            f"{text}: there is no such home folder; write the whole path, or ./{text}"
+        )
+    return expanded
+
+
+def plain_text(text: str) -> str:
+    """Return the value of an option that is never a path."""
+    return text
 
 
 def numbers(text: str) -> tuple[float, ...]:
@@ -86,8 +109,13 @@ def numbers(text: str) -> tuple[float, ...]:
 def stage_parser(
     run: Callable[..., object], description: str | None, needs_folder: bool = True
 ) -> argparse.ArgumentParser:
-    """Return a parser with ``--dpath``, whose defaults are those of ``run``'s signature."""
+    """Return a parser with ``--dpath``, whose defaults are those of ``run``'s signature.
+
+    It expands ``~`` in every text but those of the type `plain_text`.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=_HelpFormatter)
+    for kind in (None, str):
+        parser.register("type", kind, user_text)
     parameters = inspect.signature(run).parameters.values()
     plain = [p for p in parameters if p.default is not p.empty and not is_dataclass(p.default)]
     parser.set_defaults(**{p.name: p.default for p in plain})
@@ -180,6 +208,24 @@ def _shortened(text: str) -> str:
     return f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}"
 
 
+def _print_any_text() -> None:
+    """Let a terminal that cannot show a letter show its number instead."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> bool:
+    """Return whether stdout takes nothing any more; what it still holds is dropped then."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with Path(os.devnull).open("wb") as nothing:
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
+        return True
+    return False
+
+
 def execute(
     run: Callable[..., object], parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
 ) -> int:
@@ -188,6 +234,7 @@ def execute(
     0: done. 1: an error that a person can put right, in one line on stderr. argparse exits with 2
     on wrong usage. Any other error keeps its traceback.
     """
+    _print_any_text()
     is_first = os.environ.get("RANK", "0") == "0"  # the others of torchrun only warn
     level = logging.INFO if is_first else logging.WARNING
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
@@ -200,10 +247,13 @@ def execute(
     try:
         _check_numbers(arguments)
         run(**arguments)
+        sys.stdout.flush()
     except InputError as error:
         print(f"error: {_shortened(str(error))}", file=sys.stderr)
         return 1
     except OSError as error:
+        if _drop_output() and error.errno == errno.EPIPE:  # as in: ... | head
+            return 1
         if error.errno not in REMEDIES:
             raise
         where = f"{error.filename}: " if error.filename else ""

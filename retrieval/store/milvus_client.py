@@ -61,7 +61,8 @@ def connect(address: str) -> "MilvusClient":
             "pymilvus is not installed; install it with: pip install -r requirements-milvus.txt"
         ) from None
     logging.getLogger("pymilvus").setLevel(logging.ERROR)  # it warns of what Milvus Lite lacks
-    logging.getLogger("milvus_lite").setLevel(logging.CRITICAL)  # and that logs tracebacks
+    for name in ("milvus_lite", "grpc._server"):  # the second is that of Milvus Lite
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # they log tracebacks of what it lacks
     if not is_file(address):
         with milvus_errors(address):
             return MilvusClient(uri=address, timeout=TIMEOUT_S, grpc_options=RECONNECT)

@@ -1,6 +1,7 @@
 """Open a store by its name: a folder, a Milvus server, or a file of Milvus Lite."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from retrieval.data import layout
 from retrieval.data.formats import InputError
@@ -35,13 +36,31 @@ def open_store(
     if "://" in store or store.endswith(".db"):
         from retrieval.store.milvus_store import MilvusStore
 
-        address = store if "://" in store else str(layout.STORE.at(data_dir, store))
+        is_server = "://" in store
+        address = _checked_address(store) if is_server else str(layout.STORE.at(data_dir, store))
         opened = MilvusStore.open(address, create, exact_rows)
     else:
         opened = _open_folder(layout.STORE.at(data_dir, store), create, exact_rows)
     if create is not None:
         opened.collection.check_same(create, opened.name)
     return opened
+
+
+def _checked_address(address: str) -> str:
+    """Return the address of a server.
+
+    Raises:
+        InputError: It is none.
+    """
+    try:
+        parts = urlsplit(address)
+        is_one = parts.scheme in ("http", "https", "tcp") and parts.hostname and parts.port != 0
+        why = "" if is_one else "it has no host, or is not of http, https or tcp"
+    except ValueError as error:
+        why = str(error)
+    if why:
+        raise InputError(f"--store={address}: {why}; write it as http://host:19530")
+    return address
 
 
 def _open_folder(folder: Path, create: Collection | None, exact_rows: int) -> ImageStore:
@@ -58,5 +77,6 @@ def _open_folder(folder: Path, create: Collection | None, exact_rows: int) -> Im
             raise InputError(f"{folder} is missing; make it with: {layout.STORE.made_by}")
         if folder.exists() and any(folder.iterdir()):
             raise InputError(f"{folder} is not a store of images; name another --store")
+        folder.parent.mkdir(parents=True, exist_ok=True)  # else Lance says it is gone
         LanceStore.create(folder, create)
     return LanceStore(folder, exact_rows)
