@@ -2,18 +2,24 @@
 
 import io
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
 from process_data import publish
 from retrieval.data import layout, provenance
 from retrieval.evaluation.calibration import MEASURED, Calibration, save_calibration
+from retrieval.web import server
 from retrieval.web.app import create_app
+from retrieval.web.connections import PATIENCE, Patience
 from retrieval.web.gallery import Gallery
 
 TOKEN = "a token of tests"
@@ -39,8 +45,13 @@ def served(_served: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def _client(_served: Path) -> Iterator[TestClient]:
-    gallery = Gallery.open(_served, checkpoint_of(_served), "store", "cpu")
+def gallery(_served: Path) -> Gallery:
+    """An open database that no test changes."""
+    return Gallery.open(_served, checkpoint_of(_served), "store", "cpu")
+
+
+@pytest.fixture(scope="session")
+def _client(gallery: Gallery) -> Iterator[TestClient]:
     with TestClient(create_app(gallery), raise_server_exceptions=True) as client:
         yield client
 
@@ -69,6 +80,23 @@ def app() -> Iterator[App]:
     yield start
     for client in clients:
         client.__exit__(None, None, None)
+
+
+@contextmanager
+def running(app: FastAPI, patience: Patience = PATIENCE) -> Iterator[int]:
+    """Run an application on the real server, in a thread, and return its port."""
+    sockets = server.bind("127.0.0.1", 0)
+    port = sockets[0].getsockname()[1]
+    serving = server.make_server(app, patience)
+    thread = threading.Thread(target=serving.run, args=(sockets,))
+    thread.start()
+    try:
+        while not serving.started:
+            time.sleep(0.01)
+        yield port
+    finally:
+        serving.should_exit = True
+        thread.join()
 
 
 def checkpoint_of(data_dir: Path) -> Path:

@@ -1,18 +1,16 @@
 """The page in a real browser: upload, drop, paste, box, filters, keyboard, and nothing outside."""
 
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-import uvicorn
 
 from retrieval.web.app import create_app
 from retrieval.web.gallery import Gallery
-from tests.web.conftest import checkpoint_of, first_photo
+from tests.web.conftest import first_photo, running
 
 webdriver = pytest.importorskip("selenium.webdriver")
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
@@ -25,10 +23,12 @@ pytestmark = pytest.mark.skipif(
     not (BROWSER and DRIVER), reason="chromium or chromedriver is not installed"
 )
 
+PREFIX = "/cars"
+
 # Puts a file into an event as a drop or a paste of the user would.
 GIVE_FILE = """
 const [kind, done] = arguments;
-fetch("/images/3?size=large").then((answer) => answer.blob()).then((blob) => {
+fetch("/cars/images/3?size=large").then((answer) => answer.blob()).then((blob) => {
   const data = new DataTransfer();
   data.items.add(new File([blob], "x.jpg", { type: "image/jpeg" }));
   const event = kind === "paste"
@@ -41,17 +41,10 @@ fetch("/images/3?size=large").then((answer) => answer.blob()).then((blob) => {
 
 
 @pytest.fixture(scope="module")
-def address(_served: Path) -> Iterator[str]:
-    gallery = Gallery.open(_served, checkpoint_of(_served), "store", "cpu")
-    server = uvicorn.Server(uvicorn.Config(create_app(gallery), port=0, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
+def address(gallery: Gallery) -> Iterator[str]:
+    """Address of the page, below a prefix as a proxy may have: nothing may leave it."""
+    with running(create_app(gallery, root_path=PREFIX)) as port:
+        yield f"http://127.0.0.1:{port}{PREFIX}"
 
 
 @pytest.fixture(scope="module")
@@ -194,9 +187,14 @@ def test_the_keyboard_reaches_everything(browser: "webdriver.Chrome", address: s
                 "return a.id || a.getAttribute('href') || a.textContent.trim()"
             )
         )
-    for before, after in (("#main", "/"), ("box", "make"), ("make", "model"), ("year", "k")):
+    for before, after in (
+        ("#main", f"{PREFIX}/"),
+        ("box", "make"),
+        ("make", "model"),
+        ("year", "k"),
+    ):
         assert order.index(before) < order.index(after)
-    first = f"/search?id={answers(browser)[0]}"
+    first = f"{PREFIX}/search?id={answers(browser)[0]}"
     assert order.index("all") < order.index(first)
     visible = browser.execute_script(
         "return getComputedStyle(document.activeElement).outlineStyle !== 'none'"
