@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import re
+import select
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
@@ -215,15 +216,23 @@ def _print_any_text() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _drop_output() -> bool:
+def _is_output_over() -> bool:
     """Return whether stdout takes nothing any more; what it still holds is dropped then."""
+    try:
+        output = sys.stdout.fileno()
+    except (OSError, ValueError):  # it is no file
+        return False
+    poll = select.poll()
+    poll.register(output, select.POLLOUT)
+    is_over = any(event & select.POLLERR for _, event in poll.poll(0))  # nobody reads the pipe
     try:
         sys.stdout.flush()
     except OSError:
+        is_over = True
+    if is_over:
         with Path(os.devnull).open("wb") as nothing:
-            os.dup2(nothing.fileno(), sys.stdout.fileno())
-        return True
-    return False
+            os.dup2(nothing.fileno(), output)
+    return is_over
 
 
 def execute(
@@ -252,7 +261,7 @@ def execute(
         print(f"error: {_shortened(str(error))}", file=sys.stderr)
         return 1
     except OSError as error:
-        if _drop_output() and error.errno == errno.EPIPE:  # as in: ... | head
+        if _is_output_over() and error.errno == errno.EPIPE:  # as in: ... | head
             return 1
         if error.errno not in REMEDIES:
             raise

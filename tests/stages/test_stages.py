@@ -1,7 +1,10 @@
 """What all stages have in common: one signature, one parser, three ways to be called."""
 
+import argparse
 import importlib
 import inspect
+import io
+import os
 import re
 import subprocess
 import sys
@@ -161,6 +164,81 @@ def test_dpath_is_expanded_and_found_under_home(
     assert cli.data_directory("ir") == Path("ir")
     assert cli.data_directory("elsewhere") == Path("elsewhere")
     assert capsys.readouterr().err == ""
+
+
+NEVER_PATHS = {"title", "token", "make", "model"}
+NUMBERS = (int, float, cli.numbers)
+
+
+def test_every_text_option_expands_home(
+    stage: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    parser = stage.make_parser()
+    actions = [a for a in parser._actions if a.nargs != 0 and not a.choices]
+    given = {a: ["1" if a.type in NUMBERS else "x"] for a in actions if a.required}
+
+    def parsed(action: argparse.Action, text: str) -> Any:
+        argv = []
+        for one, values in (given | {action: [text]}).items():
+            argv += [*(one.option_strings[-1:]), *values]
+        value = getattr(parser.parse_args(argv), action.dest)
+        return value[0] if isinstance(value, list) else value
+
+    for action in actions:
+        try:
+            parsed(action, "x")
+        except SystemExit:  # it takes a number
+            continue
+        if action.dest in NEVER_PATHS:
+            assert parsed(action, "~/x") == "~/x"
+            continue
+        assert str(parsed(action, "~/x")) == "/home/me/x", action.dest
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as error:
+            parsed(action, "~nobody.is.called.this/x")
+        assert error.value.code == 2 and "no such home" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_any_terminal_can_be_printed_to(
+    encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(data_dir: Path) -> None:
+        print("Škoda 漢字 \udcff")
+        print("é 漢字", file=sys.stderr)
+
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2))
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    assert cli.execute(run, cli.stage_parser(run, ""), [f"--dpath={tmp_path}"]) == 0
+    assert "koda \\u6f22\\u5b57 \\udcff" in out.buffer.getvalue().decode(encoding)
+
+
+@pytest.mark.parametrize(("device", "status"), [("a pipe", 1), ("/dev/full", 1)])
+def test_an_output_that_ends_early_is_no_bug(
+    device: str,
+    status: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def run(data_dir: Path) -> None:
+        for _ in range(3000):  # more than a buffer holds
+            print("a line")
+
+    if device == "a pipe":
+        reading, writing = os.pipe()
+        os.close(reading)
+        out = open(writing, "w")  # noqa: PTH123, SIM115
+    else:
+        out = open(device, "w")  # noqa: PTH123, SIM115
+    monkeypatch.setattr(sys, "stdout", out)
+    assert cli.execute(run, cli.stage_parser(run, ""), [f"--dpath={tmp_path}"]) == status
+    out.close()  # as the end of a process does: nothing is left to be written
+    said = capsys.readouterr().err
+    assert said.count("\n") == (0 if device == "a pipe" else 1)
+    assert device == "a pipe" or "make room" in said
 
 
 def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

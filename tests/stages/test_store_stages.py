@@ -54,6 +54,27 @@ def test_publish_puts_every_image_into_the_store(
     assert np.abs(load_square(picture, 32) - expected.astype(float)).mean() < 40
 
 
+def test_addresses_that_are_none_are_one_line(
+    data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data_dir / "file").touch()
+    before = sorted(data_dir.rglob("*"))
+    wrong = ["http://[::1", "http://", "://", "http://host:99999", "http://host:x", "ftp://host:1"]
+    for store in [*wrong, "file", "file/store", "file/x.db", ".", "photos"]:
+        assert publish.main([f"--dpath={data_dir}", f"--store={store}"]) == 1
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == 1 and said[0].startswith("error: ")
+    assert sorted(data_dir.rglob("*")) == before
+
+
+def test_publishing_to_a_file_logs_no_errors(
+    data_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("milvus_lite")
+    assert publish.run(data_dir, store="store.db") == 24
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
 def test_publish_again_adds_what_is_missing(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -22,7 +22,8 @@ from tests.pages import Page
 from tests.stages.test_stages import ROOT
 from tests.web.conftest import PAGE, drawn_photo, running
 
-NGINX, OPENSSL = shutil.which("nginx"), shutil.which("openssl")
+NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+OPENSSL = shutil.which("openssl")
 NAME = "cars.example.com"
 STEPS = 3  # addresses of each kind to follow
 
