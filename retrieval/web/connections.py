@@ -80,7 +80,8 @@ class Connections:
         It is of the largest group: many that send half a head do not push out those that upload
         a photo, and the other way round.
         """
-        longest = next(iter(max(self._waiting.values(), key=len)), new)
+        largest = max(self._waiting.values(), key=lambda group: len(group))
+        longest = next(iter(largest), new)
         if len(new.connections) > self.most and longest is not new:
             longest.give_up("room")
 

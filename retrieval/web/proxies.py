@@ -10,8 +10,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from retrieval.data.formats import InputError
 from retrieval.web.errors import error_response
 
-PAGES = ("", "api", "browse", "explanation", "healthz", "images", "metrics", "openapi.json")
-PAGES += ("photos", "search", "static", "why")  # the first folder of each address
+# The first folder of each address.
+PAGES: tuple[str, ...] = (
+    "api",
+    "browse",
+    "explanation",
+    "healthz",
+    "images",
+    "metrics",
+    "openapi.json",
+    "photos",
+)
+PAGES += ("search", "static", "why")
 
 
 class UnderPrefix:

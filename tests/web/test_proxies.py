@@ -16,8 +16,10 @@ import httpx2
 import pytest
 from fastapi.testclient import TestClient
 
+from retrieval.data.formats import InputError
 from retrieval.web.app import create_app
 from retrieval.web.gallery import Gallery
+from retrieval.web.proxies import checked_prefix
 from tests.pages import Page
 from tests.stages.test_stages import ROOT
 from tests.web.conftest import PAGE, drawn_photo, running
@@ -101,6 +103,14 @@ def test_another_name_is_refused_with_what_to_do(gallery: Gallery) -> None:
         for host in ("", "::", "[::1", '"><script>', "localhost@evil.example", "x" * 9000):
             odd = client.get("/", headers={"host": host, **PAGE})
             assert odd.status_code == 400 and "<script>" not in odd.text
+
+
+def test_a_prefix_is_no_page_of_the_server(client: TestClient) -> None:
+    own = {address.split("/")[1].split("?")[0] for address in (*ADDRESSES, *GETS)}
+    own |= {address.split("/")[1] for address in client.get("/openapi.json").json()["paths"]}
+    for page in own - {"", "nothing"}:
+        with pytest.raises(InputError):
+            checked_prefix(f"/{page}/x")
 
 
 ADDRESSES = ["/", "/browse", "/search?id=1", "/search", "/nothing", "/static/search.js"]
