@@ -19,7 +19,7 @@ Query photos go into a separate folder, with the same sub-folder names for the s
 import argparse
 import logging
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,124 +29,17 @@ if not __package__:  # run as a file
 import numpy as np
 
 from retrieval import cli
-from retrieval.data import decode, image_index, layout, levels
+from retrieval.data import image_index, layout, levels
 from retrieval.data.formats import InputError, Table
 from retrieval.data.levels import CLASS_LEVELS, ClassLevel
-from retrieval.data.photo_array import CORNERS
+from retrieval.data.photo_list import photos_in_folders, photos_of_csv
 
 if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
 
-CSV_COLUMNS = ["Path", "ClassName", *image_index.LEVELS, "View Point", *CORNERS]
 UNKNOWN = -1  # the class of images without one
-
-
-def list_images(
-    root: Path, class_level: ClassLevel | None, known: Collection[str]
-) -> "pd.DataFrame":
-    """Return the images below ``root``.
-
-    An image is a file with a suffix that Pillow can open. Hidden files and folders are skipped, as
-    are files directly in ``root`` unless there are no others: these have no class, and the table
-    no ClassName.
-
-    Args:
-        root: The folder.
-        class_level: What a class is (`levels.classes_of_levels`).
-        known: Names of classes of another index, which are taken where they fit.
-
-    Returns:
-        Path, relative to ``root``, sorted; ClassName; Make, Model and Year if folders have levels.
-    """
-    import pandas as pd
-
-    suffixes = decode.image_suffixes()
-    found = [path for path in root.rglob("*") if path.suffix.lower() in suffixes]
-    files = [path for path in found if path.is_file()]
-    if len(files) < len(found):
-        log.warning(
-            "%d images are links to nothing, or no files: left out", len(found) - len(files)
-        )
-    paths = sorted(path.relative_to(root).as_posix() for path in files)
-    visible = [p for p in paths if not any(n.startswith(".") for n in p.split("/"))]
-    in_folders = [path for path in visible if "/" in path]
-    if not in_folders:
-        return pd.DataFrame({"Path": visible}, dtype="str")
-    folders = [tuple(path.split("/")[:-1]) for path in in_folders]
-    table = levels.levels_of_folders(folders, class_level)
-    if len(table.columns):
-        names = levels.classes_of_levels(table, class_level, known)
-    else:
-        names = [of_photo[0] for of_photo in folders]
-        _say_deeper(in_folders, folders, class_level)
-    table.insert(0, "Path", in_folders)
-    table.insert(1, "ClassName", names)
-    return table
-
-
-def _say_deeper(
-    paths: Sequence[str], folders: Sequence[tuple[str, ...]], class_level: ClassLevel | None
-) -> None:
-    """Say that some photos lie deeper than others, so that their folders are no levels."""
-    deeper = [path for path, of_photo in zip(paths, folders, strict=True) if len(of_photo) > 1]
-    if deeper and class_level is None:
-        log.info(
-            "first folders are classes, as %d photos lie directly in them and %d deeper, such as "
-            "%s; --class_level=model reads make/model/photo.jpg, folder says that this is meant",
-            len(paths) - len(deeper),
-            len(deeper),
-            deeper[0],
-        )
-
-
-def read_csv(path: Path, class_level: ClassLevel | None, known: Collection[str]) -> "pd.DataFrame":
-    """Return the images that a csv names.
-
-    Args:
-        path: A csv with the column Path and any of ClassName, Make, Model, Year, View Point and
-            X1, Y1, X2, Y2.
-        class_level: What a class is; None: ClassName if the csv has it, else as in
-            `levels.classes_of_levels`.
-        known: Names of classes of another index, which are taken where they fit.
-
-    Returns:
-        These columns, ClassName, and Line, the line of the csv; sorted by Path.
-    """
-    import pandas as pd
-
-    if not path.is_file():
-        raise InputError(f"{path} is missing; name the csv of the photos with --csv")
-    try:
-        table = pd.read_csv(path, dtype="str", keep_default_na=False, encoding="utf-8")
-    except (ValueError, pd.errors.EmptyDataError) as error:
-        raise InputError(f"{path} is not a csv file: {error}") from error
-    has = set(table.columns)
-    if "Path" not in has or not has & {"ClassName", *image_index.LEVELS}:
-        raise InputError(
-            f"{path} has the columns {', '.join(table.columns)}; it needs Path, the file below "
-            "--image_root_path, and ClassName or any of Make, Model and Year"
-        )
-    table = table[[column for column in CSV_COLUMNS if column in has]]
-    table = table.apply(lambda column: column.str.strip())
-    table["Line"] = range(2, len(table) + 2)
-    if "View Point" in has:
-        numbers = {name: str(number) for number, name in image_index.VIEWPOINTS.items()}
-        table["View Point"] = [
-            numbers.get(image_index.viewpoint_name(text), "") for text in table["View Point"]
-        ]
-    if has & set(image_index.LEVELS):
-        table = table.assign(**{name: "" for name in image_index.LEVELS if name not in has})
-    if class_level is not None and not has & set(image_index.LEVELS):
-        raise InputError(f"{path} has none of Make, Model and Year; leave --class_level out")
-    if "ClassName" not in has or class_level is not None:
-        table["ClassName"] = levels.classes_of_levels(table, class_level, known)
-    again = table[table["Path"].duplicated()]
-    if len(again):
-        row = again.iloc[0]
-        raise InputError(f"{path}, line {row['Line']}: {row['Path']} is there twice; remove one")
-    return table.sort_values("Path", kind="stable", ignore_index=True)
 
 
 def class_ids(names: "pd.Series", known: dict[str, int]) -> np.ndarray:
@@ -213,39 +106,16 @@ def run(
     taken = known if class_level is None else {}
     if csv is None:
         source = str(root)
-        table = list_images(root, class_level, taken)
+        table = photos_in_folders(root, class_level, taken)
     else:
         source = str(data_dir / Path(csv).expanduser())
-        table = _existing(read_csv(Path(source), class_level, taken), root, source)
-    if table.empty:
-        raise InputError(f"{root} has no images in sub-folders; make one sub-folder for each class")
+        table = photos_of_csv(Path(source), root, class_level, taken)
     if "ClassName" not in table.columns:
         return _save_unsorted(data_dir, table, root, output, classes_of is not None or queries)
     table = _with_class(table, source, class_level)
     levels.check_levels(table, source)
     table = table.drop(columns="Line", errors="ignore")
     return _save(data_dir, table, index, output, known, queries)
-
-
-def _existing(table: "pd.DataFrame", root: Path, source: str) -> "pd.DataFrame":
-    """Return the rows of a csv whose files are there; count the others in a line."""
-    is_there = [(root / path).is_file() for path in table["Path"]]
-    missing = table[~np.array(is_there, bool)]
-    if len(missing) == len(table):
-        raise InputError(
-            f"no file that {source} names is in {root}; name the folder that Path is relative to "
-            "with --image_root_path"
-        )
-    if len(missing):
-        log.warning(
-            "left out, named in %s but not in %s: %d, such as %s (line %d)",
-            source,
-            root,
-            len(missing),
-            missing["Path"].iloc[0],
-            missing["Line"].iloc[0],
-        )
-    return table[is_there].reset_index(drop=True)
 
 
 def _with_class(

@@ -10,6 +10,7 @@ import numpy as np
 
 from retrieval.data import image_index, layout, provenance
 from retrieval.data.formats import InputError
+from retrieval.data.spelling import folded
 from retrieval.report.retrieval_results import load_class_names
 
 
@@ -88,9 +89,9 @@ class Catalogue:
         return is_allowed
 
     def _is_of(self, text: str, names: dict[int, str], filter_name: str) -> np.ndarray:
-        wanted = text.casefold()
-        whole = [label for label, name in names.items() if name.casefold() == wanted]
-        part = [label for label, name in names.items() if wanted and wanted in name.casefold()]
+        wanted = folded(text)
+        whole = [label for label, name in names.items() if folded(name) == wanted]
+        part = [label for label, name in names.items() if wanted and wanted in folded(name)]
         if not (whole or part):
             raise _unknown(filter_name, text, names.values(), self.source)
         return np.isin(self.labels, whole or part)

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retrieval.asking.photos import photo_files
+from retrieval.data.csv_text import CsvText
 from retrieval.data.decode import Box
-from retrieval.data.formats import InputError
-from retrieval.data.image_index import LEVELS, VIEWPOINTS
+from retrieval.data.formats import InputError, whole_number
+from retrieval.data.image_index import LEVELS, viewpoint_name
 from retrieval.data.levels import ClassLevel, classes_of_levels, levels_of_folders
 from retrieval.data.photo_array import CORNERS
+from retrieval.data.photo_list import check_number
+from retrieval.data.spelling import composed
 from retrieval.store.interface import ImageStore
 from retrieval.store.naming import class_and_make, classes_of_models
 from retrieval.store.rows import UNKNOWN, Facts
@@ -67,7 +70,9 @@ def _of_folder(
 ) -> list[NewPhoto]:
     """Return the photos below a folder; those right in it are of an unknown model."""
     files = photo_files([root])
-    folders = [file.relative_to(root).parts[:-1] for file in files]
+    folders = [
+        tuple(composed(name) for name in file.relative_to(root).parts[:-1]) for file in files
+    ]
     in_folders = [of_photo for of_photo in folders if of_photo]
     if not in_folders:
         return [NewPhoto(file) for file in files]
@@ -100,37 +105,41 @@ def _of_csv(
 
     if not path.is_file():
         raise InputError(f"--image: {path} is missing; name a csv, a photo or a folder of photos")
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-    except (ValueError, pd.errors.EmptyDataError) as error:
-        raise InputError(f"{path} is not a csv file: {error}") from error
-    if "Path" not in table.columns:
-        raise InputError(f"{path} has no column Path; it names the photos, relative to the csv")
-    if "ClassName" not in table.columns and set(LEVELS) & set(table.columns):
-        table = table.assign(**{name: "" for name in LEVELS if name not in table.columns})
-        table["ClassName"] = classes_of_levels(table, class_level, of_model)
-    return [
-        _of_line(
-            {str(name): str(text) for name, text in row.items()}, path, line, of_model, of_label
+    text = CsvText.of_file(path)
+    has = set(text.columns())
+    if "Path" not in has:
+        raise InputError(f"{text} has no column Path; it names the photos, relative to the csv")
+    rows = [
+        (
+            line,
+            {name: composed(cell.strip()) for name, cell in cells.items()}
+            | {"Path": cells["Path"]},
         )
-        for line, row in enumerate(table.to_dict("records"), 2)
+        for line, cells in text.records()
     ]
+    if "ClassName" not in has and has & set(LEVELS):
+        names = [[row.get(level, "") for level in LEVELS] for _, row in rows]
+        table = pd.DataFrame(names, columns=list(LEVELS), dtype="str")
+        for (_, row), name in zip(
+            rows, classes_of_levels(table, class_level, of_model), strict=True
+        ):
+            row["ClassName"] = name
+    return [_of_line(row, path, f"{text}: line {line}", of_model, of_label) for line, row in rows]
 
 
 def _of_line(
     row: dict[str, str],
     path: Path,
-    line: int,
+    where: str,
     of_model: dict[str, tuple[int, str]],
     of_label: dict[int, tuple[str, str]],
 ) -> NewPhoto:
-    try:
-        label = int(row.get("Class") or UNKNOWN)
-        corners = [float(row.get(name) or math.nan) for name in CORNERS]
-        number = row.get("View Point", "")
-        viewpoint = VIEWPOINTS.get(int(number), "") if number.isdecimal() else number
-    except ValueError as error:
-        raise InputError(f"{path}, line {line}: {error}") from error
+    label = whole_number(row.get("Class") or str(UNKNOWN), f"{where}, column Class")
+    for column in CORNERS:
+        check_number(row.get(column, ""), f"{where}, column {column}")
+    corners = [float(row.get(name) or math.nan) for name in CORNERS]
+    viewpoint = viewpoint_name(row.get("View Point", ""))
+    viewpoint = "" if viewpoint.isdecimal() else viewpoint
     model, make = row.get("ClassName", ""), row.get("Make", "")
     if label == UNKNOWN and model:
         label, known_make = class_and_make(model, of_model)

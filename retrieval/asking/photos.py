@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from retrieval.data import decode
 from retrieval.data.decode import Box
 from retrieval.data.formats import InputError
+from retrieval.data.photo_folder import find_photos
 
 AUTO = "auto"
 
@@ -14,7 +14,8 @@ AUTO = "auto"
 def photo_files(names: Sequence[Path]) -> list[Path]:
     """Return the files that ``--image`` names, in order; a folder stands for all images below it.
 
-    Hidden files are skipped. Relative names are relative to the working directory.
+    What is left out of a folder is said in a line. Relative names are relative to the working
+    directory.
 
     Raises:
         InputError: A file or folder is missing, or a folder has no image.
@@ -33,16 +34,11 @@ def photo_files(names: Sequence[Path]) -> list[Path]:
 
 
 def _images_below(folder: Path) -> list[Path]:
-    suffixes = decode.image_suffixes()
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
-    visible = [
-        path
-        for path in paths
-        if path.is_file() and not any(p[0] == "." for p in path.relative_to(folder).parts)
-    ]
-    if not visible:
-        raise InputError(f"--image: {folder} has no images; name a folder that has some")
-    return visible
+    found = find_photos(folder)
+    if not found.paths:
+        raise InputError(f"--image: {folder} {found.why_empty()}; name a folder of photos")
+    found.say_left_out()
+    return [folder / path for path in found.paths]
 
 
 def parse_box(text: str | None) -> Box | None:

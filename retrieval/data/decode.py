@@ -14,6 +14,7 @@ from typing import BinaryIO, Literal
 import numpy as np
 from PIL import ExifTags, Image, ImageFilter
 
+from retrieval.data.image_formats import check_decoder, photo_formats
 from retrieval.data.pixel_budget import PixelBudget
 
 Fill = Literal["Gaussian", "Black", "White"]
@@ -46,7 +47,7 @@ def load_square(
     """Read an image and fit it into a square, keeping its aspect ratio.
 
     Args:
-        source: Image file in any format that Pillow reads.
+        source: Image file, in one of `image_formats.photo_formats`.
         side: Side of the square in pixels; the longer side of the image is resized to it.
         fill: Fill of the borders: ``Gaussian`` (the blurred image edges), ``Black`` or ``White``.
         box: Crop to x1, y1, x2, y2: pixels of the image as displayed, end exclusive.
@@ -70,7 +71,7 @@ def opened(
 
     Args:
         source: Image file.
-        formats: Formats to allow, as Pillow names them; None allows all that it reads.
+        formats: Formats to allow, as Pillow names them; None: `image_formats.photo_formats`.
 
     Raises:
         UnreadableImage: The file is missing, or is no image.
@@ -80,8 +81,10 @@ def opened(
         with _reasons():
             if isinstance(source, Path) and not source.is_file():  # a pipe would wait for ever
                 raise ValueError("it is not a file" if source.exists() else "there is no such file")
-            image = Image.open(source, formats=formats)
+            image = Image.open(source, formats=formats or photo_formats())
         with image:
+            with _reasons():
+                check_decoder(image)
             yield image
 
 
@@ -89,10 +92,13 @@ def opened(
 def _reasons() -> Iterator[None]:
     """Turn what a damaged file leads to into `UnreadableImage`.
 
-    Pillow's readers of some fifty formats raise anything.
+    Pillow's readers raise anything.
     """
     try:
         yield
+    except Image.DecompressionBombError as error:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
+        raise UnreadableImage(f"it has more than {most} megapixels: scale it down") from error
     except Exception as error:
         raise UnreadableImage(str(error) or type(error).__name__) from error
 
@@ -110,28 +116,42 @@ def to_square(
     """
     with _reasons():
         scale = _draft(image, side, box)
-        with budget.hold(image.width * image.height):
+        with budget.hold(_decoded_pixels(image, scale)):
             return fit_square(_upright_part(image, scale, box), side, fill)
 
 
-def upright(image: Image.Image, budget: PixelBudget = SHARED_BUDGET) -> Image.Image:
+def upright(
+    image: Image.Image, side: int | None = None, budget: PixelBudget = SHARED_BUDGET
+) -> Image.Image:
     """Return a copy as it is displayed: turned by its EXIF orientation, RGB.
+
+    Args:
+        image: An open image.
+        side: Pixels that the longer side needs at least: a JPEG may come smaller than it is;
+            None: the full size.
+        budget: Bounds the pixels that all threads decode at once.
 
     Raises:
         UnreadableImage: It cannot be decoded.
     """
-    with _reasons(), budget.hold(image.width * image.height):
+    with _reasons():
+        scale = (1.0, 1.0) if side is None else _draft(image, side, None)
+    with _reasons(), budget.hold(_decoded_pixels(image, scale)):
         return _upright_part(image, (1.0, 1.0), None).copy()
+
+
+def _decoded_pixels(image: Image.Image, scale: tuple[float, float]) -> int:
+    """Return how many pixels are in memory while an image is decoded at a scale.
+
+    A progressive JPEG is in memory as a whole, whatever the scale.
+    """
+    across, down = scale if image.info.get("progressive") else (1.0, 1.0)
+    return round(image.width / across) * round(image.height / down)
 
 
 def displayed_size(image: Image.Image) -> tuple[int, int]:
     """Return width and height in pixels as the image is displayed, without decoding it."""
     return image.size[::-1] if _orientation(image) >= 5 else image.size
-
-
-def image_suffixes() -> set[str]:
-    """Return the suffixes of files that Pillow can read, such as ``.jpg``."""
-    return {s for s, kind in Image.registered_extensions().items() if kind in Image.OPEN}
 
 
 def _draft(image: Image.Image, side: int, box: Box | None) -> tuple[float, float]:
@@ -174,19 +194,30 @@ def _within(
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any mode to RGB: transparency over white, 16-bit gray scaled to 8 bits."""
+    """Convert any mode to RGB: transparency over white, other gray scaled to 8 bits."""
     if image.mode == "RGB":
         return image
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.float32)
-        if values.max(initial=0) > 255:
-            values /= 257  # 65535 -> 255
-        return Image.fromarray(values.clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode == "F" or image.mode.startswith("I"):
+        return Image.fromarray(_to_8_bits(np.asarray(image))).convert("RGB")
     if image.has_transparency_data:
         overlay = image.convert("RGBA")
         paper = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(paper, overlay).convert("RGB")
     return image.convert("RGB")
+
+
+def _to_8_bits(gray: np.ndarray) -> np.ndarray:
+    """Scale gray of 16 or 32 bits to uint8, from the range that its values lie in.
+
+    Ranges are 0 to 1 (of floats), 0 to 255, 0 to 65535; others are stretched. NaN is black.
+    """
+    is_float = gray.dtype.kind == "f"
+    values = np.where(np.isfinite(gray), gray, 0).astype(np.float32)
+    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    if low >= 0 and high <= 65535:
+        low, high = 0.0, 1.0 if is_float and high <= 1 else 255.0 if high <= 255 else 65535.0
+    values = (values - low) * 255 / ((high - low) or 1)
+    return (values + (0.5 if is_float else 0)).clip(0, 255).astype(np.uint8)
 
 
 def fit_square(image: Image.Image, side: int, fill: Fill) -> np.ndarray:

@@ -1,6 +1,5 @@
 """The kinds of files that stages exchange, each checked when it is read and when it is written."""
 
-import csv
 import json
 import os
 from dataclasses import dataclass
@@ -10,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from retrieval.data import files, schema
+from retrieval.data.csv_text import CsvText
+from retrieval.data.input_error import InputError as InputError  # for all that read and write files
 from retrieval.data.npy_header import map_array
+from retrieval.data.spelling import composed
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-class InputError(ValueError):
-    """An error that the user can fix: a file, a column, a value."""
 
 
 RESERVED: dict[str, "File"] = {}  # name -> file of the data directory; layout.py fills it
@@ -111,10 +109,9 @@ class Array(File):
         return array
 
 
-TEXT_COLUMNS = frozenset(
-    {"Path", "FileName", "Make", "Model", "Year", "ClassName"}
-)  # text in every csv
-MISSING = ["", "NA", "nan", "NaN"]
+NAME_COLUMNS = ("ClassName", "Make", "Model")
+TEXT_COLUMNS = frozenset({"Path", "FileName", "Year", *NAME_COLUMNS})  # text in every csv
+LARGEST_EXACT = 2**53  # of the whole numbers that a float64 holds
 
 
 @dataclass(frozen=True)
@@ -135,37 +132,31 @@ class Table(File):
         return ", ".join(self.columns) + more
 
     def load(self, data_dir: Path, name: str | None = None) -> "pd.DataFrame":
-        import pandas as pd
-
-        path = self.found(data_dir, name)
-        texts = TEXT_COLUMNS | {column for column, kind in self.columns.items() if kind == "str"}
-        try:
-            columns = pd.read_csv(path, encoding="utf-8", nrows=0).columns
-            # Only cells of numbers can be missing: NA, null and 007 are names of classes.
-            table = pd.read_csv(
-                path,
-                encoding="utf-8",
-                dtype={column: "str" for column in columns if column in texts},
-                keep_default_na=False,
-                na_values={column: MISSING for column in columns if column not in texts},
-            )
-        except (ValueError, pd.errors.EmptyDataError) as error:
-            raise InputError(f"{path} is not a csv file: {error}") from error
-        return self._checked(table, path)
+        text = CsvText.of_file(self.found(data_dir, name))
+        kinds = self.columns.items()
+        table = text.frame(TEXT_COLUMNS | {column for column, kind in kinds if kind == "str"})
+        self._check_columns(list(map(str, table.columns)), text.path)
+        for column, kind in kinds:
+            if kind == "int64" and table[column].dtype != np.int64:
+                table[column] = _whole_numbers(table[column], text)
+        for column in set(NAME_COLUMNS) & set(table.columns):
+            spelled = {name: composed(name) for name in table[column].unique()}
+            table[column] = table[column].map(spelled).astype("str")
+        return table
 
     def load_rows(self, data_dir: Path, name: str | None = None) -> list[dict[str, Any]]:
         """Return the declared columns of each line, as text or int, without importing pandas."""
-        path = self.found(data_dir, name)
-        try:
-            with path.open(encoding="utf-8", newline="") as file:
-                reader = csv.DictReader(file, restval="")
-                self._check_columns(list(reader.fieldnames or ()), path)
-                rows = [{column: row[column] for column in self.columns} for row in reader]
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise InputError(f"{path} is not a csv file: {error}") from error
-        for column in (column for column, dtype in self.columns.items() if dtype == "int64"):
-            for line, row in enumerate(rows, 2):
-                row[column] = _whole_number(row[column], f"{path}: column {column}, line {line}")
+        text = CsvText.of_file(self.found(data_dir, name))
+        self._check_columns(text.columns(), text.path)
+        rows = []
+        for line, cells in text.records():
+            row: dict[str, Any] = {column: cells[column] for column in self.columns}
+            for column, kind in self.columns.items():
+                if kind == "int64":
+                    row[column] = whole_number(row[column], f"{text}: line {line}, column {column}")
+                elif column in NAME_COLUMNS:
+                    row[column] = composed(row[column])
+            rows.append(row)
         return rows
 
     def save(self, data_dir: Path, table: "pd.DataFrame", name: str | None = None) -> Path:
@@ -184,7 +175,7 @@ class Table(File):
         self._check_columns(list(map(str, table.columns)), path)
         for column, dtype in self.columns.items():
             if dtype == "int64" and table[column].dtype != np.int64:
-                raise InputError(f"{path}: {_first_bad(table[column])}")
+                raise InputError(f"{path}: column {column} must hold whole numbers")
         return table
 
     def _check_columns(self, columns: list[str], path: Path) -> None:
@@ -196,23 +187,36 @@ class Table(File):
             )
 
 
-def _whole_number(text: str, where: str) -> int:
+def whole_number(text: str, where: str) -> int:
+    """Return a cell as a whole number; spreadsheets write 3 as 3.0.
+
+    Args:
+        text: The cell.
+        where: File, line and column, for the message.
+    """
+    whole, _, fraction = text.strip().partition(".")
     try:
-        return int(text)
+        if fraction.strip("0"):
+            raise ValueError
+        return int(whole)
     except ValueError:
-        raise InputError(f"{where}: {text!r} is not a whole number") from None
+        what = f"{text!r} is not a whole number" if text.strip() else "the cell is empty"
+        raise InputError(f"{where}: {what}") from None
 
 
-def _first_bad(column: "pd.Series") -> str:
-    """Say where a column that should hold whole numbers does not."""
+def _whole_numbers(column: "pd.Series", text: CsvText) -> "pd.Series":
+    """Return a column as int64; name the first line where it does not hold a whole number."""
     import pandas as pd
 
-    numbers = pd.to_numeric(column, errors="coerce")
-    bad = np.flatnonzero(numbers.isna() | (numbers % 1 != 0))
-    if not len(bad):
-        return f"column {column.name} must hold whole numbers"
-    row = int(bad[0])
-    return f"column {column.name}, line {row + 2}: {column.iloc[row]!r} is not a whole number"
+    cells = column.astype("str") if column.dtype == bool else column
+    numbers = pd.to_numeric(cells, errors="coerce")
+    is_whole = (numbers % 1 == 0) & (numbers.abs() < LARGEST_EXACT)
+    if not is_whole.all():
+        row = int(np.flatnonzero(~is_whole)[0])
+        cell = "" if pd.isna(cells.iloc[row]) else cells.iloc[row]
+        what = f"{cell} is not a whole number" if cell != "" else "the cell is empty"
+        raise InputError(f"{text}: line {text.line(row)}, column {column.name}: {what}")
+    return numbers.astype("int64")
 
 
 @dataclass(frozen=True)

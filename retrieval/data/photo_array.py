@@ -221,7 +221,8 @@ class IndexedPhotos:
         if self.images.options.on_unreadable == "stop":
             raise InputError(
                 f"{len(reasons)} of {len(self.images)} images of {self.image_info} cannot be read "
-                "(listed above), nothing was written; restore them or use --on_unreadable=drop"
+                "(listed above), nothing was written; restore them, raise --max_megapixels if they "
+                "are too large, or use --on_unreadable=drop"
             )
         kept = self.table.drop(index=list(reasons)).reset_index(drop=True)
         if kept.empty:
@@ -255,7 +256,9 @@ def boxes_of(table: "pd.DataFrame", name: str) -> list[decode.Box | None] | None
     try:
         values = table[CORNERS].to_numpy(np.float64)
     except ValueError as error:
-        raise InputError(f"{name}: a column of {', '.join(CORNERS)} holds text ({error})") from None
+        raise InputError(
+            f"{name}: a column of {', '.join(CORNERS)} holds text ({error}); numbers are as in 12.5"
+        ) from None
     if np.isinf(values).any():
         line = int(np.flatnonzero(np.isinf(values).any(axis=1))[0]) + 2
         raise InputError(f"{name}: the box in line {line} is infinite; correct or empty it")

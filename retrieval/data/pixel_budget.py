@@ -3,6 +3,7 @@
 A file of a few kilobytes can hold a picture of gigabytes, and each thread decodes one.
 """
 
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,8 +29,8 @@ class PixelBudget:
         """
         if n_pixel > self.megapixels * 1_000_000:
             raise ValueError(
-                f"it has {n_pixel / 1e6:.0f} megapixels, more than --max_megapixels="
-                f"{self.megapixels}"
+                f"it has {math.ceil(n_pixel / 1e5) / 10:g} megapixels to decode; at most "
+                f"{self.megapixels} are read: scale it down"
             )
         with self._changed:
             self._changed.wait_for(lambda: self._free >= n_pixel)

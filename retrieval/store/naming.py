@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from retrieval.data.formats import InputError
 from retrieval.data.image_index import viewpoint_name
+from retrieval.data.spelling import composed, folded
 from retrieval.store.filters import Filter
 from retrieval.store.rows import UNKNOWN, Facts
 
@@ -37,9 +38,9 @@ def filter_of(
     if not (make or model or year or viewpoint):
         return Filter()
     known = list(facets)
-    named = {facet.model.casefold() for facet in known}
+    named = {folded(facet.model) for facet in known}
     labels = {str(facet.label): facet.label for facet in known}
-    classes = {text for text in model if text in labels and text.casefold() not in named}
+    classes = {text for text in model if text in labels and folded(text) not in named}
     if classes and len(classes) < len(set(model)):
         raise InputError("--model takes either names or numbers of classes, not both")
     names = () if classes else model
@@ -54,8 +55,8 @@ def filter_of(
 
 
 def classes_of_models(facets: Iterable[Facts]) -> dict[str, tuple[int, str]]:
-    """Return class and make of each model that has a name."""
-    return {facet.model: (facet.label, facet.make) for facet in facets if facet.model}
+    """Return class and make of each model that has a name, by its composed name."""
+    return {composed(facet.model): (facet.label, facet.make) for facet in facets if facet.model}
 
 
 def class_and_make(model: str, known: dict[str, tuple[int, str]]) -> tuple[int, str]:
@@ -65,7 +66,8 @@ def class_and_make(model: str, known: dict[str, tuple[int, str]]) -> tuple[int, 
         model: Its name; empty: unknown.
         known: What `classes_of_models` returned.
     """
-    return known.get(model, (class_of_name(model), "")) if model else (UNKNOWN, "")
+    name = composed(model)
+    return known.get(name, (class_of_name(name), "")) if name else (UNKNOWN, "")
 
 
 def class_of_name(name: str) -> int:
@@ -82,7 +84,7 @@ def class_of_name(name: str) -> int:
 def _meant(texts: Sequence[str], known: Values[str], column: str, rows: str) -> frozenset[str]:
     values: set[str] = set()
     for text in texts:
-        found = {value for value in known if value and value.casefold() == text.casefold()}
+        found = {value for value in known if value and folded(value) == folded(text)}
         if not found:
             names = sorted(filter(None, known))
             near = difflib.get_close_matches(text, names, n=3, cutoff=0.4) or names[:5]

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from retrieval.data.spelling import composed
 from retrieval.store.adding import new_photo_ids
 from retrieval.store.filters import Filter
 from retrieval.store.naming import class_and_make, classes_of_models
@@ -50,8 +51,8 @@ async def add_upload(service: SearchService, content: bytes, known: NewImage) ->
         embedding=embedding,
         sha256=sha256,
         label=label,
-        make=known.make or make,
-        model=known.model,
+        make=composed(known.make) or make,
+        model=composed(known.model),
         year=known.year,
         viewpoint=known.viewpoint,
         box=box,

@@ -15,10 +15,8 @@ from retrieval.asking.preparation import Preparation, check_box
 from retrieval.data import decode
 from retrieval.data.decode import Box, UnreadableImage
 from retrieval.data.formats import InputError
+from retrieval.data.image_formats import upload_formats
 
-# Few decoders, all of them much used; Pillow's other forty are not reachable by an upload.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-MEGAPIXELS = 50  # of an upload; decoded at once by all: decode.SHARED_BUDGET
 QUALITY = 88
 
 
@@ -52,8 +50,8 @@ def prepare_upload(content: bytes, preparation: Preparation, box: Box | None) ->
         InputError: The box lies outside of it.
     """
     try:
-        with decode.opened(io.BytesIO(content), FORMATS) as image:
-            size = _checked_size(image)
+        with decode.opened(io.BytesIO(content), upload_formats()) as image:
+            size = decode.displayed_size(image)
             if box is not None:
                 check_box(box, size)
             square = decode.to_square(image, preparation.side, preparation.fill, box)
@@ -75,11 +73,8 @@ def clean_jpeg(source: bytes | Path, side: int) -> bytes:
     is_upload = isinstance(source, bytes)
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
-        with decode.opened(file, FORMATS if is_upload else None) as image:
-            _checked_size(image)
-            if image.format == "JPEG":
-                image.draft("RGB", (side, side))
-            shown = decode.upright(image)
+        with decode.opened(file, upload_formats() if is_upload else None) as image:
+            shown = decode.upright(image, side)
     except UnreadableImage as error:
         raise _unsupported(error) from error
     shown.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
@@ -98,18 +93,8 @@ def jpeg_of_square(square: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _checked_size(image: Image.Image) -> tuple[int, int]:
-    """Return the size as displayed, known before any pixel is decoded."""
-    n_pixel = image.width * image.height
-    if n_pixel > MEGAPIXELS * 1_000_000:
-        raise UnsupportedPhoto(
-            f"the photo has {n_pixel / 1e6:.0f} megapixels; at most {MEGAPIXELS} are taken"
-        )
-    return decode.displayed_size(image)
-
-
 def _unsupported(error: Exception) -> UnsupportedPhoto:
     text = str(error)
     if "cannot identify image file" in text or "<_io.BytesIO" in text:
-        text = f"it is not one of {', '.join(FORMATS)}"
+        text = f"it is not one of {', '.join(upload_formats())}"
     return UnsupportedPhoto(f"the photo cannot be read: {text}")

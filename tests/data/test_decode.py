@@ -1,6 +1,8 @@
 """Any image becomes an upright RGB square with its aspect kept."""
 
+import io
 import os
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageFilter
 
-from retrieval.data import decode
+from retrieval.data import decode, image_formats
 from retrieval.data.pixel_budget import PixelBudget
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -111,6 +113,26 @@ def test_every_mode_comes_out_as_rgb(tmp_path: Path, mode: str) -> None:
     assert square.min() > 250
 
 
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.float32([0, 0.5, 1, np.nan]), [0, 128, 255, 0]),
+        (np.float32([0, 100, 255, np.inf]), [0, 100, 255, 0]),
+        (np.float32([0, 65535, 32768, 0]), [0, 255, 128, 0]),
+        (np.float32([-1, 0, 1, 1]), [0, 128, 255, 255]),
+        (np.float32([-3, -3, -3, -3]), [0, 0, 0, 0]),
+        (np.int32([0, 65535, 257, 255]), [0, 255, 1, 0]),
+        (np.int32([0, 1 << 20, 1 << 19, 0]), [0, 255, 127, 0]),
+        (np.uint16([0, 255, 128, 1]), [0, 255, 128, 1]),
+    ],
+)
+def test_gray_of_any_range_is_seen(tmp_path: Path, values: np.ndarray, expected: list[int]) -> None:
+    Image.fromarray(np.repeat(np.repeat(values.reshape(2, 2), 8, 0), 8, 1)).save(tmp_path / "a.tif")
+    square = decode.load_square(tmp_path / "a.tif", 16)
+    assert square[[4, 4, 12, 12], [4, 12, 4, 12], 0].tolist() == expected
+    assert (square == square[..., :1]).all()
+
+
 def test_transparency_is_white(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", Image.new("RGBA", (8, 8), (255, 0, 0, 0)))
     assert decode.load_square(path, 8).min() == 255
@@ -163,7 +185,7 @@ def test_a_picture_beyond_the_budget_is_named(tmp_path: Path) -> None:
     Image.new("L", (1200, 1000)).save(tmp_path / "a.png")
     Image.new("L", (1200, 1000)).save(tmp_path / "a.jpg")
     budget = PixelBudget(1)
-    with pytest.raises(decode.UnreadableImage, match="1 megapixels, more than --max_megapixels=1"):
+    with pytest.raises(decode.UnreadableImage, match=r"1\.2 megapixels to decode; at most 1"):
         decode.load_square(tmp_path / "a.png", 16, budget=budget)
     decode.load_square(tmp_path / "a.jpg", 16, budget=budget)  # decoded at an eighth of the scale
 
@@ -194,3 +216,75 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.jpg")
     with pytest.raises(decode.UnreadableImage, match="not a file"):
         decode.load_square(tmp_path / "a.jpg", 16)
+
+
+def test_what_looks_like_a_photo_starts_no_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EPS is a program, which Pillow would give to Ghostscript."""
+    script = tmp_path / "gs"
+    script.write_text(f"#!/bin/sh\ntouch {tmp_path / 'started'}\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)
+    text = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n%%EndComments\n{} loop\n"
+    (tmp_path / "a.jpg").write_text(text)
+    with pytest.raises(decode.UnreadableImage):
+        decode.load_square(tmp_path / "a.jpg", 16)
+    assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.parametrize("kind", ["EPS", "ICO", "TGA", "DDS", "PCX", "SGI", "PDF"])
+def test_formats_that_are_no_photographs_are_not_opened(tmp_path: Path, kind: str) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", kind)
+    with pytest.raises(decode.UnreadableImage, match="cannot identify"):
+        decode.load_square(tmp_path / "a.jpg", 8)
+    assert not image_formats.image_suffixes() & {".eps", ".ps", ".ico", ".pdf", ".psd", ".wmf"}
+
+
+@pytest.mark.parametrize("kind", image_formats.photo_formats())
+def test_formats_of_photographs_are_opened(tmp_path: Path, kind: str) -> None:
+    Image.new("RGB", (64, 64), RED).save(tmp_path / "a.bin", kind)
+    square = decode.load_square(tmp_path / "a.bin", 8).astype(int)
+    assert np.abs(square - RED).max() < 8
+
+
+def test_several_pictures_of_a_phone_in_one_jpeg(tmp_path: Path) -> None:
+    image = Image.new("RGB", (64, 64), RED)
+    image.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[image] * 2)
+    assert decode.load_square(tmp_path / "a.jpg", 8).min(axis=(0, 1)).tolist()[0] > 200
+
+
+def scans(image: Image.Image, count: int) -> bytes:
+    """Return a progressive JPEG whose second scan, of a few bytes, is there many times."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", progressive=True)
+    content = buffer.getvalue()
+    first, second = (m.start() for m in list(re.finditer(b"\xff\xda", content))[1:3])
+    begin = content.rindex(b"\xff\xc4", 0, first)
+    return content[:first] + content[first:second] + content[begin:second] * count + b"\xff\xd9"
+
+
+def test_a_jpeg_that_is_gone_over_without_end_is_refused() -> None:
+    image = Image.new("L", (64, 64), 128)
+    with pytest.raises(decode.UnreadableImage, match=r"\d{4} scans; at most 200"):
+        decode.load_square(io.BytesIO(scans(image, 5000)), 16)
+    assert decode.load_square(io.BytesIO(scans(image, 20)), 16).min() > 120
+    # What follows the picture, such as the film of a moving photo, is none of its scans.
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG")
+    film = buffer.getvalue() + b"\xff\xda\0\x02" * 5000
+    assert decode.load_square(io.BytesIO(film), 16).min() > 120
+
+
+@pytest.mark.parametrize("head", [b"P3 8 8 255\n", b"P1 8 8\n", b"P6 8 8 254\n"])
+def test_images_that_are_decoded_in_python_are_refused(tmp_path: Path, head: bytes) -> None:
+    (tmp_path / "a.ppm").write_bytes(head + b"1 " * 192)
+    with pytest.raises(decode.UnreadableImage, match="save it as PNG"):
+        decode.load_square(tmp_path / "a.ppm", 8)
+
+
+def test_a_progressive_jpeg_counts_with_all_its_pixels(tmp_path: Path) -> None:
+    Image.new("L", (1200, 1000)).save(tmp_path / "a.jpg", progressive=True)
+    with pytest.raises(decode.UnreadableImage, match="megapixels"):
+        decode.load_square(tmp_path / "a.jpg", 16, budget=PixelBudget(1))

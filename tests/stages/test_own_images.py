@@ -85,7 +85,7 @@ def test_mistakes_are_said(photos: Path) -> None:
     with pytest.raises(InputError, match="is not a folder"):
         data_info.run(photos, "nowhere/")
     (photos / "empty").mkdir()
-    with pytest.raises(InputError, match="no images in sub-folders"):
+    with pytest.raises(InputError, match="empty is empty; make one sub-folder"):
         data_info.run(photos, "empty/")
     (photos / "other.csv").write_text("Path,Class,Index\na.png,0,0\n")
     with pytest.raises(InputError, match="no column ClassName"):

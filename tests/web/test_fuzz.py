@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from retrieval.web.uploads import FORMATS
+from retrieval.data.image_formats import UPLOAD_FORMATS
 from tests.web.conftest import PAGE, drawn_photo
 from tests.web.test_protection import png_of_size
 
@@ -52,7 +52,7 @@ def animated(kind: str) -> bytes:
     return file.getvalue()
 
 
-PHOTOS = [drawn_photo(kind) for kind in (*FORMATS, "TIFF", "ICO", "TGA", "PDF")]
+PHOTOS = [drawn_photo(kind) for kind in (*UPLOAD_FORMATS, "TIFF", "ICO", "TGA", "PDF")]
 PHOTOS += [animated("GIF"), animated("WEBP"), animated("PNG")]
 PHOTOS += [drawn_photo(size=(1, 1)), drawn_photo(size=(3000, 2)), drawn_photo("PNG", (2, 2500))]
 PHOTOS += [drawn_photo(progressive=True), png_of_size(60_000, 60_000), png_of_size(0, 5)]
