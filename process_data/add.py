@@ -62,6 +62,9 @@ def run(
         batch_size: Photos that are encoded together and added in one transaction.
         store: A folder, the address of a Milvus server or a file of Milvus Lite.
         device: auto, cpu, cuda or cuda:n.
+
+    Raises:
+        InputError: No photo can be read. Some that cannot be are said in a line each, and counted.
     """
     if batch_size < 1:
         raise InputError(f"--batch_size must be at least 1; got {batch_size}")
@@ -92,6 +95,8 @@ def run(
             n_unreadable,
             target.count(),
         )
+        if photos and n_unreadable == len(photos):
+            raise InputError("none of the photos can be read (listed above): nothing was added")
     return added
 
 

@@ -17,6 +17,7 @@ import sys
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -27,6 +28,10 @@ from retrieval.asking.photos import AUTO, parse_box, photo_files
 from retrieval.compute import devices
 from retrieval.data import files, layout
 from retrieval.data.decode import Box
+from retrieval.data.formats import InputError
+
+if TYPE_CHECKING:
+    from retrieval.asking.detector import Detector
 
 log = logging.getLogger(__name__)
 
@@ -69,25 +74,50 @@ def run(
         database: Name of the embeddings of the database.
         output: Name of the contact sheet.
         device: Where the model runs: auto, cpu, cuda or cuda:n.
+
+    Raises:
+        InputError: No photo can be read. Some that cannot be are said in a line each, and have an
+            error instead of answers in the JSON.
     """
     path = layout.SEARCH_SHEET.target(data_dir, output)
     part = None if box == AUTO else parse_box(box)
     photos = photo_files([image] if isinstance(image, Path) else image)
     from retrieval.asking.catalogue import Filters
+    from retrieval.asking.detector import coco_detector
     from retrieval.asking.engine import PhotoSearch
+    from retrieval.asking.preparation import UnreadablePhoto
 
     search = PhotoSearch.open(data_dir, save_path, database, device)
     filters = Filters(make, model, year, viewpoint)
-    boxes = _car_boxes(photos) if box == AUTO else [part] * len(photos)
     if box is None and search.preparation.crop == "box":
         log.info("the database's images are cropped to the car: --box=x1,y1,x2,y2 or auto does so")
-    found = []
-    for photo, of_photo in zip(photos, boxes, strict=True):
-        found.append(search.ask(photo, of_photo, k, filters, at_least, show_all))
+    detector = coco_detector() if box == AUTO else None
+    found: list[Found] = []
+    told: list[dict[str, Any]] = []  # of each photo, as JSON
+    errors: list[UnreadablePhoto] = []
+    for photo in photos:
+        try:
+            of_photo = part if detector is None else _car_box(photo, detector)
+            found.append(search.ask(photo, of_photo, k, filters, at_least, show_all))
+        except UnreadablePhoto as error:
+            errors.append(error)
+            told.append({"photo": str(photo), "error": str(error)})
+            if len(photos) > 1:
+                log.warning("%s", error)
+            continue
+        told.append(found[-1].as_json())
         if not as_json:
             print(_text(found[-1], "" if show_all or at_least is not None else "--all"))
     if as_json:
-        print(json.dumps([of_photo.as_json() for of_photo in found], indent=1, ensure_ascii=False))
+        print(json.dumps(told, indent=1, ensure_ascii=False))
+    if not found:
+        if len(photos) == 1:
+            raise errors[0]
+        raise InputError(f"none of the {len(photos)} photos can be searched with: {errors[0]}")
+    if errors:
+        log.warning(
+            "%d of %d photos cannot be searched with (listed above)", len(errors), len(photos)
+        )
     from retrieval.asking.answer_sheet import answer_sheet
 
     sheet = answer_sheet(search, found, explain)
@@ -97,19 +127,15 @@ def run(
     return found
 
 
-def _car_boxes(photos: Sequence[Path]) -> list[Box | None]:
-    """Return the box of the car in each photo; None, with a line, for the whole photo."""
-    from retrieval.asking.detector import car_box, coco_detector
+def _car_box(photo: Path, detector: "Detector") -> Box | None:
+    """Return the box of the car in a photo; None, with a line, for the whole photo."""
+    from retrieval.asking.detector import car_box
     from retrieval.asking.preparation import whole_photo
 
-    detector = coco_detector()
-    if detector is None:
-        return [None] * len(photos)
-    boxes = [car_box(whole_photo(photo, str(photo)), detector) for photo in photos]
-    for photo, box in zip(photos, boxes, strict=True):
-        if box is None:
-            log.info("%s: no car was found, the whole photo is taken", photo)
-    return boxes
+    box = car_box(whole_photo(photo, str(photo)), detector)
+    if box is None:
+        log.info("%s: no car was found, the whole photo is taken", photo)
+    return box
 
 
 def _text(found: Found, option: str) -> str:

@@ -124,7 +124,7 @@ def _of_csv(
             rows, classes_of_levels(table, class_level, of_model), strict=True
         ):
             row["ClassName"] = name
-    return [_of_line(row, path, f"{text}: line {line}", of_model, of_label) for line, row in rows]
+    return [_of_line(row, path, text.at(line), of_model, of_label) for line, row in rows]
 
 
 def _of_line(

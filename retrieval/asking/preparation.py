@@ -14,6 +14,10 @@ from retrieval.data.formats import InputError
 Photo = Path | BinaryIO | Image.Image  # a file, an open file, or a decoded image
 
 
+class UnreadablePhoto(InputError):
+    """One photo cannot be searched with; others can."""
+
+
 @dataclass(frozen=True)
 class Preparation:
     """How the images of a database became squares.
@@ -60,7 +64,7 @@ class Preparation:
             name: What to call it in messages.
 
         Raises:
-            InputError: It cannot be read, or the box lies outside of it.
+            UnreadablePhoto: It cannot be read, or the box lies outside of it.
         """
         try:
             if isinstance(photo, Image.Image):
@@ -83,7 +87,7 @@ def whole_photo(photo: Photo, name: str = "the photo") -> Image.Image:
     """Return a photo as it is displayed: turned upright, RGB, in its full size.
 
     Raises:
-        InputError: It cannot be read.
+        UnreadablePhoto: It cannot be read.
     """
     try:
         if isinstance(photo, Image.Image):
@@ -104,7 +108,7 @@ def check_box(box: Box, size: tuple[int, int], name: str = "the photo") -> None:
     """
     x1, y1, x2, y2 = box
     if not (x1 < x2 and y1 < y2 and x1 < size[0] and y1 < size[1] and x2 > 0 and y2 > 0):
-        raise InputError(
+        raise UnreadablePhoto(
             f"--box={x1:g},{y1:g},{x2:g},{y2:g} is not within {name}, which has {size[0]} x "
             f"{size[1]} pixels; give x1,y1,x2,y2 with x1 < x2 and y1 < y2"
         )
@@ -118,6 +122,6 @@ def _is_possible(names: dict[str, Any]) -> bool:
     return is_side and names["filter_type"] in get_args(Fill) and names["crop"] in ("none", "box")
 
 
-def _unreadable(name: str, error: Exception) -> InputError:
+def _unreadable(name: str, error: Exception) -> UnreadablePhoto:
     reason = str(error) or type(error).__name__
-    return InputError(f"{name} cannot be read as an image ({reason}); name a JPEG, PNG, ...")
+    return UnreadablePhoto(f"{name} cannot be read as an image: {reason}")

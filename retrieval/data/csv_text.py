@@ -61,8 +61,16 @@ class CsvText:
 
     def __str__(self) -> str:
         """Return the file and how it is read, for messages."""
+        return f"{self.path} ({self._form})"
+
+    def at(self, line: int) -> str:
+        """Return a line of the file, and how it is read, for messages."""
+        return f"{self.path}, line {line} ({self._form})"
+
+    @property
+    def _form(self) -> str:
         encoding = "UTF-16" if self.encoding == "utf-16" else "UTF-8"
-        return f"{self.path} (read as {encoding} with {SEPARATORS[self.separator]})"
+        return f"read as {encoding} with {SEPARATORS[self.separator]}"
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         """Yield the cells of each row with the line that it ends in; empty lines are left out.
@@ -79,7 +87,7 @@ class CsvText:
         except UnicodeError:
             raise _not_text(self.path, self.encoding) from None
         except csv.Error as error:
-            raise InputError(f"{self} is not a csv file: line {reader.line_num}: {error}") from None
+            raise InputError(f"{self.at(reader.line_num)}: {error}") from None
 
     def columns(self) -> list[str]:
         """Return the names in the first line."""
@@ -145,8 +153,8 @@ class CsvText:
 
     def _long_row(self, line: int, n_column: int, n_cell: int) -> InputError:
         return InputError(
-            f"{self}: line {line} has {n_cell} cells, but there are {n_column} columns; put cells "
-            f"that hold a separator in quotes"
+            f"{self.at(line)} has {n_cell} cells, but there are {n_column} columns; put cells that "
+            "hold a separator in quotes"
         )
 
 

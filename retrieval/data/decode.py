@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFilter
+from PIL import ExifTags, Image, ImageFilter, UnidentifiedImageError
 
-from retrieval.data.image_formats import check_decoder, photo_formats
+from retrieval.data.image_formats import check_decoder, not_read, photo_formats
 from retrieval.data.pixel_budget import PixelBudget
 
 Fill = Literal["Gaussian", "Black", "White"]
@@ -76,12 +76,16 @@ def opened(
     Raises:
         UnreadableImage: The file is missing, or is no image.
     """
+    formats = formats or photo_formats()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # sizes are bounded here; odd files are none of ours
         with _reasons():
             if isinstance(source, Path) and not source.is_file():  # a pipe would wait for ever
                 raise ValueError("it is not a file" if source.exists() else "there is no such file")
-            image = Image.open(source, formats=formats or photo_formats())
+            try:
+                image = Image.open(source, formats=formats)
+            except UnidentifiedImageError:
+                raise ValueError(not_read(source, formats)) from None
         with image:
             with _reasons():
                 check_decoder(image)

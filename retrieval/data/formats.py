@@ -153,7 +153,7 @@ class Table(File):
             row: dict[str, Any] = {column: cells[column] for column in self.columns}
             for column, kind in self.columns.items():
                 if kind == "int64":
-                    row[column] = whole_number(row[column], f"{text}: line {line}, column {column}")
+                    row[column] = whole_number(row[column], f"{text.at(line)}, column {column}")
                 elif column in NAME_COLUMNS:
                     row[column] = composed(row[column])
             rows.append(row)
@@ -215,7 +215,7 @@ def _whole_numbers(column: "pd.Series", text: CsvText) -> "pd.Series":
         row = int(np.flatnonzero(~is_whole)[0])
         cell = "" if pd.isna(cells.iloc[row]) else cells.iloc[row]
         what = f"{cell} is not a whole number" if cell != "" else "the cell is empty"
-        raise InputError(f"{text}: line {text.line(row)}, column {column.name}: {what}")
+        raise InputError(f"{text.at(text.line(row))}, column {column.name}: {what}")
     return numbers.astype("int64")
 
 

@@ -7,8 +7,10 @@ for a small file. A file is what its content says, whatever its suffix.
 
 import importlib.util
 import re
+from contextlib import nullcontext
 from functools import cache
-from typing import IO
+from pathlib import Path
+from typing import IO, BinaryIO
 
 from PIL import Image, ImageFile
 
@@ -16,6 +18,7 @@ from PIL import Image, ImageFile
 PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 UPLOAD_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # of strangers: the fewest decoders
 MOST_SCANS = 200  # of a JPEG; progressive ones have about ten
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 HEIF_SUFFIXES = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
 
 
@@ -48,6 +51,16 @@ def image_suffixes() -> frozenset[str]:
     formats = {*photo_formats(), "MPO"}
     suffixes = Image.registered_extensions().items()
     return frozenset(suffix for suffix, kind in suffixes if kind in formats)
+
+
+def not_read(source: Path | BinaryIO, formats: tuple[str, ...]) -> str:
+    """Return why an image file of none of the formats is not read, from its first bytes."""
+    with source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
+        file.seek(0)
+        head = file.read(12)
+    if head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS and "HEIF" not in formats:
+        return "it is a HEIC photo; to read these: pip install pillow-heif"
+    return f"it is not one of {', '.join(formats)}" if head else "the file is empty"
 
 
 def check_decoder(image: ImageFile.ImageFile) -> None:

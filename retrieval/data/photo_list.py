@@ -115,7 +115,7 @@ def _check_rows(rows: list[dict[str, str]], text: CsvText) -> None:
     numbers = {name: str(number) for number, name in VIEWPOINTS.items()}
     lines: dict[str, str] = {}
     for row in rows:
-        where = f"{text}: line {row['Line']}"
+        where = text.at(int(row["Line"]))
         if not row["Path"]:
             raise InputError(f"{where}: Path is empty")
         if lines.setdefault(row["Path"], row["Line"]) != row["Line"]:

@@ -94,7 +94,4 @@ def jpeg_of_square(square: np.ndarray) -> bytes:
 
 
 def _unsupported(error: Exception) -> UnsupportedPhoto:
-    text = str(error)
-    if "cannot identify image file" in text or "<_io.BytesIO" in text:
-        text = f"it is not one of {', '.join(upload_formats())}"
-    return UnsupportedPhoto(f"the photo cannot be read: {text}")
+    return UnsupportedPhoto(f"the photo cannot be read: {error}")

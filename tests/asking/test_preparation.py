@@ -96,7 +96,7 @@ def test_a_folder_stands_for_its_images(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="x.jpg is missing"):
         photo_files([tmp_path / "x.jpg"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="empty has no images"):
+    with pytest.raises(InputError, match="empty is empty"):
         photo_files([tmp_path / "empty"])
     with pytest.raises(InputError, match="names no photo"):
         photo_files([])

@@ -51,15 +51,15 @@ def test_whole_numbers_with_a_point_are_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("\n\na.jpg,3,0\nb.jpg,,1\n", "line 5, column Class: the cell is empty"),
-        ("a.jpg,3,0\n\n\nb.jpg,two,1\n", "line 5, column Class: two is not a whole number"),
-        ("a.jpg,3.5,0\n", r"line 2, column Class: 3\.5 is not a whole number"),
-        ("a.jpg,1e99,0\n", "line 2, column Class: 1e.?99 is not a whole number"),
-        ("a.jpg,True,0\n", "line 2, column Class: True is not a whole number"),
-        ("a.jpg,nan,0\n", "line 2, column Class: the cell is empty"),
-        ("a.jpg,3,0\nb.jpg,4\n", "line 3, column Index: the cell is empty"),
-        ("a.jpg,3,0\nb,c.jpg,4,1\n", "line 3 has 4 cells, but there are 3 columns"),
-        ("a,b.jpg,3,0\n", "line 2 has 4 cells, but there are 3 columns"),
+        ("\n\na.jpg,3,0\nb.jpg,,1\n", "line 5 .*column Class: the cell is empty"),
+        ("a.jpg,3,0\n\n\nb.jpg,two,1\n", "line 5 .*column Class: two is not a whole number"),
+        ("a.jpg,3.5,0\n", r"line 2 .*column Class: 3\.5 is not a whole number"),
+        ("a.jpg,1e99,0\n", "line 2 .*column Class: 1e.?99 is not a whole number"),
+        ("a.jpg,True,0\n", "line 2 .*column Class: True is not a whole number"),
+        ("a.jpg,nan,0\n", "line 2 .*column Class: the cell is empty"),
+        ("a.jpg,3,0\nb.jpg,4\n", "line 3 .*column Index: the cell is empty"),
+        ("a.jpg,3,0\nb,c.jpg,4,1\n", "line 3 .*has 4 cells, but there are 3 columns"),
+        ("a,b.jpg,3,0\n", "line 2 .*has 4 cells, but there are 3 columns"),
         ('"a.jpg,3,0\nb.jpg,4,1\n', "is not a csv file"),
     ],
 )
@@ -74,11 +74,11 @@ def test_the_line_is_named(tmp_path: Path, content: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("Class,ClassName\n1,a\n\nx,b\n", "line 4, column Class: 'x' is not a whole number"),
-        ("Class,ClassName\n1,a\n,b\n", "line 3, column Class: the cell is empty"),
-        ("Class,ClassName\n1,a,b\n", "line 2 has 3 cells"),
-        ('Class,ClassName\n1,"a\n', "is not a csv file: line 2"),
-        ("Class;ClassName\n1.5;a\n", "semicolons.*line 2, column Class: '1.5'"),
+        ("Class,ClassName\n1,a\n\nx,b\n", "line 4 .*column Class: 'x' is not a whole number"),
+        ("Class,ClassName\n1,a\n,b\n", "line 3 .*column Class: the cell is empty"),
+        ("Class,ClassName\n1,a,b\n", "line 2 .*has 3 cells"),
+        ('Class,ClassName\n1,"a\n', "line 2 .*unexpected end of data"),
+        ("Class;ClassName\n1.5;a\n", "line 2 .*semicolons.*column Class: '1.5'"),
     ],
 )
 def test_the_line_is_named_without_pandas_too(tmp_path: Path, content: str, message: str) -> None:

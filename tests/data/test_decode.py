@@ -237,7 +237,7 @@ def test_what_looks_like_a_photo_starts_no_program(
 @pytest.mark.parametrize("kind", ["EPS", "ICO", "TGA", "DDS", "PCX", "SGI", "PDF"])
 def test_formats_that_are_no_photographs_are_not_opened(tmp_path: Path, kind: str) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", kind)
-    with pytest.raises(decode.UnreadableImage, match="cannot identify"):
+    with pytest.raises(decode.UnreadableImage, match="it is not one of JPEG, PNG"):
         decode.load_square(tmp_path / "a.jpg", 8)
     assert not image_formats.image_suffixes() & {".eps", ".ps", ".ico", ".pdf", ".psd", ".wmf"}
 
@@ -247,6 +247,15 @@ def test_formats_of_photographs_are_opened(tmp_path: Path, kind: str) -> None:
     Image.new("RGB", (64, 64), RED).save(tmp_path / "a.bin", kind)
     square = decode.load_square(tmp_path / "a.bin", 8).astype(int)
     assert np.abs(square - RED).max() < 8
+
+
+def test_a_heic_photo_that_is_named_jpg_says_what_it_needs(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    with (
+        pytest.raises(decode.UnreadableImage, match="pip install pillow-heif"),
+        decode.opened(tmp_path / "a.jpg", image_formats.PHOTO_FORMATS),
+    ):
+        pass
 
 
 def test_several_pictures_of_a_phone_in_one_jpeg(tmp_path: Path) -> None:

@@ -79,6 +79,29 @@ def test_json_has_the_same_answers_as_python(
     assert capsys.readouterr().out == first
 
 
+def test_a_broken_photo_stops_no_other(
+    photos: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    (photos / "shots" / "0 broken.jpg").write_text("no photo")
+    (photos / "shots" / "tiny.png").write_bytes(b"")
+    assert run_main(photos, f"--image={photos / 'shots'} --k=2 --json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [("error" in one, "answers" in one) for one in told] == [
+        *[(True, False), (False, True), (False, True), (True, False)]
+    ]
+    assert "it is not one of JPEG" in told[0]["error"] and "empty" in told[3]["error"]
+    assert "2 of 4 photos cannot be searched with" in caplog.text
+    assert run_main(photos, f"--image={photos / 'shots'} --k=2") == 0
+    assert capsys.readouterr().out.count("most likely") == 2
+    for line in ("{0}/0*.jpg", "{0}/0*.jpg {0}/tiny.png"):
+        names = [str(path) for part in line.split() for path in photos.glob(part.format("shots"))]
+        quoted = " ".join(f"'{name}'" for name in names)
+        assert run_main(photos, f"--json --image {quoted}") == 1
+        output = capsys.readouterr()
+        assert [one["photo"] for one in json.loads(output.out)] == names
+        assert output.err.count("error: ") == 1
+
+
 def test_filters_and_threshold_reach_the_search(photos: Path) -> None:
     model, photo = photos / "para" / "model.ep0", [photos / "shots"]
     year = layout.CAR_FRONT.load(photos)["Year"].iloc[0]

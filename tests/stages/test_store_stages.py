@@ -182,6 +182,8 @@ def test_added_photos_are_found_and_added_once(
         ("Trabant 601", class_of_name("Trabant 601"), ""),
     }
     assert add.run(published, checkpoint, [folder], batch_size=3) == []
+    with pytest.raises(InputError, match="none of the photos can be read"):
+        add.run(published, checkpoint, [folder / "broken.jpg"])
 
 
 def test_a_photo_gets_the_embedding_that_build_image_db_gives(published: Path) -> None:
@@ -220,7 +222,7 @@ def test_a_csv_says_what_is_known_of_photos(published: Path) -> None:
     assert (b.label, b.viewpoint) == (2, "rear")
     assert (c.label, c.make) == (class_of_name("Wartburg"), "EMW")
     (folder / "list.csv").write_text("Path,Class\nx.jpg,two\n")
-    with pytest.raises(InputError, match=r"list\.csv, line 2"):
+    with pytest.raises(InputError, match=r"list\.csv, line 2 .*column Class"):
         add.run(published, published / "para" / "model.ep0", [folder / "list.csv"])
 
 
