@@ -6,6 +6,7 @@ Writes  training_<name>.csv, and its table in the README, in --output
     python -m benchmarks.bench_training --name=drawn --dpath ~/s41 ~/s42 ~/s43 --minutes=2
     python -m benchmarks.bench_training --name=emoji --dpath ~/emoji --seeds 1 2 3 --minutes=2
     python -m benchmarks.bench_training --name=drawn_ladder --dpath ~/s41 --methods=ladder
+    python -m benchmarks.bench_training --name=photos --photos=~/photos --methods=photos
     python -m benchmarks.bench_training --name=drawn_cameras --dpath ~/s41 --methods=cameras
 
 Every method trains the same first weights for the same processor time, at a fixed number of
@@ -18,12 +19,15 @@ import time
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 
 from benchmarks import camera_subsets, results
+from benchmarks.peer_trainings import train_peer
 from benchmarks.training_methods import METHODS, UNTRAINED, Method
+from process_data import data_info, image_matrix, make_train_valid
 from retrieval import cli
 from retrieval.compute import devices
 from retrieval.data import layout
@@ -81,12 +85,16 @@ def train(
     trainer, _ = make_trainer(small, given, data, ResumePoint(), CPU)
     steps, images = 0, 0
     start = time.process_time()
+    if minutes:
+        trainer.start()
     for batch in trainer.endless_batches():
         used = (time.process_time() - start) / (60 * minutes) if minutes else 1
         if used >= 1:
             break
         trainer.step(batch, used * config.epoch)
         steps, images = steps + 1, images + batch.n
+    if minutes:
+        trainer.finish()
     return trainer.result, steps, images
 
 
@@ -141,7 +149,10 @@ def measure(
         given = method.given(common)
         config = resolve_config(given)
         data = load_data(data_dir, config)
-        model, steps, n_seen = train(given, config, data, minutes)
+        if method.peer:
+            model, steps, n_seen = train_peer(method.peer, given, data, minutes)
+        else:
+            model, steps, n_seen = train(given, config, data, minutes)
         describe = partial(encode, model, method=method)
     database = describe(images)
     index, labels = data.queries.T
@@ -204,9 +215,25 @@ def _gain(first: list[Trial], second: list[Trial], kind: str) -> str:
     return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
 
 
+def prepare_photos(photos: Path, samples: Path, side: int) -> Path:
+    """Make the images and the class-disjoint split of a folder of photos; return its folder."""
+    data_dir = samples / f"{photos.name}-{side}"
+    data_dir.mkdir(parents=True, exist_ok=True)
+    name = layout.IMAGE_INDEX.name
+    data_info.run(data_dir, str(photos.resolve()))
+    crop: Literal["box", "none"] = "none"
+    if "X1" in layout.IMAGE_INDEX.load(data_dir).columns:
+        crop = "box"
+    image_matrix.run(data_dir, name, str(photos.resolve()), image_resolution=side, crop=crop)
+    make_train_valid.run(data_dir, name, protocol="classes")
+    return data_dir
+
+
 def run(args: argparse.Namespace) -> None:
     """Measure all methods on all data, and publish the table."""
     record = results.Run("training", args, args.output)
+    if args.photos is not None:
+        args.dpath = [*args.dpath, prepare_photos(args.photos, args.samples, args.side)]
     torch.set_num_threads(args.threads)
     methods = METHODS[args.methods]
     chosen = {n: m for n, m in methods.items() if not args.only or any(t in n for t in args.only)}
@@ -234,7 +261,15 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--dpath", type=cli.data_directory, nargs="+", required=True, help="data directories")
+    add("--dpath", type=cli.data_directory, nargs="+", default=[], help="data directories")
+    add(
+        "--photos",
+        type=cli.user_path,
+        help="a folder of photos, one sub-folder for each class: "
+        "trained on half of the classes, evaluated on the others",
+    )
+    add("--samples", type=Path, default=Path("demo/bench"), help="folder of prepared photos")
+    add("--side", type=int, default=128, help="side of the images of --photos in pixels")
     add("--name", required=True, help="suffix of the result files")
     add("--arch", default="timm/tf_efficientnet_lite0", help="backbone")
     add("--weights", default="auto", help="first weights, as in train.py")

@@ -15,6 +15,7 @@ class Method:
 
     Attributes:
         flags: Options of train.py; None: pixels without any network.
+        peer: Name of a training of `peer_trainings` in the place of train.py.
         is_trained: Whether any step is taken.
         flip: Average the embeddings of an image and of its mirror image.
         scale: Multiple of the side at which images are encoded.
@@ -22,6 +23,7 @@ class Method:
     """
 
     flags: str | None = ""
+    peer: str = ""
     is_trained: bool = True
     flip: bool = False
     scale: float = 1.0
@@ -72,4 +74,19 @@ _CAMERAS = {
     },
 }
 
-METHODS = {"recipes": _RECIPES, "ladder": _LADDER, "cameras": _CAMERAS}
+_PLAIN = "--recipe=ce --no-whitening --frozen_stages=0"
+_PHOTOS = {
+    UNTRAINED: _RECIPES[UNTRAINED],
+    "ProxyAnchor, pytorch-metric-learning": Method(peer="ProxyAnchor", flip=True, scale=1.25),
+    "MultiSimilarity, pytorch-metric-learning": Method(
+        peer="MultiSimilarity", flip=True, scale=1.25
+    ),
+    "ArcFace, pytorch-metric-learning": Method(peer="ArcFace", flip=True, scale=1.25),
+    DEFAULT: Method(),
+    "cross-entropy and supervised contrast": Method(_PLAIN),
+    "+ flip and scale 1.25": Method(_PLAIN, flip=True, scale=1.25),
+    "+ half of the stages frozen": Method("--recipe=ce --no-whitening", flip=True, scale=1.25),
+    "+ whitening at start and end: `--recipe=ce`": replace(_CE, flip=True, scale=1.25),
+}
+
+METHODS = {"recipes": _RECIPES, "ladder": _LADDER, "cameras": _CAMERAS, "photos": _PHOTOS}
