@@ -179,9 +179,9 @@ def make_trainer(
     from retrieval.training.trainer import Trainer
 
     side = data.images.shape[-1]
-    dtype = distributed.agreed_dtype(devices.compute_dtype(device, config.precision))
     torch.manual_seed(config.seed)
     model, weights = load_model(config, given, resumed, side, device)
+    dtype = distributed.agreed_dtype(devices.training_dtype(model, device, config.precision))
     # Batches of one size, as all losses but tuple have: search the fastest convolutions once.
     torch.backends.cudnn.benchmark = device.type == "cuda" and config.loss != "tuple"
     fits = config.micro_batch or gradient_cache.agreed_micro_batch(model, side, dtype)

@@ -98,6 +98,24 @@ def compute_dtype(device: "torch.device", precision: Precision) -> "torch.dtype"
     return torch.bfloat16 if is_native else torch.float32
 
 
+def training_dtype(
+    model: "torch.nn.Module", device: "torch.device", precision: Precision
+) -> "torch.dtype":
+    """Return the dtype of convolutions in training: as `compute_dtype`, with one exception.
+
+    On a CPU with native bfloat16, ``auto`` trains networks with depthwise convolutions in float32.
+    The gradients of these convolutions are so slow in bfloat16 that an EfficientNet-Lite0 takes
+    1.7 times as long, while a ResNet takes less than half (docs/experiments.md).
+    """
+    import torch
+
+    if precision == "auto" and device.type == "cpu":
+        convolutions = (m for m in model.modules() if isinstance(m, torch.nn.Conv2d))
+        if any(1 < m.groups == m.in_channels for m in convolutions):
+            return torch.float32
+    return compute_dtype(device, precision)
+
+
 def gradient_scaler(device: "torch.device", dtype: "torch.dtype") -> "torch.amp.GradScaler":
     """Return the scaler that keeps float16 gradients from vanishing; other dtypes need none.
 

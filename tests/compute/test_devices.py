@@ -42,3 +42,13 @@ def test_threads_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -
     for value in ("", "0", "many"):
         monkeypatch.setenv("OMP_NUM_THREADS", value)
         assert 1 <= worker_threads() <= (os.cpu_count() or 1)
+
+
+def test_depthwise_networks_train_in_float32_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "compute_dtype", lambda device, precision: torch.bfloat16)
+    dense, depthwise = torch.nn.Conv2d(8, 8, 3), torch.nn.Conv2d(8, 8, 3, groups=8)
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert devices.training_dtype(dense, cpu, "auto") == torch.bfloat16
+    assert devices.training_dtype(depthwise, cpu, "auto") == torch.float32
+    assert devices.training_dtype(depthwise, cuda, "auto") == torch.bfloat16
+    assert devices.training_dtype(depthwise, cpu, "bfloat16") == torch.bfloat16
