@@ -94,7 +94,10 @@ def compute_dtype(device: "torch.device", precision: Precision) -> "torch.dtype"
             return torch.bfloat16
         return torch.float16 if capability >= (7, 0) else torch.float32
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    is_native = "avx512_bf16" in flags or "amx_bf16" in flags
+    # ATEN_CPU_CAPABILITY may hold torch to what an older processor has.
+    is_native = "AVX512" in torch.backends.cpu.get_cpu_capability() and (
+        "avx512_bf16" in flags or "amx_bf16" in flags
+    )
     return torch.bfloat16 if is_native else torch.float32
 
 
