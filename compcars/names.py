@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compcars import tree
 from retrieval.data import schema
 from retrieval.data.formats import InputError
+from retrieval.data.mat_reader import read_mat
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,7 @@ def class_names(root: Path, make_of_model: dict[int, int]) -> "pd.DataFrame | No
     path = root / "misc" / "make_model_name.mat"
     if not path.is_file():
         return None
-    cells = tree.read_mat(path, "make_names", "model_names")
+    cells = read_mat(path, "make_names", "model_names")
     makes, models = (_texts(of_column, path) for of_column in cells)
     names = [_name(makes, make, models, model) for model, make in make_of_model.items()]
     return pd.DataFrame({"Class": list(make_of_model), "ClassName": names})

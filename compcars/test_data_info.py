@@ -26,6 +26,7 @@ from compcars import tree
 from retrieval import cli
 from retrieval.data import layout
 from retrieval.data.formats import InputError
+from retrieval.data.mat_reader import read_mat
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ def web_model_ids(mat: Path) -> np.ndarray:
     Returns:
         (n_folder,) int64.
     """
-    (cells,) = tree.read_mat(mat, "sv_make_model_name")
+    (cells,) = read_mat(mat, "sv_make_model_name")
     try:
         return np.array([int(row[2]) for row in cells], np.int64)
     except (LookupError, TypeError, ValueError, OverflowError) as error:

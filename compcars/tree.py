@@ -1,23 +1,18 @@
-"""The folders of the unpacked CompCars archives, and readers of their label and .mat files.
+"""The folders of the unpacked CompCars archives, and a reader of their label files.
 
 The archives hold ``data/`` and ``sv_data/``. People unpack them a level deeper or shallower, so
 both folders are recognized by their content.
 """
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from retrieval.data import image_index
 from retrieval.data.formats import InputError
 
 IMAGE_DATA = "Image_data"
-LONGEST_READ = 120  # seconds, of a MATLAB file
 LONGEST_LABEL = 1000  # bytes; a label has about 30
 # A pipe in the place of a file does not wait for a writer.
 READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -80,21 +75,6 @@ def read_label(path: str) -> Label:
         raise ValueError(f"viewpoint {viewpoint}")
     is_box = 1 <= x1 < x2 and 1 <= y1 < y2
     return Label(viewpoint, (x1 - 1, y1 - 1, x2, y2) if is_box else None)
-
-
-def read_mat(path: Path, *names: str) -> list[Any]:
-    """Return the variables ``names`` of one of the dataset's MATLAB files, as nested lists.
-
-    An array of one value is that value; an empty one is an empty text (`mat_reader.plain`).
-    """
-    if not path.is_file():
-        raise InputError(f"{path} is not a file; unpack it again")
-    words = [sys.executable, str(Path(__file__).with_name("mat_reader.py")), *names]
-    content = path.read_bytes()
-    done = subprocess.run(words, input=content, capture_output=True, timeout=LONGEST_READ)
-    if done.returncode:
-        raise InputError(f"{path} is not CompCars' {path.name}; unpack it again")
-    return list(json.loads(done.stdout))
 
 
 def numbered_folders(folder: Path) -> list[Path]:

@@ -10,6 +10,11 @@ so are the columns of these names in a csv with the column Path, relative to --i
 
     python -m process_data.data_info --dpath=~/ir/ --image_root_path=photos/ --csv=cars.csv
 
+The unpacked downloads of Stanford Cars, CUB-200-2011 and Stanford Online Products are recognized,
+with their boxes and the classes that papers train on (`make_train_valid --protocol=classes`):
+
+    python -m process_data.data_info --dpath=~/ir/ --image_root_path=stanford_cars/
+
 Query photos go into a separate folder, with the same sub-folder names for the same classes:
 
     python -m process_data.data_info --dpath=~/ir/ --image_root_path=queries/ \\
@@ -33,6 +38,7 @@ from retrieval.data import image_index, layout, levels
 from retrieval.data.formats import InputError, Table
 from retrieval.data.levels import CLASS_LEVELS, ClassLevel
 from retrieval.data.photo_list import photos_in_folders, photos_of_csv
+from retrieval.data.published_sets import read_published_set
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,7 +110,10 @@ def run(
         if csv is None and class_level is None and not set(image_index.LEVELS) & set(other.columns):
             class_level = "folder"
     taken = known if class_level is None else {}
-    if csv is None:
+    published = read_published_set(root) if csv is None and class_level is None else None
+    if published is not None:
+        source, table = str(root), published
+    elif csv is None:
         source = str(root)
         table = photos_in_folders(root, class_level, taken)
     else:

@@ -6,8 +6,9 @@ Writes  train.npy, train2.npy, valid.npy, valid_for_test.npy, model_num.json, cu
 
     python -m process_data.make_train_valid --dpath=~/ir/
 
-With --protocol=classes, the first half of the classes trains, and each image of the other half is
-searched among all others, as papers evaluate on Cars196, CUB-200-2011 and SOP:
+With --protocol=classes, half of the classes trains, and each image of the other half is searched
+among all others, as papers evaluate on Cars196, CUB-200-2011 and SOP. The first half trains, or the
+classes that the column Split of the index names:
 
     python -m process_data.make_train_valid --dpath=~/ir/ --protocol=classes
 """
@@ -17,7 +18,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -30,6 +31,9 @@ from retrieval.data import files, image_index, layout, provenance
 from retrieval.data.formats import InputError
 from retrieval.data.split import Protocol, Split, split_classes, split_images
 from retrieval.data.tuples import draw_others, tuple_blocks
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 
@@ -80,8 +84,8 @@ def run(
         min_len: Classes with fewer images are minor: no queries, and not in the evaluation.
         neg_count: Negatives per training tuple.
         seed: Seed of everything random.
-        protocol: ``images`` validates on images of known classes; ``classes`` on the second half
-            of the classes, whatever ``ratio`` and ``min_len``.
+        protocol: ``images`` validates on images of known classes; ``classes`` on half of the
+            classes, the second or those of ``Split``, whatever ``ratio`` and ``min_len``.
     """
     if ratio < 2 or min_len < 1 or neg_count < 1:
         raise InputError(
@@ -92,7 +96,7 @@ def run(
     rng = np.random.default_rng(seed)
     labels = table["Class"].to_numpy()
     if protocol == "classes":
-        split = split_classes(labels)
+        split = split_classes(labels, _published_split(table, iname))
         _check_classes(split, iname)
     else:
         split = split_images(labels, ratio, min_len, rng)
@@ -124,6 +128,17 @@ def run(
         len(queries),
     )
     return path
+
+
+def _published_split(table: "pd.DataFrame", iname: str) -> np.ndarray | None:
+    """Return which images are of classes to train on, (n,) bool; None if the index has no Split."""
+    if "Split" not in table.columns:
+        return None
+    if table.groupby("Class")["Split"].nunique().max() > 1:
+        raise InputError(
+            f"{iname}: a class has images of both Splits; make it with data_info again"
+        )
+    return (table["Split"] == "train").to_numpy()
 
 
 def _check_classes(split: Split, iname: str) -> None:

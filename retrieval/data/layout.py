@@ -88,7 +88,7 @@ IMAGE_INDEX = Table(
     _stage("process_data.data_info"),
     "your own images, one class per folder; ClassName is its name, the levels are text",
     _IMAGE_COLUMNS,
-    ("ClassName", "Make", "Model", "Year", "View Point", "X1", "Y1", "X2", "Y2"),
+    ("ClassName", "Make", "Model", "Year", "Split", "View Point", "X1", "Y1", "X2", "Y2"),
 )
 CLASS_NAMES = Table(
     "class_names.csv",

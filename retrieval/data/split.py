@@ -77,14 +77,18 @@ def split_images(labels: np.ndarray, ratio: int, min_len: int, rng: np.random.Ge
     return Split(classes, images, train, valid, is_minor)
 
 
-def split_classes(labels: np.ndarray) -> Split:
-    """Train on the first half of the classes, by id; the other half is for validation.
+def split_classes(labels: np.ndarray, is_train: np.ndarray | None = None) -> Split:
+    """Train on some classes; the others are for validation.
 
     Args:
         labels: (n_image,) int64, class of each image.
+        is_train: (n_image,) bool, images of classes to train on, the same for all images of a
+            class; None: the first half of the classes, by id.
     """
     classes, images = _images_of_classes(labels)
     is_known = np.arange(len(classes)) < len(classes) // 2
+    if is_train is not None:
+        is_known = np.array([is_train[of_class[0]] for of_class in images])
     none = np.empty(0, np.int64)
     train = [of_class if known else none for of_class, known in zip(images, is_known, strict=True)]
     valid = [none if known else of_class for of_class, known in zip(images, is_known, strict=True)]
