@@ -23,7 +23,7 @@ LONGEST_READ = 120  # seconds
 def read_mat(path: Path, *names: str) -> list[Any]:
     """Return the variables ``names`` of a MATLAB file, as nested lists.
 
-    An array of one value is that value; an empty one is an empty text; a struct is a dict (`plain`).
+    As `plain` makes them: one value is that value, none an empty text, a struct a dict.
     """
     if not path.is_file():
         raise InputError(f"{path} is not a file; unpack it again")
@@ -43,10 +43,10 @@ def plain(value: Any) -> Any:
     >>> plain(np.array([[np.array(["X5"]), np.array([], dtype="U1")]], dtype=object))
     [['X5', '']]
     """
-    if not isinstance(value, np.ndarray | np.void):
-        return value
-    if value.dtype.names:
+    if isinstance(value, np.ndarray | np.void) and value.dtype.names:
         return {name: plain(value[name]) for name in value.dtype.names}
+    if not isinstance(value, np.ndarray):
+        return value
     if value.dtype == object:
         return [plain(item) for item in value]
     if value.size == 0:
