@@ -80,8 +80,7 @@ def test_the_original_commands_are_in_the_readme(command: str) -> None:
     parse(command)
 
 
-def test_the_readme_is_short_and_names_every_stage() -> None:
-    assert README.count("\n") < 180
+def test_the_readme_names_every_stage() -> None:
     for path in (ROOT / "process_data").glob("[!_]*.py"):
         assert f"process_data.{path.stem}" in README
 
