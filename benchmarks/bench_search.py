@@ -126,23 +126,24 @@ def accuracy(
     search: PhotoSearch, photos: list[tuple[Path, int, Box | None]], is_cropped: bool
 ) -> dict[str, float]:
     """Return how often answers, vote and "not in the database" are right, as shares."""
-    rows, probabilities, outcomes = [], [], []
+    rows, probabilities = [], []
     for path, label, box in photos:
-        found = search.ask(path, box if is_cropped else None, show_all=True)
-        shown = search.answer(found.square, found.embedding)
+        found = search.ask(path, box if is_cropped else None)
+        model = found.verdict.model
+        assert model is not None
         rows.append(
             {
                 "first_answer_right": found.answers[0].label == label,
-                "vote_right": shown.vote is not None and shown.vote.label == label,
-                "not_in_database": shown.vote is None,
+                "vote_right": model.label == label,
+                "not_in_database": model.is_rejected,
             }
         )
-        probabilities += [answer.probability for answer in found.answers]
-        outcomes += [answer.label == label for answer in found.answers]
+        probabilities.append(model.probability)
     shares = {str(name): float(share) for name, share in pd.DataFrame(rows).mean().items()}
     if search.calibration is None:
         return shares
-    error = expected_calibration_error(np.array(probabilities, np.float64), np.array(outcomes))
+    outcomes = np.array([row["vote_right"] for row in rows])
+    error = expected_calibration_error(np.array(probabilities, np.float64), outcomes)
     return shares | {"ece": error}
 
 

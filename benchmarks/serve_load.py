@@ -76,7 +76,7 @@ class Loop(threading.Thread):
 def ask(connection: http.client.HTTPConnection, body: bytes) -> int:
     """Search with a photo, read the answer and return the status."""
     headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
-    connection.request("POST", f"/api/search?k={K}&show_all=1", body, headers)
+    connection.request("POST", f"/api/search?k={K}", body, headers)
     response = connection.getresponse()
     content = response.read()
     if response.status == 200:

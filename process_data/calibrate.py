@@ -1,12 +1,13 @@
-"""Fit what a similarity means: the probability that two images show the same model.
+"""Fit how likely an answer is right: the probability of its model, make and year.
 
 Reads   what process_data.mips --isValid=1 reads
 Writes  calibration.json
 
     python -m process_data.calibrate --dpath=~/ir/
 
-Each validation query is searched as it is, and once more with all images of its model taken out of
-the gallery. process_data.search shows the probabilities and hides answers below one half.
+Images that the model was not trained on are searched among all others, as they are, and with the
+images of their own year, model or make taken out. process_data.search and the page then say how
+likely the model is right, and which photos are probably not in the database.
 """
 
 import argparse
@@ -20,10 +21,18 @@ if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from retrieval import cli
+from retrieval.asking.catalogue import load_catalogue
+from retrieval.asking.preparation import Preparation
 from retrieval.compute import devices
 from retrieval.data import layout
+from retrieval.data.formats import InputError
 from retrieval.evaluation.calibration import save_calibration
-from retrieval.evaluation.calibration_fit import calibrate_neighbors, find_neighbors
+from retrieval.evaluation.calibration_fit import (
+    calibrate_answers,
+    find_cases,
+    groups_of,
+    query_rows,
+)
 from retrieval.evaluation.query_gallery import load_query_gallery
 
 log = logging.getLogger(__name__)
@@ -31,59 +40,74 @@ log = logging.getLogger(__name__)
 
 def run(
     data_dir: Path,
-    k: int = 20,
+    false_reject: float = 0.05,
     database: str = layout.DATABASE.name,
     device: str = "auto",
 ) -> Path:
-    """Write ``calibration.json``, print how far it can be trusted, and return its path.
-
-    The method, isotonic or logistic, is the one with the lower Brier score on queries of classes
-    that it was not fitted on.
+    """Write ``calibration.json``, print what it was measured to be worth, and return its path.
 
     Args:
         data_dir: The data directory.
-        k: Neighbors of each query to fit on.
+        false_reject: The share of photos of models of the database that may be said not to be in
+            it, above 0 and below 1. The more, the fewer photos of other models are missed.
         database: Name of the embeddings.
         device: auto, cpu, cuda or cuda:n.
     """
+    if not 0 < false_reject < 1:
+        raise InputError(f"--false_reject must be above 0 and below 1; got {false_reject:g}")
     found = load_query_gallery(data_dir, is_valid=True, database=database)
-    neighbors = find_neighbors(found, k, devices.resolve(device))
-    calibration, measured = calibrate_neighbors(neighbors)
+    Preparation.of_record(found.gallery_record, database)
+    catalogue = load_catalogue(data_dir, found.gallery_record, database)
+    groups = groups_of(catalogue.labels, catalogue.makes, catalogue.years)
+    cases = find_cases(found.gallery, groups, query_rows(found), devices.resolve(device))
+    calibration, measured = calibrate_answers(cases, false_reject)
     path = save_calibration(data_dir, database, calibration, measured)
     print(_text(measured))
-    log.info("%s: %s, %d queries", path, measured["method"], measured["n_query"])
+    log.info("%s: %d queries of %d classes", path, measured["n_query"], measured["n_class"])
     return path
 
 
 def _text(measured: dict[str, Any]) -> str:
     """Return what was measured as text."""
     lines = [
-        f"{measured['n_query']} validation queries of {measured['n_class']} classes, "
-        f"{measured['k']} neighbors each, with their class in the database and without",
-        "on classes held out        ECE    Brier",
+        f"{measured['n_query']} queries of {measured['n_class']} classes; on classes held out:",
+        f"{'':8}{'right':>8}{'Brier':>8}{'ECE':>8}{'AUC right':>11}{'AUC known':>11}"
+        f"{'false reject':>14}{'false accept':>14}",
     ]
-    for method, figures in measured["held_out"].items():
-        mark = "  chosen" if method == measured["method"] else ""
-        lines.append(f"{method:20}     {figures['ece']:.4f}   {figures['brier']:.4f}{mark}")
-    lines.append("predicted       neighbors   mean predicted   really the same model")
-    for of_bin in measured["reliability"]:
-        ends = f"{100 * of_bin['lower']:.0f} to {100 * of_bin['upper']:.0f} %"
+    for level, of_level in measured["levels"].items():
+        areas = [of_level[name] for name in ("auc_right", "auc_known")]
+        cells = [f"{'–' if area is None else f'{area:.3f}':>11}" for area in areas]
+        shares = [of_level[name] for name in ("false_reject", "false_accept")]
         lines.append(
-            f"{ends:14} {of_bin['count']:10d} {100 * of_bin['predicted']:14.1f} %"
-            f" {100 * of_bin['observed']:21.1f} %"
+            f"{level:8}{of_level['name_right']:8.3f}{of_level['brier']:8.4f}{of_level['ece']:8.4f}"
+            + "".join(cells)
+            + "".join(f"{100 * share:12.1f} %" for share in shares)
         )
     lines += [
-        f'"not in the database" is said for {100 * measured["false_reject"]:.1f} % of the queries '
-        "whose class is there (false reject)",
-        f"and is not said for {100 * measured['false_accept']:.1f} % of the queries whose class "
-        "was taken out (false accept)",
+        "right: the right one is named, if it is in the database",
+        "AUC: right answers against wrong ones and those of what is not there; what is in the "
+        "database against what is not",
+        "false reject, false accept: said not to be in the database though it is; not said of what "
+        "is not",
+        "predicted       answers   mean predicted   right model",
     ]
+    for of_bin in measured["levels"]["model"]["reliability"]:
+        ends = f"{100 * of_bin['lower']:.0f} to {100 * of_bin['upper']:.0f} %"
+        lines.append(
+            f"{ends:14} {of_bin['count']:8d} {100 * of_bin['predicted']:14.1f} %"
+            f" {100 * of_bin['observed']:11.1f} %"
+        )
     return "\n".join(lines)
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.stage_parser(run, __doc__)
-    parser.add_argument("--k", type=int, help="neighbors of each query to fit on")
+    parser.add_argument(
+        "--false_reject",
+        type=float,
+        metavar="SHARE",
+        help="share of photos of models of the database that may be said not to be in it",
+    )
     parser.add_argument("--database", help="name of the embeddings")
     parser.add_argument("--device", help=devices.DEVICE_HELP)
     return parser

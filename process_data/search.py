@@ -6,8 +6,8 @@ Writes  search.png, or the name given as --output
 
     python -m process_data.search --dpath=~/ir/ --save_path=~/ir/para/model.ep0 --image=photo.jpg
 
-A photo is prepared as the database's images were. With calibration.json, answers that are more
-likely wrong than right are hidden, and a photo without any other is not in the database.
+A photo is prepared as the database's images were. With calibration.json, the most likely model,
+make and year come with their probabilities, and a photo may be said not to be in the database.
 """
 
 import argparse
@@ -23,8 +23,10 @@ if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from retrieval import cli
-from retrieval.asking.answers import Found, hidden_line, summary_line, texts
+from retrieval.asking.answers import texts
+from retrieval.asking.found import Found
 from retrieval.asking.photos import AUTO, parse_box, photo_files
+from retrieval.asking.verdict import summary
 from retrieval.compute import devices
 from retrieval.data import files, layout
 from retrieval.data.decode import Box
@@ -47,7 +49,6 @@ def run(
     model: str | None = None,
     year: str | None = None,
     viewpoint: str | None = None,
-    show_all: bool = False,
     as_json: bool = False,
     explain: bool = False,
     database: str = layout.DATABASE.name,
@@ -68,7 +69,6 @@ def run(
         model: Search only cars of this model: its name, a part of it, or the number of its Class.
         year: Search only cars of this year.
         viewpoint: Search only images from this viewpoint, such as front or 4.
-        show_all: Show answers that are more likely wrong than right, too.
         as_json: Print JSON.
         explain: Show where the similarities come from.
         database: Name of the embeddings of the database.
@@ -98,7 +98,7 @@ def run(
     for photo in photos:
         try:
             of_photo = part if detector is None else _car_box(photo, detector)
-            found.append(search.ask(photo, of_photo, k, filters, at_least, show_all))
+            found.append(search.ask(photo, of_photo, k, filters, at_least))
         except UnreadablePhoto as error:
             errors.append(error)
             told.append({"photo": str(photo), "error": str(error)})
@@ -107,7 +107,7 @@ def run(
             continue
         told.append(found[-1].as_json())
         if not as_json:
-            print(_text(found[-1], "" if show_all or at_least is not None else "--all"))
+            print(_text(found[-1]))
     if as_json:
         print(json.dumps(told, indent=1, ensure_ascii=False))
     if not found:
@@ -138,15 +138,15 @@ def _car_box(photo: Path, detector: "Detector") -> Box | None:
     return box
 
 
-def _text(found: Found, option: str) -> str:
-    """Return the answers to a photo as text; ``option`` shows those that are hidden."""
+def _text(found: Found) -> str:
+    """Return the answers to a photo as text."""
     part = "" if found.box is None else f", box {','.join(f'{x:.0f}' for x in found.box)}"
     lines = [f"{found.photo}{part}: {found.n_searched} images searched"]
     if found.answers:
         lines += _aligned(texts(found.answers))
-    lines.append(summary_line(found))
-    hidden = hidden_line(found, option)
-    return "\n".join([*lines, *([hidden] if hidden else []), ""])
+    if found.n_hidden:
+        lines.append(f"{found.n_hidden} hidden by --at_least")
+    return "\n".join([*lines, summary(found.verdict, found.is_filtered), ""])
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:
@@ -191,12 +191,6 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("--year", help="search only this year")
     add("--viewpoint", help="search only this viewpoint: front, rear, side, front side, rear side")
-    add(
-        "--all",
-        dest="show_all",
-        action="store_true",
-        help="show answers that are more likely wrong than right, too",
-    )
     add("--json", dest="as_json", action="store_true", help="print JSON")
     add("--explain", action="store_true", help="show where the similarities come from")
     add("--database", help="name of the embeddings")

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from retrieval.asking.answers import Answer, Found, percent, summary_line
+from retrieval.asking.answers import Answer
 from retrieval.asking.engine import PhotoSearch
+from retrieval.asking.found import Found
+from retrieval.asking.verdict import headline
 from retrieval.report.result_sheet import SheetRow, contact_sheet
 
 MOST = 10  # answers of each photo
@@ -40,22 +42,15 @@ def answer_sheet(
 def _row(
     found: Found, answers: Sequence[Answer], pictures: np.ndarray, title: str = ""
 ) -> SheetRow:
-    name = summary_line(found) if found.vote is None else found.vote.name
     return SheetRow(
         query=found.square,
-        query_name=title or name,
+        query_name=title or headline(found.verdict),
         results=pictures,
         names=[answer.name for answer in answers],
         similarities=np.array([answer.similarity for answer in answers], np.float32),
         is_right=None,
         title=Path(found.photo).name[:20],
-        values=[_value(answer) for answer in answers],
     )
-
-
-def _value(answer: Answer) -> str:
-    text = f"{answer.similarity:.3f}"
-    return text if answer.probability is None else f"{text}   {percent(answer.probability)}"
 
 
 def _explained(

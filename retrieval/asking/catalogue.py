@@ -13,6 +13,8 @@ from retrieval.data.formats import InputError
 from retrieval.data.spelling import folded
 from retrieval.report.retrieval_results import load_class_names
 
+UNKNOWN_YEAR = "unknown"  # as CompCars spells it
+
 
 @dataclass(frozen=True)
 class Filters:
@@ -41,7 +43,7 @@ class Catalogue:
         labels: (n_image,) int64, the Class of each.
         names: Class -> name; classes without a name are left out.
         makes: Class -> name of its make; empty if the csv has no makes.
-        years: The year of each image; None if the csv has no years.
+        years: The year of each image, empty if unknown; None if the csv has no years.
         viewpoints: The name of each image's viewpoint, empty if unknown; None if the csv has none.
     """
 
@@ -54,8 +56,8 @@ class Catalogue:
     viewpoints: np.ndarray | None = None
 
     def name(self, label: int) -> str:
-        """Return the name of a class."""
-        return self.names.get(label, f"class {label}")
+        """Return the name of a class; empty for -1, unknown, unless it has one."""
+        return self.names.get(label, f"class {label}" if label >= 0 else "")
 
     def mask(self, filters: Filters) -> np.ndarray | None:
         """Return which images the filters allow, (n_image,) bool; None if there are no filters.
@@ -120,7 +122,7 @@ def load_catalogue(data_dir: Path, record: dict[str, Any], database: str) -> Cat
     has = set(table.columns)
     years = viewpoints = None
     if "Year" in has:
-        years = table["Year"].astype(str).to_numpy(object)
+        years = table["Year"].astype(str).replace(UNKNOWN_YEAR, "").to_numpy(object)
     if "View Point" in has:
         viewpoints = table["View Point"].map(image_index.VIEWPOINTS).fillna("").to_numpy(object)
     return Catalogue(

@@ -2,7 +2,7 @@
 
     search = PhotoSearch.open(Path("demo"), Path("demo/para/model.ep4"))
     found = search.ask(Path("photo.jpg"), k=20, filters=Filters(year="2010"))
-    print(found.vote, found.answers[0])
+    print(found.verdict.model, found.answers[0])
 
 A photo is prepared, encoded and compared exactly as the database's images were: answers and
 similarities are those of ``process_data.mips`` for the same file.
@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrieval.asking.answers import Answer, Found, is_shown, most_likely, probabilities
+from retrieval.asking.answers import Answer
 from retrieval.asking.catalogue import Catalogue, Filters, load_catalogue
+from retrieval.asking.found import Found
 from retrieval.asking.preparation import Photo, Preparation
+from retrieval.asking.verdict import judge
 from retrieval.data import layout, provenance
 from retrieval.data.decode import Box
 from retrieval.data.formats import InputError
 from retrieval.data.joined import Images
 from retrieval.evaluation.calibration import Calibration, load_calibration
+from retrieval.evaluation.naming import NEIGHBORS
 from retrieval.model import checkpoint
 from retrieval.report.retrieval_results import images_of
 from retrieval.search.embeddings import check_unit_rows
@@ -44,7 +47,7 @@ class PhotoSearch:
         preparation: How its images were prepared.
         gallery: (n_image, dim) float32, memory-mapped.
         catalogue: What is known of its images.
-        calibration: What a similarity means; None if it was not measured for this database.
+        calibration: How likely an answer is right; None if it was not measured for this database.
         encoder: The model.
     """
 
@@ -109,7 +112,6 @@ class PhotoSearch:
         k: int = 20,
         filters: Filters = NO_FILTERS,
         at_least: float | None = None,
-        show_all: bool = False,
         name: str | None = None,
     ) -> Found:
         """Search with a photo.
@@ -122,7 +124,6 @@ class PhotoSearch:
             filters: Which images may be answers. Filters apply before the search, so there are k
                 answers while k images are allowed.
             at_least: Hide answers of a lower similarity.
-            show_all: Do not hide answers that are more likely wrong than right.
             name: What to call the photo; None takes the name of the file.
 
         Raises:
@@ -131,7 +132,7 @@ class PhotoSearch:
         name = name or (str(photo) if isinstance(photo, Path) else "the photo")
         square = self.preparation.square(photo, box, name)
         embedding = self.encoder.embed(square[None])[0]
-        return self.answer(square, embedding, box, k, filters, at_least, show_all, name)
+        return self.answer(square, embedding, box, k, filters, at_least, name)
 
     def answer(
         self,
@@ -141,7 +142,6 @@ class PhotoSearch:
         k: int = 20,
         filters: Filters = NO_FILTERS,
         at_least: float | None = None,
-        show_all: bool = False,
         name: str = "the photo",
     ) -> Found:
         """Search with a photo that is encoded already, as `ask` does.
@@ -153,27 +153,28 @@ class PhotoSearch:
             k: Answers to look for.
             filters: Which images may be answers.
             at_least: Hide answers of a lower similarity.
-            show_all: Do not hide answers that are more likely wrong than right.
             name: What to call the photo.
         """
         if k < 1:
             raise InputError(f"--k must be at least 1; got {k}")
         is_allowed = self.catalogue.mask(filters)
         n_searched = len(self.gallery) if is_allowed is None else int(is_allowed.sum())
+        depth = min(max(k, NEIGHBORS), n_searched)  # as many as are judged
         ids, similarities = nearest_neighbors(
-            embedding[None], self.gallery, min(k, n_searched), is_allowed=is_allowed
+            embedding[None], self.gallery, depth, is_allowed=is_allowed
         )
         answers = self._answers(ids[0], similarities[0])
-        shown = tuple(answer for answer in answers if is_shown(answer, at_least, show_all))
+        # It holds for the whole database only.
+        calibration = self.calibration if n_searched == len(self.gallery) else None
+        shown = [a for a in answers[:k] if at_least is None or a.similarity >= at_least]
         return Found(
             photo=name,
             box=box,
-            answers=shown,
-            vote=most_likely(shown),
-            n_hidden=len(answers) - len(shown),
+            answers=tuple(shown),
+            verdict=judge(answers, self.gallery[ids[0]], calibration),
+            n_hidden=len(answers[:k]) - len(shown),
             n_image=len(self.gallery),
             n_searched=n_searched,
-            is_calibrated=self.calibration is not None,
             square=square,
             embedding=embedding,
         )
@@ -185,7 +186,6 @@ class PhotoSearch:
                 rank=rank,
                 index=index,
                 similarity=similarity,
-                probability=probability,
                 label=(label := int(known.labels[index])),
                 name=known.name(label),
                 make=known.makes.get(label),
@@ -193,14 +193,8 @@ class PhotoSearch:
                 viewpoint=None if known.viewpoints is None else known.viewpoints[index] or None,
                 path=known.paths[index],
             )
-            for rank, (index, similarity, probability) in enumerate(
-                zip(
-                    ids.tolist(),
-                    similarities.tolist(),
-                    probabilities(self.calibration, similarities),
-                    strict=True,
-                ),
-                1,
+            for rank, (index, similarity) in enumerate(
+                zip(ids.tolist(), similarities.tolist(), strict=True), 1
             )
         ]
 

@@ -96,7 +96,7 @@ class DatabaseRows:
             sha256=provenance.sha256(self.root / known.paths[number]),
             label=label,
             make=known.makes.get(label, ""),
-            model=known.names.get(label, "") if label < 0 else known.name(label),
+            model=known.name(label),
             year="" if known.years is None else known.years[number],
             viewpoint="" if known.viewpoints is None else known.viewpoints[number],
             box=self.boxes[number],

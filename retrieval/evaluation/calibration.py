@@ -1,4 +1,4 @@
-"""What a similarity means: the probability that two images show the same model.
+"""How likely an answer is right: the probability of the make, the model and the year that it names.
 
 ``process_data.calibrate`` fits it (`calibration_fit`) and keeps it as plain numbers in
 ``calibration.json``; here it is read and evaluated.
@@ -7,72 +7,115 @@
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from retrieval.data import layout, provenance
 from retrieval.data.formats import InputError
+from retrieval.evaluation.naming import FEATURES, NEIGHBORS
 
 log = logging.getLogger(__name__)
 
-Method = Literal["isotonic", "logistic"]
-SHOWN_FROM = 0.5  # probability; answers below it are more likely wrong than right
+Level = Literal["make", "model", "year"]
+LEVELS: tuple[Level, ...] = get_args(Level)
 HASHES = ("checkpoint_sha256", "record_sha256")
-MEASURED = {
-    *("n_query", "n_class", "k", "method", "held_out", "reliability"),
-    *("threshold", "false_reject", "false_accept"),
+MEASURED = {"n_query", "n_class", "wanted_false_reject", "levels"}
+OF_LEVEL = {
+    *("n_list", "n_group", "name_right", "brier", "ece", "auc_right", "auc_known"),
+    *("auc_known_by_similarity", "false_reject", "false_accept", "reliability", "risk_coverage"),
 }
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """A rising function from similarities to probabilities.
+class Logistic:
+    """A sigmoid of a weighted sum: p = 1 / (1 + exp(-(weights @ x + intercept))).
 
     Attributes:
-        method: ``isotonic`` interpolates between points; ``logistic`` is a sigmoid.
-        similarities: (n,) float64, ascending: the points; empty for ``logistic``.
-        probabilities: (n,) float64 in [0, 1], not descending.
-        slope: Of the sigmoid, per unit of similarity; above 0.
-        intercept: Of the sigmoid: p = 1 / (1 + exp(-(slope * similarity + intercept))).
+        weights: (6,) one for each of `naming.FEATURES`, standardized.
+        intercept: Added to the sum.
     """
 
-    method: Method
-    similarities: tuple[float, ...] = ()
-    probabilities: tuple[float, ...] = ()
-    slope: float = 0.0
-    intercept: float = 0.0
+    weights: tuple[float, ...]
+    intercept: float
 
-    def __call__(self, similarities: np.ndarray) -> np.ndarray:
-        """Return the probability of each similarity, float64 of the same shape.
-
-        >>> Calibration("isotonic", (0.2, 0.6), (0.0, 0.8))(np.array([0.1, 0.4, 0.9])).round(2)
-        array([0. , 0.4, 0.8])
-        """
-        values = np.asarray(similarities, np.float64)
-        if self.method == "isotonic":
-            return np.interp(values, self.similarities, self.probabilities)
+    def __call__(self, standardized: np.ndarray) -> np.ndarray:
+        """Return the probabilities of n rows of features, (n,) float64."""
+        total = standardized @ np.array(self.weights) + self.intercept
         # Beyond 700, the exponential is not a float64.
-        return 1 / (1 + np.exp(-np.clip(self.slope * values + self.intercept, -700, 700)))
+        return 1 / (1 + np.exp(-np.clip(total, -700, 700)))
+
+
+@dataclass(frozen=True)
+class LevelCalibration:
+    """What the features of a named class mean.
+
+    Attributes:
+        mean: (6,) subtracted from the features.
+        scale: (6,) above 0; the features are then divided by it.
+        known: Probability that the right answer is in the database.
+        right: If it is: probability that it is the one that was named.
+        reject_below: Least probability of ``known``: below it, an answer that is not most likely
+            right is said to be missing from the database.
+    """
+
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    known: Logistic
+    right: Logistic
+    reject_below: float = 0.0
+
+    def __call__(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return how likely n names are right, and that the right one is there at all.
+
+        Args:
+            features: (n, 6) float64, `NamedClasses.features`.
+
+        Returns:
+            probabilities, known: (n,) float64 in [0, 1]; the first is never above the second.
+        """
+        standardized = (features - np.array(self.mean)) / np.array(self.scale)
+        known = self.known(standardized)
+        return known * self.right(standardized), known
+
+    def rejects(self, probabilities: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """Return which answers are probably not in the database, (n,) bool."""
+        return (known < self.reject_below) & (probabilities < 0.5)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The calibration of each level that the database has; ``model`` is always one.
+
+    Attributes:
+        levels: Level -> what the features of its names mean.
+    """
+
+    levels: dict[Level, LevelCalibration]
 
 
 def save_calibration(
     data_dir: Path, database: str, calibration: Calibration, measured: dict[str, Any]
 ) -> Path:
-    """Write ``calibration.json``: the function, what it was measured to be worth, and for what.
+    """Write ``calibration.json``: the numbers, what they were measured to be worth, and for what.
 
     Args:
         data_dir: The data directory.
         database: Name of the embeddings that it was fitted on; they have a record.
-        calibration: The function.
+        calibration: The numbers.
         measured: Plain values.
     """
-    content = {"function": asdict(calibration), "measured": measured}
+    content = {
+        "k": NEIGHBORS,
+        "features": list(FEATURES),
+        **asdict(calibration),
+        "measured": measured,
+    }
     return layout.CALIBRATION.save(data_dir, content | _origin(data_dir, database))
 
 
 def load_calibration(data_dir: Path, database: str) -> tuple[Calibration, dict[str, Any]] | None:
-    """Return the function and what was measured, from ``calibration.json``.
+    """Return the calibration and what was measured, from ``calibration.json``.
 
     None if there is no such file, or, with a warning, if it was fitted on other embeddings.
 
@@ -85,19 +128,14 @@ def load_calibration(data_dir: Path, database: str) -> tuple[Calibration, dict[s
     content = layout.CALIBRATION.load(data_dir)
     try:
         origin = {name: content[name] for name in ("database", *HASHES)}
-        function = content["function"]
-        calibration = Calibration(
-            function["method"],
-            tuple(map(float, function["similarities"])),
-            tuple(map(float, function["probabilities"])),
-            float(function["slope"]),
-            float(function["intercept"]),
-        )
+        is_ours = content["k"] == NEIGHBORS and content["features"] == list(FEATURES)
+        levels = {level: _level(content["levels"][level]) for level in content["levels"]}
         measured = dict(content["measured"])
-        is_right = _is_rising(calibration) and set(measured) >= MEASURED
-    except (TypeError, KeyError, ValueError) as error:
+        is_whole = set(measured) >= MEASURED and set(measured["levels"]) == set(levels)
+        is_whole &= all(set(of_level) >= OF_LEVEL for of_level in measured["levels"].values())
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise _broken(path) from error
-    if not is_right:
+    if not (is_ours and is_whole and {"model"} <= set(levels) <= set(LEVELS)):
         raise _broken(path)
     if origin != _origin(data_dir, database):
         log.warning(
@@ -107,7 +145,28 @@ def load_calibration(data_dir: Path, database: str) -> tuple[Calibration, dict[s
             layout.CALIBRATION.made_by,
         )
         return None
-    return calibration, measured
+    return Calibration(levels), measured
+
+
+def _level(content: dict[str, Any]) -> LevelCalibration:
+    """Return what the file says of a level; raise ValueError for numbers that cannot be."""
+    mean, scale = _numbers(content["mean"]), _numbers(content["scale"])
+    known, right = (
+        Logistic(_numbers(of["weights"]), float(of["intercept"]))
+        for of in (content["known"], content["right"])
+    )
+    reject_below = float(content["reject_below"])
+    single = [known.intercept, right.intercept, reject_below]
+    if not (np.isfinite(single).all() and min(scale) > 0):
+        raise ValueError
+    return LevelCalibration(mean, scale, known, right, reject_below)
+
+
+def _numbers(values: list[float]) -> tuple[float, ...]:
+    numbers = tuple(map(float, values))
+    if len(numbers) != len(FEATURES) or not np.isfinite(numbers).all():
+        raise ValueError
+    return numbers
 
 
 def _origin(data_dir: Path, database: str) -> dict[str, Any]:
@@ -119,17 +178,6 @@ def _origin(data_dir: Path, database: str) -> dict[str, Any]:
         "checkpoint_sha256": record.get("checkpoint_sha256"),
         "record_sha256": provenance.sha256(file),
     }
-
-
-def _is_rising(calibration: Calibration) -> bool:
-    """Return whether the numbers are those of a function as declared."""
-    points = np.array([calibration.similarities, calibration.probabilities], np.float64)
-    if calibration.method == "logistic":
-        return bool(np.isfinite([calibration.slope, calibration.intercept]).all())
-    if calibration.method != "isotonic" or points.shape[1] < 1 or not np.isfinite(points).all():
-        return False
-    is_sorted = (np.diff(points) >= 0).all()
-    return bool(is_sorted and points[1, 0] >= 0 and points[1, -1] <= 1)
 
 
 def _broken(path: Path) -> InputError:

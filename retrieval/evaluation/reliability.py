@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 BINS = 10
+POINTS = 100  # of a risk-coverage curve
 
 
 @dataclass(frozen=True)
@@ -76,3 +77,50 @@ def brier_score(probabilities: np.ndarray, outcomes: np.ndarray) -> float:
     0.125
     """
     return float(np.mean((probabilities - outcomes) ** 2))
+
+
+def area_under_curve(scores: np.ndarray, outcomes: np.ndarray) -> float | None:
+    """Return how often a true outcome scores above a false one; equal scores count half.
+
+    That is the area under the ROC curve. None if all outcomes are alike.
+
+    Args:
+        scores: (n,) float64.
+        outcomes: (n,) bool.
+
+    >>> area_under_curve(np.array([0.1, 0.4, 0.4, 0.8]), np.array([False, False, True, True]))
+    0.875
+    """
+    from scipy.stats import rankdata
+
+    n_true = int(outcomes.sum())
+    n_pair = n_true * (len(outcomes) - n_true)
+    if not n_pair:
+        return None
+    return float((rankdata(scores)[outcomes].sum() - n_true * (n_true + 1) / 2) / n_pair)
+
+
+def risk_coverage(
+    probabilities: np.ndarray, outcomes: np.ndarray, n_point: int = POINTS
+) -> tuple[list[float], list[float]]:
+    """Return the share of wrong answers among the most probable ones, for growing shares of them.
+
+    El-Yaniv and Wiener, On the Foundations of Noise-free Selective Classification, JMLR 2010.
+
+    Args:
+        probabilities: (n,) float64.
+        outcomes: (n,) bool: what came true.
+        n_point: Points of the curve, fewer if there are fewer answers.
+
+    Returns:
+        coverage: Ascending to 1, the share of answers that are given.
+        risk: The share of these that are wrong.
+
+    >>> risk_coverage(np.array([0.9, 0.2, 0.6]), np.array([True, False, False]))[1]
+    [0.0, 0.5, 0.6666666666666666]
+    """
+    order = np.argsort(-probabilities, kind="stable")
+    wrong = np.cumsum(~outcomes[order])
+    n = len(order)
+    counts = np.unique(np.linspace(1, n, min(n, n_point)).round().astype(int))
+    return (counts / n).tolist(), (wrong[counts - 1] / counts).tolist()

@@ -55,7 +55,7 @@ def report_content(
 
 
 def _calibration(data_dir: Path) -> dict[str, Any] | None:
-    """Return what was measured of ``calibration.json``, with a diagram; None if it does not fit."""
+    """Return what was measured of ``calibration.json``, with plots; None if it does not fit."""
     name = layout.DATABASE.name
     if not layout.DATABASE_RECORD.at(data_dir, provenance.record_name(name)).exists():
         return None
@@ -63,12 +63,19 @@ def _calibration(data_dir: Path) -> dict[str, Any] | None:
     if found is None:
         return None
     measured = found[1]
-    bins = measured["reliability"]
+    bins = measured["levels"]["model"]["reliability"]
     predicted, observed, counts = (
         [of_bin[key] for of_bin in bins] for key in ("predicted", "observed", "count")
     )
-    diagram = figures.reliability(predicted, observed, counts, "reliability")
-    return measured | {"diagram": diagram}
+    risks = {
+        level: (np.array(of_level["risk_coverage"][0]), np.array(of_level["risk_coverage"][1]))
+        for level, of_level in measured["levels"].items()
+    }
+    coverage = "share of the photos that are answered, the surest first"
+    return measured | {
+        "diagram": figures.reliability(predicted, observed, counts, "reliability"),
+        "risk": figures.curves(risks, coverage, "share of wrong answers", "risk"),
+    }
 
 
 def _embeddings(runs: list[Run]) -> list[str]:

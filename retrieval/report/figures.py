@@ -119,7 +119,7 @@ def reliability(
         axes.scatter(
             predicted, observed, sizes, color=COLORS[0], alpha=0.7, label="measured", clip_on=False
         )
-        axes.set(xlabel="predicted", ylabel="really the same model", xlim=(0, 1), ylim=(0, 1.02))
+        axes.set(xlabel="predicted", ylabel="really right", xlim=(0, 1), ylim=(0, 1.02))
         axes.legend(loc="upper left", fontsize=9)
         return _svg(figure, name, "reliability: the share that came true against the prediction")
 

@@ -50,7 +50,6 @@ class SheetRow:
         similarities: (k,) float32.
         is_right: (k,) bool: the result is of the query's class; None if that is not known.
         title: What is written under the query.
-        values: (k,) what is written under each result; empty: its similarity.
     """
 
     query: np.ndarray
@@ -60,7 +59,6 @@ class SheetRow:
     similarities: np.ndarray
     is_right: np.ndarray | None
     title: str = "query"
-    values: Sequence[str] = ()
 
 
 def contact_sheet(rows: Sequence[SheetRow], title: str = "") -> Image.Image:
@@ -77,7 +75,7 @@ def contact_sheet(rows: Sequence[SheetRow], title: str = "") -> Image.Image:
             left = GAP + (rank + 1) * (_cell_width() + GAP) + GAP
             is_right = None if row.is_right is None else row.is_right[rank]
             color = UNKNOWN if is_right is None else RIGHT if is_right else WRONG
-            value = row.values[rank] if row.values else f"{row.similarities[rank]:.3f}"
+            value = f"{row.similarities[rank]:.3f}"
             _draw_cell(sheet, left, top, image, color, value, row.names[rank])
     return sheet
 

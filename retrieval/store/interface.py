@@ -75,6 +75,10 @@ class ImageStore(ABC):
         """
 
     @abstractmethod
+    def embeddings(self, ids: Iterable[int]) -> dict[int, np.ndarray]:
+        """Return the embeddings of some rows, (dim,) float32, by id, as `facts` does."""
+
+    @abstractmethod
     def ids(self, where: Filter = ALL) -> np.ndarray:
         """Return the ids of the rows that fit a filter, (n,) int64, ascending."""
 

@@ -120,6 +120,18 @@ class LanceStore(ImageStore):
         columns = [table[name].to_pylist() for name in FACETS]
         return dict(zip(table["id"].to_pylist(), map(Facts, *columns), strict=True))
 
+    def embeddings(self, ids: Iterable[int]) -> dict[int, np.ndarray]:
+        with lance_errors(self.folder):
+            dataset = self._dataset()
+            if dataset.count_rows() <= self.exact_rows:
+                wanted = np.unique(np.fromiter(ids, np.int64))
+                return self._current(dataset).embeddings(wanted)
+            offsets = self._offsets_of(dataset, ids)
+            if not offsets:
+                return {}
+            table = dataset.take(offsets, columns=["id", "embedding"])
+        return dict(zip(table["id"].to_pylist(), lance_files.embeddings_of(table), strict=True))
+
     def ids(self, where: Filter = ALL) -> np.ndarray:
         with lance_errors(self.folder):
             if not where:

@@ -127,12 +127,11 @@ class MilvusStore(ImageStore):
         return [found[number] for number in wanted if number in found]
 
     def facts(self, ids: Iterable[int]) -> dict[int, Facts]:
-        wanted, found = sorted({*map(int, ids)}), dict[int, Facts]()
-        with self._errors():
-            for start in range(0, len(wanted), ROWS_PER_CALL):
-                rows = self._query(wanted[start : start + ROWS_PER_CALL], ["id", *FACETS])
-                found |= {int(row["id"]): _facts(row) for row in rows}
-        return found
+        return {int(row["id"]): _facts(row) for row in self._columns(ids, FACETS)}
+
+    def embeddings(self, ids: Iterable[int]) -> dict[int, np.ndarray]:
+        rows = self._columns(ids, ("embedding",))
+        return {int(row["id"]): np.array(row["embedding"], np.float32) for row in rows}
 
     def ids(self, where: Filter = ALL) -> np.ndarray:
         ids = [row["id"] for block in self._blocks(where, ["id"]) for row in block]
@@ -202,6 +201,14 @@ class MilvusStore(ImageStore):
         return self._client.query(
             NAME, filter=filters.ids_expression(ids), output_fields=columns, timeout=TIMEOUT_S
         )
+
+    def _columns(self, ids: Iterable[int], columns: Sequence[str]) -> list[dict[str, Any]]:
+        """Return some columns of the rows with these ids, in any order."""
+        wanted, found = sorted({*map(int, ids)}), list[dict[str, Any]]()
+        with self._errors():
+            for start in range(0, len(wanted), ROWS_PER_CALL):
+                found += self._query(wanted[start : start + ROWS_PER_CALL], ["id", *columns])
+        return found
 
     def _blocks(self, where: Filter, columns: list[str]) -> Iterator[list[dict[str, Any]]]:
         """Yield the rows that fit a filter, in blocks."""

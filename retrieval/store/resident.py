@@ -90,6 +90,14 @@ class Segment:
         is_here = (self.ids[places] == ids) & (self.added_ns[places] == added_ns)
         return np.where(is_here, places, -1)
 
+    def rows_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return which ids are alive here, (n,) bool, and the rows of these."""
+        if not len(self):
+            return np.zeros(len(ids), bool), np.empty(0, np.int64)
+        places = np.minimum(np.searchsorted(self.ids, ids), len(self) - 1)
+        is_here = (self.ids[places] == ids) & self.is_alive[places]
+        return is_here, places[is_here]
+
     def keep(self, places: np.ndarray) -> "Segment":
         """Return the segment with only these rows alive."""
         is_alive = np.zeros(len(self), bool)
@@ -165,16 +173,20 @@ class Resident:
         """Return what is known of some rows, by id."""
         found: dict[int, Facts] = {}
         for segment in self.segments:
-            places = np.minimum(np.searchsorted(segment.ids, ids), max(len(segment) - 1, 0))
-            if not len(segment):
-                continue
-            is_here = (segment.ids[places] == ids) & segment.is_alive[places]
-            rows = places[is_here]
+            is_here, rows = segment.rows_of(ids)
             columns = [
                 [self.vocabularies[name].values[code] for code in segment.columns[name][rows]]
                 for name in FACETS
             ]
             found |= dict(zip(ids[is_here].tolist(), map(Facts, *columns), strict=True))
+        return found
+
+    def embeddings(self, ids: np.ndarray) -> dict[int, np.ndarray]:
+        """Return the embeddings of some rows, by id."""
+        found: dict[int, np.ndarray] = {}
+        for segment in self.segments:
+            is_here, rows = segment.rows_of(ids)
+            found |= dict(zip(ids[is_here].tolist(), segment.embeddings[rows], strict=True))
         return found
 
     def search(self, queries: np.ndarray, k: int, where: Filter) -> tuple[np.ndarray, np.ndarray]:

@@ -5,9 +5,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from retrieval.asking.verdict import Named
 from retrieval.store.rows import ImageRow
 from retrieval.web.search_options import MOST_K, K, SearchOptions, parsed_options
 from retrieval.web.search_service import SearchResult
+
+PLAIN = ("n_hidden", "n_searched", "is_exact", "recall", "seconds")
 
 
 class ApiOptions(BaseModel):
@@ -23,9 +26,6 @@ class ApiOptions(BaseModel):
     viewpoint: Annotated[
         str, Field(max_length=200, description="only this viewpoint, such as front side")
     ] = ""
-    show_all: Annotated[
-        bool, Field(description="show answers that are more likely wrong than right, too")
-    ] = False
     box: Annotated[
         str, Field(max_length=200, description="x1,y1,x2,y2 in pixels of the photo as displayed")
     ] = ""
@@ -40,7 +40,6 @@ class ApiOptions(BaseModel):
         return parsed_options(
             k=str(self.k),
             at_least="" if self.at_least is None else str(self.at_least),
-            show_all="1" if self.show_all else "",
             box=self.box,
             **texts,
         )
@@ -89,9 +88,6 @@ class ApiAnswer(BaseModel):
     rank: int
     id: int
     similarity: Annotated[float, Field(description="cosine similarity, from -1 to 1")]
-    probability: Annotated[
-        float | None, Field(description="that it shows the same model; null: not calibrated")
-    ]
     label: int
     model: str
     make: str | None
@@ -100,23 +96,38 @@ class ApiAnswer(BaseModel):
     photo: str
 
 
-class ApiVote(BaseModel):
-    """The most likely model."""
+class ApiNamed(BaseModel):
+    """What is most likely: a model, a make or a year."""
 
-    label: int
     name: str
+    label: Annotated[int, Field(description="class of the model, or of the best answer of a make")]
     share: Annotated[float, Field(description="of the vote, above 0, at most 1")]
+    probability: Annotated[
+        float | None,
+        Field(description="that it is right; null: not calibrated, or the images were filtered"),
+    ]
+    known: Annotated[
+        float | None, Field(description="probability that the right one is in the database")
+    ]
+    is_rejected: Annotated[bool, Field(description="the right one is probably not in the database")]
 
 
 class ApiResult(BaseModel):
     """What was found."""
 
-    in_database: Annotated[bool, Field(description="false: no answer is above the thresholds")]
-    most_likely: ApiVote | None
+    in_database: Annotated[
+        bool | None,
+        Field(
+            description="false: the model is probably not in the database; null: cannot be told, "
+            "for lack of a calibration or of names, or as the images were filtered"
+        ),
+    ]
+    most_likely: Annotated[ApiNamed | None, Field(description="model; null: there are no names")]
+    make: ApiNamed | None
+    year: ApiNamed | None
     answers: list[ApiAnswer]
     n_hidden: int
     n_searched: int
-    is_calibrated: bool
     is_exact: bool
     recall: Annotated[
         float | None, Field(description="of an approximate search: measured share of neighbors")
@@ -139,16 +150,19 @@ class ApiResult(BaseModel):
             )
             for answer in result.answers
         ]
+        verdict = result.verdict
         return cls(
-            in_database=bool(answers),
-            most_likely=ApiVote(**asdict(result.vote)) if result.vote else None,
+            in_database=verdict.in_database,
+            most_likely=_named(verdict.model),
+            make=_named(verdict.make),
+            year=_named(verdict.year),
             answers=answers,
-            **{
-                name: getattr(result, name)
-                for name in ApiResult.model_fields
-                if name not in ("in_database", "most_likely", "answers")
-            },
+            **{name: getattr(result, name) for name in PLAIN},
         )
+
+
+def _named(named: Named | None) -> ApiNamed | None:
+    return None if named is None else ApiNamed(**asdict(named))
 
 
 class ApiAdded(BaseModel):

@@ -49,7 +49,8 @@ class Gallery:
         store: The rows.
         preparation: How its images were prepared.
         encoder: The model.
-        calibration: What a similarity means; None if it was not measured for these embeddings.
+        calibration: How likely an answer is right; None if that was not measured for these
+            embeddings.
         root: Folder of the image files that were published.
     """
 
@@ -137,6 +138,11 @@ class Gallery:
         """Return what is known of the rows with these ids, by id."""
         with store_failures():
             return self.store.facts(ids)
+
+    def embeddings(self, ids: Sequence[int]) -> dict[int, np.ndarray]:
+        """Return the embeddings of the rows with these ids, by id."""
+        with store_failures():
+            return self.store.embeddings(ids)
 
     def ids(self, where: Filter) -> np.ndarray:
         """Return the ids of the rows that fit a filter, ascending."""

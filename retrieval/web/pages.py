@@ -20,14 +20,14 @@ from retrieval.web.templating import render
 
 SAMPLES = 12  # cars to start with
 PAGE = 48  # images of one page of a model
-OPTIONS = ("k", "at_least", "make", "model", "year", "viewpoint", "box", "all")
+OPTIONS = ("k", "at_least", "make", "model", "year", "viewpoint", "box")
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
 
 def _options(texts: Any) -> SearchOptions:
     given = {name: str(texts.get(name, ""))[:200] for name in OPTIONS}
-    return parsed_options(show_all=given.pop("all"), **given)
+    return parsed_options(**given)
 
 
 @router.get("/", dependencies=[Depends(Takes())])
@@ -142,15 +142,12 @@ async def why(service: Service, request: Request, photo: str = "", id: str = "")
     options = _options(request.query_params)
     embedding, _ = await source.embed(service, options.box)
     assert answer.row is not None
-    similarity = float(embedding @ answer.row.embedding)
-    calibration = service.gallery.calibration
     return render(
         request,
         "why.html",
         source=source,
         row=answer.row,
         options=options,
-        similarity=similarity,
-        probability=None if calibration is None else float(calibration(np.array(similarity))),
+        similarity=float(embedding @ answer.row.embedding),
         has_names=has_names(await service.facets()),
     )

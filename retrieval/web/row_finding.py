@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retrieval.asking.answers import Answer, probabilities
+from retrieval.asking.answers import Answer
 from retrieval.store.filters import Filter
 from retrieval.store.interface import ALL
 from retrieval.store.rows import Facts
@@ -29,16 +29,33 @@ class PhotoTask:
 
 
 @dataclass(frozen=True)
+class FoundRow:
+    """A neighbor.
+
+    Attributes:
+        id: Its id.
+        similarity: Its cosine similarity to the query.
+        facts: What is known of it.
+        embedding: (dim,) float32 of unit L2 norm.
+    """
+
+    id: int
+    similarity: float
+    facts: Facts
+    embedding: np.ndarray
+
+
+@dataclass(frozen=True)
 class FoundRows:
     """What was found for a query.
 
     Attributes:
-        rows: Id, cosine similarity and what is known of each row, best first.
+        rows: The neighbors, best first.
         is_exact: Whether all rows that fit the filter were compared.
         recall: Of an approximate search: the measured share of the exact neighbors it finds.
     """
 
-    rows: list[tuple[int, float, Facts]]
+    rows: list[FoundRow]
     is_exact: bool
     recall: float | None
 
@@ -82,40 +99,34 @@ def _rows_of(
     gallery: Gallery, queries: np.ndarray, k: int, where: Filter
 ) -> Sequence[FoundRows | StoreFailure]:
     neighbors = gallery.neighbors(queries, k, where)
-    facts = gallery.facts(np.unique(neighbors.ids[neighbors.ids >= 0]).tolist())
+    ids = np.unique(neighbors.ids[neighbors.ids >= 0]).tolist()
+    facts, embeddings = gallery.facts(ids), gallery.embeddings(ids)
     pairs = zip(neighbors.ids.tolist(), neighbors.similarities.tolist(), strict=True)
     # A row that was removed a moment ago is left out.
     rows = [
-        [(n, score, facts[n]) for n, score in zip(ids, scores, strict=True) if n in facts]
-        for ids, scores in pairs
+        [
+            FoundRow(n, score, facts[n], embeddings[n])
+            for n, score in zip(ids_of_query, scores, strict=True)
+            if n in facts and n in embeddings
+        ]
+        for ids_of_query, scores in pairs
     ]
     return [FoundRows(of_query, neighbors.is_exact, neighbors.recall) for of_query in rows]
 
 
-def answers_of(gallery: Gallery, found: FoundRows, but: int | None) -> list[Answer]:
-    """Return rows as answers, with probabilities if there is a calibration.
-
-    Args:
-        gallery: The image database.
-        found: What was found.
-        but: Id of a row to leave out.
-    """
-    rows = [row for row in found.rows if row[0] != but]
-    similarities = np.array([similarity for _, similarity, _ in rows])
+def answers_of(rows: Sequence[FoundRow]) -> list[Answer]:
+    """Return rows as answers."""
     return [
         Answer(
             rank=rank,
-            index=number,
-            similarity=similarity,
-            probability=probability,
-            label=facts.label,
-            name=facts.model,
-            make=facts.make or None,
-            year=facts.year or None,
-            viewpoint=facts.viewpoint or None,
+            index=row.id,
+            similarity=row.similarity,
+            label=row.facts.label,
+            name=row.facts.model,
+            make=row.facts.make or None,
+            year=row.facts.year or None,
+            viewpoint=row.facts.viewpoint or None,
             path="",  # of no concern to clients
         )
-        for rank, ((number, similarity, facts), probability) in enumerate(
-            zip(rows, probabilities(gallery.calibration, similarities), strict=True), 1
-        )
+        for rank, row in enumerate(rows, 1)
     ]

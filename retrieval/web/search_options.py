@@ -31,7 +31,6 @@ class SearchOptions:
         model: Name of a model, in any case, or the number of its class; empty: any.
         year: Year; empty: any.
         viewpoint: Viewpoint, such as ``front side``; empty: any.
-        show_all: Show answers that are more likely wrong than right, too.
         box: The part of the photo to search with: x1, y1, x2, y2 in pixels; None: the whole.
     """
 
@@ -41,7 +40,6 @@ class SearchOptions:
     model: str = ""
     year: str = ""
     viewpoint: str = ""
-    show_all: bool = False
     box: Box | None = None
 
     def query_string(self, **changed: object) -> str:
@@ -50,7 +48,6 @@ class SearchOptions:
             "k": self.k if self.k != K else "",
             "at_least": "" if self.at_least is None else f"{self.at_least:g}",
             **{name: getattr(self, name) for name in FILTERS},
-            "all": "1" if self.show_all else "",
             "box": "" if self.box is None else box_text(self.box),
         }
         values |= changed
@@ -74,7 +71,6 @@ def parsed_options(
     model: str = "",
     year: str = "",
     viewpoint: str = "",
-    show_all: str = "",
     box: str = "",
 ) -> SearchOptions:
     """Return the options that the texts of a form mean; an empty text takes the default.
@@ -92,7 +88,6 @@ def parsed_options(
         model=model.strip(),
         year=year.strip(),
         viewpoint=viewpoint.strip(),
-        show_all=show_all not in ("", "0", "false"),
         box=part,
     )
 

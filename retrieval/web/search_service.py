@@ -13,14 +13,16 @@ from typing import TypeVar
 
 import numpy as np
 
-from retrieval.asking.answers import Answer, Vote, is_shown, most_likely
+from retrieval.asking.answers import Answer
+from retrieval.asking.verdict import Verdict, judge
 from retrieval.compute.threads import worker_threads
 from retrieval.data.decode import Box
 from retrieval.data.formats import InputError
+from retrieval.evaluation.naming import NEIGHBORS
 from retrieval.store.rows import ImageRow
 from retrieval.web.batching import Batcher, WaitingRoom
 from retrieval.web.gallery import Gallery
-from retrieval.web.menus import has_names, n_fitting
+from retrieval.web.menus import n_fitting
 from retrieval.web.photo_shelf import SHOWN_SIDE, KeptPhoto, PhotoShelf, square_of_kept
 from retrieval.web.row_finding import (
     FoundRows,
@@ -47,20 +49,18 @@ class SearchResult:
 
     Attributes:
         answers: The answers that are shown, best first.
-        vote: The most likely model; None if no answer is shown, or no image has a name.
-        n_hidden: Answers that are not shown, as they are below a threshold.
+        verdict: The most likely make, model and year.
+        n_hidden: Answers that are not shown, as they are less similar than was asked for.
         n_searched: Images that the filters allow.
-        is_calibrated: Whether answers have a probability.
         is_exact: Whether all of these images were compared.
         recall: Of an approximate search: the measured share of the exact neighbors it finds.
         seconds: What decoding, encoding and comparing took, with waiting.
     """
 
     answers: tuple[Answer, ...]
-    vote: Vote | None
+    verdict: Verdict
     n_hidden: int
     n_searched: int
-    is_calibrated: bool
     is_exact: bool
     recall: float | None
     seconds: float
@@ -177,19 +177,22 @@ class SearchService:
         n_searched = n_fitting(facets, where)
         if not n_searched:
             raise InputError("no image of the database has all of these values; widen the filters")
-        task = PhotoTask(photo, options.k + (but is not None), where)
+        depth = max(options.k, NEIGHBORS)  # as many as are judged, however many are shown
+        task = PhotoTask(photo, depth + (but is not None), where)
         _, found = await asyncio.wrap_future(self._batcher.submit(task))
         assert found is not None
-        answers = answers_of(self.gallery, found, but)[: options.k]
-        shown = tuple(
-            answer for answer in answers if is_shown(answer, options.at_least, options.show_all)
-        )
+        rows = [row for row in found.rows if row.id != but]
+        answers = answers_of(rows)
+        embeddings = np.stack([row.embedding for row in rows]) if rows else np.empty((0, 0))
+        nearest, least = answers[: options.k], options.at_least
+        shown = tuple(a for a in nearest if least is None or a.similarity >= least)
+        # It holds for the whole database only.
+        calibration = self.gallery.calibration if n_searched == facets.total() else None
         return SearchResult(
             answers=shown,
-            vote=most_likely([a for a in shown if a.name]) if has_names(facets) else None,
-            n_hidden=len(answers) - len(shown),
+            verdict=judge(answers, embeddings, calibration),
+            n_hidden=len(nearest) - len(shown),
             n_searched=n_searched,
-            is_calibrated=self.gallery.calibration is not None,
             is_exact=found.is_exact,
             recall=found.recall,
             seconds=time.perf_counter() - started,

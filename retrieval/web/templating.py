@@ -6,7 +6,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from retrieval.asking.answers import best_line, nothing_found, percent
+from retrieval.asking.answers import percent
+from retrieval.asking.verdict import headline
 from retrieval.web.search_options import box_text
 
 FOLDER = Path(__file__).parent
@@ -20,7 +21,7 @@ _environment = Environment(
     lstrip_blocks=True,
 )
 _environment.filters |= {"percent": percent, "box_text": box_text}
-_environment.globals |= {"best_line": best_line, "nothing_found": nothing_found}
+_environment.globals |= {"headline": headline}
 
 
 def render(

@@ -10,21 +10,14 @@ from PIL import Image
 
 import build_image_db
 from process_data import image_matrix, transform
-from retrieval.asking.answers import (
-    Answer,
-    Vote,
-    best_line,
-    most_likely,
-    percent,
-    summary_line,
-    texts,
-)
+from retrieval.asking.answers import Answer, percent, texts
 from retrieval.asking.catalogue import Filters
 from retrieval.asking.engine import PhotoSearch
+from retrieval.asking.verdict import Verdict, summary
 from retrieval.data import layout, provenance
 from retrieval.data.formats import InputError
 from retrieval.data.image_index import VIEWPOINTS
-from retrieval.evaluation.calibration import Calibration
+from tests.calibrations import some_calibration
 from tests.conftest import train_small
 
 TESTS = "Image_data/sv_data/image/"
@@ -78,7 +71,7 @@ def test_an_image_of_the_database_finds_itself_with_all_that_is_known(pipeline: 
         assert best.similarity == pytest.approx(1, abs=2e-3)  # not decoded at a smaller scale
         assert (best.year, best.viewpoint) == (row["Year"], VIEWPOINTS[row["View Point"]])
         assert best.path == row["Path"] and best.make is not None
-        assert found.vote is not None and found.vote.share == 1
+        assert found.verdict.model is not None and found.verdict.model.probability is None
 
 
 def test_a_filter_never_makes_an_answer_short(pipeline: Path) -> None:
@@ -140,31 +133,32 @@ def test_viewpoints_go_by_name_and_number(pipeline: Path) -> None:
         known.mask(Filters(viewpoint="9"))
 
 
-def test_unlikely_answers_are_hidden(pipeline: Path) -> None:
+def test_only_less_similar_answers_are_hidden_and_all_of_them_vote(pipeline: Path) -> None:
     search = opened(pipeline)
     photo = pipeline / "Image_data/data/image" / layout.CAR_FRONT.load(pipeline)["Path"][0]
     plain = search.ask(photo, k=6)
-    assert plain.answers[0].probability is None
-    middle = (plain.answers[2].similarity + plain.answers[3].similarity) / 2
-    step = Calibration("isotonic", (middle, middle + 1e-9), (0.0, 0.93))
-    calibrated = replace(search, calibration=step)
-    found = calibrated.ask(photo, k=6)
-    assert [answer.index for answer in found.answers] == [a.index for a in plain.answers[:3]]
-    assert found.n_hidden == 3 and found.is_calibrated
-    assert {answer.probability for answer in found.answers} == {0.93}
-    shown = calibrated.ask(photo, k=6, show_all=True)
-    assert [a.probability for a in shown.answers] == [0.93] * 3 + [0.0] * 3
-    assert len(calibrated.ask(photo, k=6, show_all=True, at_least=middle).answers) == 3
-    nothing = replace(search, calibration=Calibration("isotonic", (0.0,), (0.4,))).ask(photo)
-    assert nothing.answers == () and nothing.vote is None
-    assert summary_line(nothing) == "not in the database"
-    some = replace(nothing, n_searched=nothing.n_image - 1)
-    assert summary_line(some) == "not among the images searched"
-    assert nothing.as_json()["is_found"] is False
-    best, vote = found.answers[0], Vote(found.answers[0].label, found.answers[0].name, 1.0)
-    assert best_line(vote, best) == "best answer: 93 % the same model"
-    other = Vote(best.label + 1, "another", 1.0)
-    assert best_line(other, best) == f"best answer: {best.name}, 93 % the same model"
+    assert plain.n_hidden == 0 and plain.verdict.in_database is None
+    for k, at_least in ((1, None), (6, plain.answers[2].similarity), (6, 1.5)):
+        found = search.ask(photo, k=k, at_least=at_least)
+        assert found.verdict == plain.verdict
+        near = [a for a in plain.answers[:k] if at_least is None or a.similarity >= at_least]
+        assert list(found.answers) == near and found.n_hidden == k - len(near)
+
+
+def test_probabilities_are_for_the_whole_database(pipeline: Path) -> None:
+    search = replace(opened(pipeline), calibration=some_calibration())
+    photo = pipeline / "Image_data/data/image" / layout.CAR_FRONT.load(pipeline)["Path"][0]
+    found = search.ask(photo)
+    model, make = found.verdict.model, found.verdict.make
+    assert model is not None and model.probability is not None and found.verdict.in_database
+    assert make is not None and make.probability is not None
+    assert make.probability >= model.probability
+    some = search.ask(photo, filters=Filters(make=make.name))
+    assert some.verdict.model is not None and some.verdict.model.probability is None
+    assert some.verdict.in_database is None and some.is_filtered
+    everything = search.ask(photo, filters=Filters(viewpoint="front")).n_searched == 48
+    assert not everything
+    assert found.as_json()["most_likely"]["probability"] == model.probability
 
 
 def test_other_models_and_databases_are_refused(pipeline: Path) -> None:
@@ -212,27 +206,20 @@ def test_photos_asked_at_once_get_their_own_answers(pipeline: Path) -> None:
     assert together == alone
 
 
-def answer(label: int, similarity: float, probability: float | None) -> Answer:
-    return Answer(1, 0, similarity, probability, label, f"m{label}", None, None, None, "x.jpg")
-
-
-def test_answers_vote_with_their_weight() -> None:
-    vote = most_likely([answer(1, 0.9, None), answer(2, 0.5, None), answer(2, 0.6, None)])
-    assert vote is not None and (vote.label, vote.name) == (2, "m2")
-    assert vote.share == pytest.approx(1.1 / 2.0)
-    vote = most_likely([answer(1, 0.9, 0.9), answer(2, 0.8, 0.5), answer(2, 0.8, 0.1)])
-    assert vote is not None and vote.label == 1
-    assert vote.share == pytest.approx(0.9 / 1.5)
-    assert most_likely([]) is None
-    tied = most_likely([answer(5, 0.5, None), answer(3, 0.5, None), answer(4, -1, None)])
-    assert tied is not None and (tied.label, tied.share) == (5, 0.5)
-    against = most_likely([answer(5, -0.5, None), answer(3, -0.5, None)])
-    assert against is not None and (against.label, against.share) == (5, 0.5)
+def test_photos_without_classes_have_no_verdict(pipeline: Path) -> None:
+    search = opened(pipeline)
+    nameless = replace(
+        search.catalogue, labels=np.full(48, -1), names={}, makes={}, years=None, viewpoints=None
+    )
+    photo = pipeline / "Image_data/data/image" / search.catalogue.paths[0]
+    found = replace(search, catalogue=nameless).ask(photo)
+    assert found.verdict == Verdict() and summary(found.verdict) == ""
+    assert len(found.answers) == 20 and found.answers[0].name == ""
 
 
 def test_the_table_has_the_columns_that_are_known() -> None:
-    assert texts([answer(1, 0.98765, 0.934)]) == [
-        ["rank", "similarity", "same model", "model", "path"],
-        ["1", "0.9877", "93 %", "m1", "x.jpg"],
+    assert texts([Answer(1, 0, 0.98765, 1, "m1", None, None, None, "x.jpg")]) == [
+        ["rank", "similarity", "model", "path"],
+        ["1", "0.9877", "m1", "x.jpg"],
     ]
     assert percent(0.9951) == "over 99 %" and percent(0.994) == "99 %"

@@ -11,7 +11,7 @@ from retrieval.data import layout
 
 
 def test_an_enlarged_database_can_be_asked(pipeline: Path, tmp_path: Path) -> None:
-    calibrate.run(pipeline, k=5)
+    calibrate.run(pipeline)
     large = tmp_path / "large"
     large.mkdir()
     bench_search.enlarge(pipeline, large, 200)
@@ -22,7 +22,7 @@ def test_an_enlarged_database_can_be_asked(pipeline: Path, tmp_path: Path) -> No
     assert search.calibration == small.calibration is not None
     # A copy has the class of the image that it was made from.
     photo = pipeline / bench_search.PHOTOS / small.catalogue.paths[0]
-    (best,) = search.ask(photo, k=1, show_all=True).answers
+    (best,) = search.ask(photo, k=1).answers
     assert best.label == small.catalogue.labels[0] and best.similarity > 0.9
 
 
@@ -36,3 +36,7 @@ def test_unseen_photos_are_unseen_and_counted(pipeline: Path, tmp_path: Path) ->
     right = [search.ask(path, k=1).answers[0].label == label for path, label, _ in photos]
     assert found["first_answer_right"] == np.mean(right)
     assert found["not_in_database"] == 0 and "ece" not in found
+    calibrate.run(pipeline)
+    search = PhotoSearch.open(pipeline, pipeline / "para" / "model.ep0")
+    found = bench_search.accuracy(search, photos, is_cropped=False)
+    assert found["first_answer_right"] == np.mean(right) and 0 <= found["ece"] <= 1

@@ -1,76 +1,163 @@
-"""What a similarity means: fitted, measured on held-out classes, kept, and refused when stale."""
+"""How likely an answer is: fitted, measured on held-out classes, kept, and refused when stale."""
 
 import json
 import logging
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-import build_image_db
-from process_data import make_train_valid, mask_data
 from retrieval.data import layout
 from retrieval.data.formats import InputError
-from retrieval.evaluation import calibration, calibration_fit
-from retrieval.evaluation.calibration import Calibration, load_calibration, save_calibration
-from retrieval.evaluation.calibration_fit import Neighbors, calibrate_neighbors, find_neighbors
+from retrieval.evaluation.calibration import (
+    LEVELS,
+    Calibration,
+    LevelCalibration,
+    Logistic,
+    load_calibration,
+    save_calibration,
+)
+from retrieval.evaluation.calibration_fit import (
+    Cases,
+    calibrate_answers,
+    calibrate_level,
+    find_cases,
+    fit_level,
+    groups_of,
+    predict_held_out,
+    query_rows,
+)
+from retrieval.evaluation.naming import FEATURES, NEIGHBORS
 from retrieval.evaluation.query_gallery import load_query_gallery
 from retrieval.evaluation.reliability import (
     brier_score,
     expected_calibration_error,
     reliability_bins,
+    risk_coverage,
 )
-from tests.conftest import replace_embeddings, train_small
+from tests.calibrations import MEASURES
+from tests.conftest import replace_embeddings
 
-MEASURED = dict.fromkeys(calibration.MEASURED, 0)
+SOME = LevelCalibration(
+    (0.5,) * 6, (0.25,) * 6, Logistic((1.5,) * 6, 0.5), Logistic((0.5,) * 6, -1.0), 0.2
+)
 
 
-def truth(similarities: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-20 * (similarities - 0.6)))
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
 
 
-def drawn_neighbors(n_query: int = 200, k: int = 10, seed: int = 0) -> Neighbors:
-    """Return neighbors of the drawn truth, and those of queries without an answer."""
+def drawn_cases(n: int = 4000, seed: int = 0) -> tuple[Cases, np.ndarray]:
+    """Return cases of which the truth is known, and the true probability of each."""
     rng = np.random.default_rng(seed)
-    similarities = -np.sort(-rng.uniform(0.2, 1, (2, n_query, k)), axis=2)
-    similarities[1] -= 0.35  # nothing is right there, so there are only low ones
-    is_same = rng.random(similarities.shape) < truth(similarities)
-    is_same[1] = False
-    return Neighbors(similarities, is_same, rng.integers(0, 20, n_query))
-
-
-@pytest.mark.parametrize("method", ["isotonic", "logistic"])
-def test_the_function_is_that_of_scikit_learn(method: str) -> None:
-    from sklearn.isotonic import IsotonicRegression
-    from sklearn.linear_model import LogisticRegression
-
-    neighbors = drawn_neighbors()
-    x, y = neighbors.similarities.ravel(), neighbors.is_same.ravel()
-    found = calibration_fit.fit_calibration(method, x, y)  # type: ignore[arg-type]
-    points = np.linspace(-0.5, 1.5, 401)
-    if method == "isotonic":
-        oracle = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(x, y)
-        expected = oracle.predict(points)
-    else:
-        expected = LogisticRegression(C=1e6).fit(x[:, None], y).predict_proba(points[:, None])[:, 1]
-    np.testing.assert_allclose(found(points), expected, atol=1e-12)
-    assert (np.diff(found(points)) >= 0).all()
+    features = rng.normal(3, 2, (n, 6))
+    known = sigmoid(features[:, 0] - 3)
+    right = sigmoid(features[:, 2] - 2)
+    is_known = rng.random(n) < known
+    is_right = is_known & (rng.random(n) < right)
+    return Cases(features, is_right, is_known, rng.integers(0, 20, n)), known * right
 
 
 def test_the_truth_is_found_again() -> None:
-    neighbors = drawn_neighbors(2000)
-    is_same = np.random.default_rng(1).random(neighbors.is_same.shape) < truth(
-        neighbors.similarities
-    )
-    function, measured = calibrate_neighbors(replace(neighbors, is_same=is_same))
-    assert measured["method"] == "logistic"  # which the truth is
-    points = np.linspace(0, 1, 50)
-    np.testing.assert_allclose(function(points), truth(points), atol=0.02)
-    best = measured["held_out"]["logistic"]
-    assert best["brier"] < measured["held_out"]["isotonic"]["brier"]
-    assert best["ece"] < 0.01
-    assert sum(of_bin["count"] for of_bin in measured["reliability"]) == 2 * 2000 * 10
+    cases, truth = drawn_cases()
+    fitted, measured = calibrate_level(cases, 0.05)
+    probabilities, known = fitted(cases.features)
+    assert np.abs(probabilities - truth).mean() < 0.02
+    assert (probabilities <= known).all()
+    assert measured["ece"] < 0.03
+    assert measured["brier"] == pytest.approx(np.mean(truth * (1 - truth)), abs=0.01)
+    assert sum(of_bin["count"] for of_bin in measured["reliability"]) == 4000
+
+
+def test_so_many_are_rejected_as_was_asked_for() -> None:
+    cases, _ = drawn_cases()
+    for wanted in (0.05, 0.3):
+        fitted, measured = calibrate_level(cases, wanted)
+        assert measured["false_reject"] <= wanted + 1e-3
+        probabilities, known = predict_held_out(cases)
+        is_rejected = (known < fitted.reject_below) & (probabilities < 0.5)
+        assert measured["false_reject"] == is_rejected[cases.is_known].mean()
+        assert measured["false_accept"] == (~is_rejected[~cases.is_known]).mean()
+        # What is most likely right is never rejected.
+        assert not fitted.rejects(np.array([0.51]), np.array([0.0])).any()
+
+
+def test_predictions_never_saw_the_class_of_the_query() -> None:
+    cases, _ = drawn_cases(400)
+    groups = cases.groups % 4
+    cases = Cases(cases.features, cases.is_right, cases.is_known, groups)
+    of_one = np.flatnonzero(groups == 1)
+    lies = Cases(cases.features, cases.is_right.copy(), cases.is_known.copy(), groups)
+    lies.is_known[of_one] = ~lies.is_known[of_one]
+    lies.is_right[of_one] &= lies.is_known[of_one]
+    before, after = predict_held_out(cases), predict_held_out(lies)
+    np.testing.assert_array_equal(before[1][of_one], after[1][of_one])
+    assert (np.delete(before[1], of_one) != np.delete(after[1], of_one)).all()
+
+
+def test_a_perfect_vote_is_not_certain() -> None:
+    cases, _ = drawn_cases(50)
+    perfect = Cases(cases.features, cases.is_known, cases.is_known, cases.groups)
+    probabilities, known = fit_level(perfect)(cases.features)
+    n = cases.is_known.sum()
+    np.testing.assert_allclose(probabilities / known, (n + 1) / (n + 2))
+
+
+def test_lists_lack_what_was_taken_out() -> None:
+    rng = np.random.default_rng(3)
+    gallery = rng.normal(size=(60, 4)).astype(np.float32)
+    gallery /= np.linalg.norm(gallery, axis=1, keepdims=True)
+    labels = np.repeat(np.arange(6), 10)
+    makes = {0: "Ravo", 1: "Ravo", 2: "Ravo", 3: "Zet", 4: "Zet", 5: "Kimo"}
+    years = np.array(["2010", "2012"] * 30, object)
+    groups = groups_of(labels, makes, years)
+    assert list(groups) == ["make", "model", "year"]
+    queries = np.array([0, 13, 37, 59])
+    cases = find_cases(gallery, groups, queries)
+    exact = gallery.astype(np.float64) @ gallery.T.astype(np.float64)
+    top = cases["make"].features[:, FEATURES.index("top")].reshape(3, 4)
+    mean = cases["model"].features[:, FEATURES.index("mean")].reshape(2, 4)
+    for column, row in enumerate(queries):
+        others = np.arange(60) != row
+        of_make = np.array([makes[label] for label in labels.tolist()])
+        for line, gone in enumerate((labels == -5, labels == labels[row])):
+            best = np.sort(exact[row, others & ~gone])[::-1][:NEIGHBORS]
+            assert mean[line, column] == pytest.approx(best.mean(), abs=1e-6)
+        left = others & (of_make != of_make[row])
+        assert top[1, column] <= exact[row, left].max() + 1e-6
+    assert cases["make"].is_known.reshape(3, 4).tolist() == [
+        [True] * 4,
+        [False] * 4,  # without the make
+        [True, True, True, False],  # without the model: Kimo has one only
+    ]
+    assert cases["model"].is_known.reshape(2, 4).tolist() == [[True] * 4, [False] * 4]
+    assert not cases["model"].is_right[4:].any() and not cases["make"].is_right[4:8].any()
+    _, measured = calibrate_answers(cases, 0.05)
+    assert (measured["n_query"], measured["n_class"]) == (4, 4)
+    assert set(measured["levels"]) == {"make", "model", "year"}
+
+
+def test_levels_need_something_to_tell_apart() -> None:
+    labels = np.array([1, 1, 2, 2])
+    assert set(groups_of(labels, {1: "Ravo", 2: "Ravo"}, None)) == {"model"}
+    one_year = np.array(["2010", "2010", "2012", ""], object)
+    assert set(groups_of(labels, {1: "Ravo", 2: "Zet"}, one_year)) == {"make", "model"}
+
+
+def test_queries_are_images_that_were_not_trained_on(pipeline: Path) -> None:
+    found = load_query_gallery(pipeline, is_valid=True)
+    assert sorted(query_rows(found)) == sorted(found.query_index)
+    found.gallery_record["split"] = {}
+    assert sorted(query_rows(found)) == list(range(len(found.gallery)))
+
+
+def test_one_class_is_refused() -> None:
+    cases, _ = drawn_cases(20)
+    one = Cases(cases.features, cases.is_right, cases.is_known, np.zeros(20, np.int64))
+    with pytest.raises(InputError, match="at least two classes"):
+        calibrate_answers({"model": one}, 0.05)
 
 
 def test_errors_by_hand() -> None:
@@ -85,75 +172,14 @@ def test_errors_by_hand() -> None:
     bins = reliability_bins(probabilities, outcomes)
     assert [(b.count, b.observed) for b in bins] == [(1, 0), (1, 1), (2, 0.5)]
     assert [(b.lower, b.upper) for b in bins] == [(0, 0.1), (0.1, 0.2), (0.9, 1)]
+    coverage, risk = risk_coverage(probabilities, outcomes)
+    assert coverage == [0.25, 0.5, 0.75, 1] and risk == [1, 1 / 2, 1 / 3, 1 / 2]
 
 
-def test_neighbors_are_searched_with_the_class_and_without(pipeline: Path) -> None:
-    found, k = load_query_gallery(pipeline, is_valid=True), 7
-    neighbors = find_neighbors(found, k)
-    exact = found.queries.astype(np.float64) @ np.array(found.gallery, np.float64).T
-    for row, label in enumerate(found.query_labels):
-        is_same = found.gallery_labels == label
-        for half, is_allowed in enumerate((found.is_allowed, found.is_allowed & ~is_same)):
-            rows = np.flatnonzero(is_allowed)
-            best = rows[np.argsort(-exact[row, rows], kind="stable")][:k]
-            np.testing.assert_allclose(
-                neighbors.similarities[half, row], exact[row, best], atol=1e-6
-            )
-            np.testing.assert_array_equal(neighbors.is_same[half, row], is_same[best])
-
-
-def test_too_few_neighbors_are_not_counted(pipeline: Path) -> None:
-    found = load_query_gallery(pipeline, is_valid=True)
-    neighbors = find_neighbors(found, found.n_gallery)
-    counts = np.isfinite(neighbors.similarities).sum(axis=2)
-    assert (counts[0] == found.n_gallery).all()
-    np.testing.assert_array_equal(counts[1], found.n_gallery - found.n_relevant)
-    _, measured = calibrate_neighbors(neighbors)
-    assert sum(of_bin["count"] for of_bin in measured["reliability"]) == counts.sum()
-
-
-def test_not_in_the_database_is_judged_by_the_first_neighbor() -> None:
-    neighbors = drawn_neighbors(400)
-    _, measured = calibrate_neighbors(neighbors)
-    held = calibration_fit.cross_validate(measured["method"], neighbors).probabilities
-    assert measured["false_reject"] == (held[0].max(axis=1) < 0.5).mean()
-    assert measured["false_accept"] == (held[1].max(axis=1) >= 0.5).mean()
-
-
-def test_predictions_never_saw_the_class_of_the_query(monkeypatch: pytest.MonkeyPatch) -> None:
-    neighbors = drawn_neighbors(60)
-    seen: list[np.ndarray] = []
-
-    def spied(method: str, similarities: np.ndarray, is_same: np.ndarray) -> Calibration:
-        seen.append(similarities)
-        return Calibration("isotonic", (0.0,), (0.5,))
-
-    monkeypatch.setattr(calibration_fit, "fit_calibration", spied)
-    held_out = calibration_fit.cross_validate("isotonic", neighbors)
-    assert len(seen) == 5 and (held_out.probabilities == 0.5).all()
-    for label in np.unique(neighbors.labels):
-        own = neighbors.similarities[:, neighbors.labels == label].ravel()
-        # In one fold, all neighbors of a class are left out; in the others, all are there.
-        assert sum(not np.isin(own, fold).any() for fold in seen) == 1
-        assert sum(bool(np.isin(own, fold).all()) for fold in seen) == 4
-
-
-def test_what_cannot_be_calibrated_is_refused() -> None:
-    one = Neighbors(np.full((2, 4, 3), 0.5), np.zeros((2, 4, 3), bool), np.zeros(4, np.int64))
-    with pytest.raises(InputError, match="at least two classes"):
-        calibrate_neighbors(one)
-    wrong = Neighbors(one.similarities, one.is_same, np.arange(4))
-    with pytest.raises(InputError, match="all right or all wrong"):
-        calibrate_neighbors(wrong)
-
-
-def test_it_is_kept_and_read_without_scikit_learn(pipeline: Path) -> None:
-    for function in (
-        Calibration("isotonic", (0.25, 0.5), (0.0, 1.0)),
-        Calibration("logistic", slope=3.5, intercept=-2.25),
-    ):
-        save_calibration(pipeline, "database.npy", function, MEASURED)
-        assert load_calibration(pipeline, "database.npy") == (function, MEASURED)
+def test_it_is_kept_and_read(pipeline: Path) -> None:
+    some = Calibration(dict.fromkeys(LEVELS, SOME))
+    save_calibration(pipeline, "database.npy", some, MEASURES)
+    assert load_calibration(pipeline, "database.npy") == (some, MEASURES)
 
 
 def test_a_stale_one_is_ignored_with_a_line(
@@ -161,7 +187,7 @@ def test_a_stale_one_is_ignored_with_a_line(
 ) -> None:
     assert load_calibration(pipeline, "database.npy") is None
     assert not caplog.messages
-    save_calibration(pipeline, "database.npy", Calibration("logistic", slope=1.0), MEASURED)
+    save_calibration(pipeline, "database.npy", Calibration(dict.fromkeys(LEVELS, SOME)), MEASURES)
     replace_embeddings(pipeline, layout.DATABASE.load(pipeline)[::-1].copy())
     with caplog.at_level(logging.WARNING):
         assert load_calibration(pipeline, "database.npy") is None
@@ -169,55 +195,33 @@ def test_a_stale_one_is_ignored_with_a_line(
     assert "fitted on other embeddings than database.npy and is ignored" in line
 
 
-@pytest.mark.parametrize(
-    "function",
-    [
-        {"similarities": [0.1, 0.2], "probabilities": [0.5]},
-        {"similarities": [0.2, 0.1], "probabilities": [0.1, 0.5]},
-        {"similarities": [0.1, 0.2], "probabilities": [0.5, 0.1]},
-        {"similarities": [0.1, 0.2], "probabilities": [0.5, 1.1]},
-        {"similarities": [], "probabilities": []},
-        {"similarities": "ab", "probabilities": [0.5, 0.6]},
-        {"method": "pickle"},
-        {"method": "logistic", "slope": "NaN"},
-        {"slope": None},
-    ],
-)
-def test_a_broken_one_is_refused(pipeline: Path, function: dict[str, object]) -> None:
-    good = Calibration("isotonic", (0.25, 0.5), (0.0, 1.0))
-    path = save_calibration(pipeline, "database.npy", good, MEASURED)
-    content = json.loads(path.read_text())
-    content["function"] |= function
-    path.write_text(json.dumps(content))
-    with pytest.raises(
-        InputError, match="(is not a calibration|does not hold what it should); make it again"
-    ):
-        load_calibration(pipeline, "database.npy")
+BREAKS: list[Callable[[dict[str, Any]], Any]] = [
+    lambda content: content.update(k=49),
+    lambda content: content.update(features=["top"]),
+    lambda content: content.update(levels={}),
+    lambda content: content.update(levels={"wheel": content["levels"]["model"]}),
+    lambda content: content["levels"]["model"].update(mean=[0.5] * 5),
+    lambda content: content["levels"]["model"].update(scale=[0.0] * 6),
+    lambda content: content["levels"]["model"].update(reject_below="NaN"),
+    lambda content: content["levels"]["model"]["known"].update(weights="abcdef"),
+    lambda content: content["levels"]["model"]["right"].update(intercept=None),
+    lambda content: content["levels"].update(model=[1]),
+    lambda content: content.update(measured={"n_query": 3}),
+    lambda content: content["measured"].update(levels={"model": {}}),
+    lambda content: content.clear(),
+]
 
 
-def test_what_was_measured_must_be_whole(pipeline: Path) -> None:
-    path = save_calibration(pipeline, "database.npy", Calibration("logistic"), {"k": 3})
-    with pytest.raises(InputError, match="(is not a calibration|does not hold what it should)"):
-        load_calibration(pipeline, "database.npy")
-    path.write_text("[]")
-    with pytest.raises(InputError, match="(is not a calibration|does not hold what it should)"):
-        load_calibration(pipeline, "database.npy")
-
-
-def test_classes_that_were_not_trained_on_are_searched_among_each_other(pipeline: Path) -> None:
-    make_train_valid.run(pipeline, protocol="classes")
-    model = train_small(pipeline, pipeline / "apart", epoch=1)
-    build_image_db.run(pipeline, model)
-    build_image_db.run(pipeline, model, "test_image.npy", "tdatabase.npy")
-    mask_data.run(pipeline)
-    found, k = load_query_gallery(pipeline, is_valid=True), 4
-    assert found.own_rows is not None
-    neighbors = find_neighbors(found, k)
-    exact = found.queries.astype(np.float64) @ np.array(found.gallery, np.float64).T
-    for row, (own, label) in enumerate(zip(found.own_rows, found.query_labels, strict=True)):
-        is_same = found.gallery_labels == label
-        others = found.is_allowed & (np.arange(len(is_same)) != own)
-        for half, is_allowed in enumerate((others, others & ~is_same)):
-            rows = np.flatnonzero(is_allowed)
-            best = rows[np.argsort(-exact[row, rows], kind="stable")][:k]
-            np.testing.assert_array_equal(neighbors.is_same[half, row], is_same[best])
+def test_a_broken_one_is_refused(pipeline: Path) -> None:
+    path = save_calibration(
+        pipeline, "database.npy", Calibration(dict.fromkeys(LEVELS, SOME)), MEASURES
+    )
+    whole = path.read_text()
+    for break_it in BREAKS:
+        content = json.loads(whole)
+        break_it(content)
+        path.write_text(json.dumps(content))
+        with pytest.raises(
+            InputError, match="(is not a calibration|does not hold what it should); make it again"
+        ):
+            load_calibration(pipeline, "database.npy")

@@ -20,6 +20,7 @@ from retrieval.data import layout
 from retrieval.data.formats import InputError
 from retrieval.data.photo_array import PhotoOptions
 from retrieval.evaluation.calibration import load_calibration
+from tests.calibrations import save_some
 from tests.pages import read_page
 from tests.stages.test_stages import ROOT
 
@@ -74,7 +75,8 @@ def test_json_has_the_same_answers_as_python(
     (printed,) = json.loads(first)
     assert printed == json.loads(json.dumps(found[0].as_json()))
     assert [answer["rank"] for answer in printed["answers"]] == [1, 2, 3, 4]
-    assert printed["is_found"] and printed["most_likely"]["name"] == found[0].vote.name  # type: ignore[union-attr]
+    assert printed["in_database"] is None
+    assert printed["most_likely"]["name"] == found[0].verdict.model.name  # type: ignore[union-attr]
     assert run_main(photos, f"--image={photo} --k=4 --json") == 0
     assert capsys.readouterr().out == first
 
@@ -105,32 +107,25 @@ def test_a_broken_photo_stops_no_other(
 def test_filters_and_threshold_reach_the_search(photos: Path) -> None:
     model, photo = photos / "para" / "model.ep0", [photos / "shots"]
     year = layout.CAR_FRONT.load(photos)["Year"].iloc[0]
-    for one in search.run(photos, model, photo, year=year, viewpoint="front-side", show_all=True):
+    for one in search.run(photos, model, photo, year=year, viewpoint="front-side"):
         assert {(a.year, a.viewpoint) for a in one.answers} == {(year, "front side")}
     (_, all_of) = search.run(photos, model, photo, k=6)
     least = all_of.answers[2].similarity
     (_, near) = search.run(photos, model, photo, k=6, at_least=least)
     assert near.answers == all_of.answers[:3] and near.n_hidden == 3
     (_, none) = search.run(photos, model, photo, at_least=1.5)
-    assert none.vote is None
+    assert none.answers == () and none.n_hidden == 20
 
 
-def test_nothing_likely_is_not_in_the_database(
+def test_what_is_probably_missing_is_said_and_nothing_is_hidden(
     photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    calibrate.run(photos, k=5)
-    path = layout.CALIBRATION.at(photos)
-    content = json.loads(path.read_text())
-    flat = {"method": "isotonic", "similarities": [0.0], "probabilities": [0.49]}
-    path.write_text(json.dumps(content | {"function": content["function"] | flat}))
-    capsys.readouterr()
+    save_some(photos, known=-9.0, reject_below=0.5)
     assert run_main(photos, "--image=" + str(photos / "shots") + " --k=3") == 0
     out = capsys.readouterr().out
-    assert out.count("not in the database") == 2 and "most likely" not in out
-    assert out.count("3 answers are below the threshold; --all shows all") == 2
-    assert run_main(photos, "--image=" + str(photos / "shots") + " --k=3 --all") == 0
-    out = capsys.readouterr().out
-    assert out.count("49 %") == 2 * (3 + 1) and out.count("same model") == 2 * 2
+    assert out.count("probably not in the database, over 99 %") == 2 * 2  # model and make
+    assert out.count("nearest model: ") == 2 and "most likely" not in out
+    assert len([line for line in out.splitlines() if line[:2] in ("1 ", "2 ", "3 ")]) == 6
 
 
 def test_the_car_is_searched_for(
@@ -228,31 +223,31 @@ def test_wrong_inputs_do_not_wait_for_torch(photos: Path) -> None:
 def test_calibrate_prints_and_keeps_what_it_measured(
     pipeline: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = calibrate.run(pipeline, k=5, device="cpu")
+    path = calibrate.run(pipeline, device="cpu")
     text = capsys.readouterr().out
     first = path.read_bytes()
-    assert calibrate.run(pipeline, k=5, device="cpu").read_bytes() == first
+    assert calibrate.run(pipeline, device="cpu").read_bytes() == first
     found = load_calibration(pipeline, "database.npy")
     assert found is not None
-    measured = found[1]
-    assert (measured["n_query"], measured["n_class"], measured["k"]) == (12, 6, 5)
-    assert f"{100 * measured['false_accept']:.1f} %" in text
-    assert f"{100 * measured['false_reject']:.1f} %" in text
-    for figures in measured["held_out"].values():
-        assert f"{figures['ece']:.4f}   {figures['brier']:.4f}" in text
-    with pytest.raises(InputError, match="--k must be from 1 to"):
-        calibrate.run(pipeline, k=10_000)
+    calibration, measured = found
+    assert set(calibration.levels) == {"make", "model", "year"}
+    assert (measured["n_query"], measured["n_class"]) == (12, 6)
+    for of_level in measured["levels"].values():
+        assert f"{of_level['brier']:.4f}" in text and f"{of_level['auc_right']:.3f}" in text
+        assert f"{100 * of_level['false_accept']:.1f} %" in text
+    with pytest.raises(InputError, match="--false_reject must be above 0 and below 1; got 1"):
+        calibrate.run(pipeline, false_reject=1)
 
 
 def test_the_report_has_the_calibration_while_it_fits(pipeline: Path) -> None:
     assert "Brier score" not in read_page(report.run(pipeline, rows=1, k=2)).text
-    calibrate.run(pipeline, k=5)
+    calibrate.run(pipeline)
     found = load_calibration(pipeline, "database.npy")
     assert found is not None
     page = read_page(report.run(pipeline, rows=1, k=2))
-    assert "Brier score" in page.text
-    for figures in found[1]["held_out"].values():
-        assert f"{figures['brier']:.3f}" in page.text
+    assert "Brier score" in page.text and "Risk and coverage" in page.text
+    for of_level in found[1]["levels"].values():
+        assert f"{of_level['brier']:.3f}" in page.text
     record = layout.DATABASE_RECORD.load(pipeline)
     layout.DATABASE_RECORD.save(pipeline, record | {"epoch": 5})
     assert "Brier score" not in read_page(report.run(pipeline, rows=1, k=2)).text

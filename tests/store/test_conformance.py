@@ -70,6 +70,19 @@ def test_facts_are_those_of_the_rows(store: ImageStore) -> None:
         assert facts == (row.make, row.model, row.label, row.year, row.viewpoint)
 
 
+def test_embeddings_are_those_of_the_rows(store: ImageStore) -> None:
+    rows = draw_rows(range(40))
+    assert store.embeddings([3]) == {}
+    store.add(rows[:30])
+    store.search(draw_queries(1), 3)
+    store.add(rows[30:])
+    store.remove([3, 35])
+    found = store.embeddings([35, 7, 39, 3, 1000, 7])
+    assert sorted(found) == [7, 39]
+    for number, embedding in found.items():
+        np.testing.assert_array_equal(embedding, rows[number].embedding)
+
+
 def test_a_search_is_that_of_mips(store: ImageStore) -> None:
     rows = draw_rows(range(300))
     store.add(rows[150:])

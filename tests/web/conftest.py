@@ -16,11 +16,11 @@ from PIL import Image
 
 from process_data import publish
 from retrieval.data import layout, provenance
-from retrieval.evaluation.calibration import MEASURED, Calibration, save_calibration
 from retrieval.web import server
 from retrieval.web.app import create_app
 from retrieval.web.connections import PATIENCE, Patience
 from retrieval.web.gallery import Gallery
+from tests.calibrations import save_some
 
 TOKEN = "a token of tests"
 PAGE = {"accept": "text/html"}
@@ -34,7 +34,7 @@ def _served(_pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     data_dir = tmp_path_factory.mktemp("served") / "ir"
     shutil.copytree(_pipeline, data_dir)
     publish.run(data_dir)
-    calibrate(data_dir, slope=20.0, middle=0.0)
+    save_some(data_dir)
     return data_dir
 
 
@@ -101,12 +101,6 @@ def running(app: FastAPI, patience: Patience = PATIENCE) -> Iterator[int]:
 
 def checkpoint_of(data_dir: Path) -> Path:
     return data_dir / "para" / "model.ep0"
-
-
-def calibrate(data_dir: Path, slope: float, middle: float) -> None:
-    """Write a calibration: one half at the similarity ``middle``."""
-    calibration = Calibration("logistic", slope=slope, intercept=-slope * middle)
-    save_calibration(data_dir, "database.npy", calibration, dict.fromkeys(MEASURED, 0))
 
 
 def first_photo(data_dir: Path, number: int = 0) -> Path:

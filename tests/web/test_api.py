@@ -11,11 +11,11 @@ from PIL import Image
 from retrieval.asking.catalogue import Filters
 from retrieval.asking.engine import PhotoSearch
 from retrieval.data import layout
+from tests.calibrations import save_some
 from tests.web.conftest import (
     AUTHORIZED,
     TOKEN,
     App,
-    calibrate,
     checkpoint_of,
     drawn_photo,
     first_photo,
@@ -37,9 +37,9 @@ def engine(_served: Path) -> PhotoSearch:
     "options",
     [
         {},
-        {"k": 3, "show_all": True},
-        {"box": "5,5,50,40", "show_all": True},
-        {"year": "2010", "k": 50, "show_all": True},
+        {"k": 3},
+        {"box": "5,5,50,40"},
+        {"year": "2010", "k": 50},
         {"at_least": 0.5},
     ],
 )
@@ -47,7 +47,7 @@ def test_an_upload_finds_what_the_command_finds(
     client: TestClient, engine: PhotoSearch, _served: Path, options: dict
 ) -> None:
     photo = first_photo(_served, 3)
-    years = {answer.year for answer in engine.ask(photo, k=5, show_all=True).answers}
+    years = {answer.year for answer in engine.ask(photo, k=5).answers}
     if "year" in options:
         options = options | {"year": min(years - {None})}
     box = options.get("box")
@@ -57,22 +57,28 @@ def test_an_upload_finds_what_the_command_finds(
         options.get("k", 20),
         Filters(year=options.get("year")),
         options.get("at_least"),
-        options.get("show_all", False),
     )
     result = search(client, photo.read_bytes(), **options)
     assert [answer["id"] for answer in result["answers"]] == [a.index for a in found.answers]
-    for name, key in (("similarity", "similarity"), ("probability", "probability")):
-        ours = [answer[key] for answer in result["answers"]]
-        assert np.allclose(ours, [getattr(a, name) for a in found.answers], atol=1e-5)
+    ours = [answer["similarity"] for answer in result["answers"]]
+    assert np.allclose(ours, [answer.similarity for answer in found.answers], atol=1e-5)
     assert [answer["model"] for answer in result["answers"]] == [a.name for a in found.answers]
     assert result["n_hidden"] == found.n_hidden
     assert result["n_searched"] == found.n_searched
-    assert result["is_exact"] and result["is_calibrated"]
-    assert (result["most_likely"] or {}).get("name") == (found.vote.name if found.vote else None)
+    assert result["is_exact"] and result["in_database"] == found.verdict.in_database
+    for level, vote in (
+        ("most_likely", found.verdict.model),
+        ("make", found.verdict.make),
+        ("year", found.verdict.year),
+    ):
+        assert vote is not None and result[level]["name"] == vote.name
+        assert (vote.probability is None) == ("year" in options)  # filters
+        for name in ("share", "probability", "known"):
+            assert result[level][name] == pytest.approx(getattr(vote, name), abs=1e-3)
 
 
 def test_an_image_of_the_database_is_not_its_own_answer(client: TestClient) -> None:
-    result = client.get("/api/search", params={"id": 4, "k": 5, "show_all": 1}).json()
+    result = client.get("/api/search", params={"id": 4, "k": 5}).json()
     ids = [answer["id"] for answer in result["answers"]]
     assert len(ids) == 5 and 4 not in ids
     assert [answer["rank"] for answer in result["answers"]] == [1, 2, 3, 4, 5]
@@ -81,17 +87,18 @@ def test_an_image_of_the_database_is_not_its_own_answer(client: TestClient) -> N
 def test_a_database_image_with_its_own_box_is_itself(client: TestClient, _served: Path) -> None:
     with Image.open(first_photo(_served, 4)) as image:
         width, height = image.size
-    box = {"id": 4, "k": 5, "show_all": 1, "box": f"0,0,{width},{height}"}
-    plain = client.get("/api/search", params={"id": 4, "k": 5, "show_all": 1}).json()
+    box = {"id": 4, "k": 5, "box": f"0,0,{width},{height}"}
+    plain = client.get("/api/search", params={"id": 4, "k": 5}).json()
     boxed = client.get("/api/search", params=box).json()
     assert [a["id"] for a in boxed["answers"]] == [a["id"] for a in plain["answers"]]
 
 
-def test_nothing_likely_is_not_in_the_database(served: Path, app: App) -> None:
-    calibrate(served, slope=50.0, middle=2.0)  # no similarity is likely
+def test_what_is_probably_missing_is_said_and_nothing_is_hidden(served: Path, app: App) -> None:
+    save_some(served, known=-9.0, reject_below=0.5)
     result = search(app(served), drawn_photo())
-    assert result["in_database"] is False and result["answers"] == []
-    assert result["most_likely"] is None and result["n_hidden"] == 20
+    assert result["in_database"] is False and result["most_likely"]["is_rejected"]
+    assert result["most_likely"]["probability"] < 0.5 and result["make"]["is_rejected"]
+    assert len(result["answers"]) == 20 and result["n_hidden"] == 0
 
 
 def test_get_names_the_image_and_no_path(client: TestClient, _served: Path) -> None:

@@ -24,7 +24,7 @@ AGAIN_S = 120  # a server that comes back loads its rows first
 
 def ask(client: TestClient) -> dict:
     """Search, and return the answers without the time it took."""
-    response = client.post("/api/search?show_all=1", files={"photo": drawn_photo()})
+    response = client.post("/api/search", files={"photo": drawn_photo()})
     assert response.status_code == 200, response.text
     return response.json() | {"seconds": 0}
 

@@ -127,7 +127,7 @@ def test_a_photo_that_is_dropped_or_pasted(browser: "webdriver.Chrome", kind: st
 
 
 def test_a_dragged_box_is_searched_with(browser: "webdriver.Chrome", address: str) -> None:
-    browser.get(f"{address}/search?id=3&all=1")
+    browser.get(f"{address}/search?id=3")
     frame = browser.find_element("css selector", ".frame")
     size = frame.size
     begin = (-size["width"] // 4, -size["height"] // 4)
@@ -148,7 +148,7 @@ def test_a_dragged_box_is_searched_with(browser: "webdriver.Chrome", address: st
 
 
 def test_filters_update_the_answers_in_place(browser: "webdriver.Chrome", address: str) -> None:
-    browser.get(f"{address}/search?id=3&all=1")
+    browser.get(f"{address}/search?id=3")
     browser.execute_script("window.isSame = true")
     before = answers(browser)
     Select(browser.find_element("id", "make")).select_by_index(1)
@@ -169,7 +169,7 @@ def test_filters_update_the_answers_in_place(browser: "webdriver.Chrome", addres
 
 
 def test_a_click_searches_with_the_answer(browser: "webdriver.Chrome", address: str) -> None:
-    browser.get(f"{address}/search?id=3&all=1")
+    browser.get(f"{address}/search?id=3")
     second = answers(browser)[1]
     browser.find_elements("css selector", "#results .tile > a")[1].click()
     wait(lambda: browser.current_url.endswith(f"id={second}") and is_idle(browser))
@@ -177,7 +177,7 @@ def test_a_click_searches_with_the_answer(browser: "webdriver.Chrome", address: 
 
 
 def test_the_keyboard_reaches_everything(browser: "webdriver.Chrome", address: str) -> None:
-    browser.get(f"{address}/search?id=3&all=1")
+    browser.get(f"{address}/search?id=3")
     order = []
     for _ in range(40):
         browser.switch_to.active_element.send_keys(Keys.TAB)

@@ -12,9 +12,10 @@ from fastapi.testclient import TestClient
 import build_image_db
 from process_data import data_info, image_matrix, publish
 from retrieval.web.photo_shelf import KeptPhoto, PhotoShelf
+from tests.calibrations import save_some
 from tests.conftest import train_small
 from tests.pages import Page
-from tests.web.conftest import PAGE, App, calibrate, drawn_photo, first_photo
+from tests.web.conftest import PAGE, App, drawn_photo, first_photo
 
 
 def show(client: TestClient, address: str, status: int = 200) -> tuple[Page, str]:
@@ -43,7 +44,7 @@ def test_an_upload_leads_to_answers_that_can_be_loaded_again(
 ) -> None:
     address = upload(client, first_photo(_served, 3).read_bytes(), k="5")
     page, text = show(client, address)
-    assert "Exact search of 48 images" in page.text and "% of the vote" in page.text
+    assert "Exact search of 48 images" in page.text and "not in the database: " in page.text
     answers = re.findall(r'<a href="/search\?id=(\d+)">', text)
     assert answers[0] == "3" and len(answers) <= 5
     again, _ = show(client, address)
@@ -51,7 +52,7 @@ def test_an_upload_leads_to_answers_that_can_be_loaded_again(
 
 
 def test_a_click_searches_with_the_answer(client: TestClient) -> None:
-    _, text = show(client, "/search?id=3&all=1&k=4")
+    _, text = show(client, "/search?id=3&k=4")
     answer = re.findall(r'<a href="(/search\?id=\d+)">', text)[0]
     _, text = show(client, answer)
     link = unescape(re.findall(r'<a href="([^"]+)">link to this search', text)[0])
@@ -61,9 +62,9 @@ def test_a_click_searches_with_the_answer(client: TestClient) -> None:
 
 def test_filters_and_boxes_keep_the_photo(client: TestClient, _served: Path) -> None:
     address = upload(client, first_photo(_served, 3).read_bytes())
-    _, text = show(client, address + "&all=1&k=48")
+    _, text = show(client, address + "&k=48")
     year = re.findall(r'<option value="(\d{4})">', text)[0]
-    page, text = show(client, f"{address}&all=1&k=48&year={year}&box=5,5,60,40")
+    page, text = show(client, f"{address}&k=48&year={year}&box=5,5,60,40")
     assert f'<option value="{year}" selected' in text and 'value="5,5,60,40"' in text
     n_found = int(re.findall(r"search of (\d+) of 48", page.text)[0])
     assert len(re.findall(r'<li class="tile">', text)) == n_found > 0
@@ -121,22 +122,34 @@ def test_explanations_are_shown_in_two_pictures(client: TestClient) -> None:
     assert client.get("/why?id=3&answer=x", headers=PAGE).status_code == 404
 
 
-def test_nothing_likely_is_said_and_shown_on_demand(served: Path, app: App) -> None:
-    calibrate(served, slope=50.0, middle=2.0)
+def test_what_is_probably_missing_is_said_and_nothing_is_hidden(served: Path, app: App) -> None:
+    save_some(served, known=-9.0, reject_below=0.5)
     client = app(served)
     page, text = show(client, "/search?id=3")
-    assert "Not in the database" in page.text and "20 answers are hidden" in page.text
+    assert "Probably not in the database" in page.text and "Nearest model" in page.text
+    assert text.count('class="tile"') == 20 and "hidden" not in page.text
     viewpoint = client.get("/api/images/3").json()["viewpoint"].replace(" ", "+")
     page, text = show(client, f"/search?id=3&viewpoint={viewpoint}")  # the rest may have it
-    assert "Not among the images searched" in page.text and "Not in the database" not in text
-    everything = unescape(re.findall(r'href="([^"]+)">Show them', text)[0])
-    assert show(client, everything)[1].count('class="tile"') == 20
+    assert "Most likely among these images" in page.text and "of the vote" in page.text
+    assert "Probably not" not in page.text and "Without filters" in page.text
 
 
-def test_without_calibration_nothing_is_hidden(served: Path, app: App) -> None:
+def test_the_model_comes_with_its_probability_make_and_year(client: TestClient) -> None:
+    found = client.get("/api/search", params={"id": 3}).json()
+    page, text = show(client, "/search?id=3")
+    assert found["most_likely"]["name"] in page.text and 'class="levels"' in text
+    for level in ("most_likely", "make", "year"):
+        assert f"{100 * found[level]['probability']:.0f} %" in page.text
+    page, _ = show(client, "/search?id=3&at_least=1")
+    assert "20 answers are hidden: below the similarity 1" in page.text
+    assert found["most_likely"]["name"] in page.text
+
+
+def test_without_calibration_there_are_shares_of_the_vote(served: Path, app: App) -> None:
     (served / "calibration.json").unlink()
     page, text = show(app(served), "/search?id=3")
-    assert text.count('class="tile"') == 20 and "not calibrated" in page.text
+    assert text.count('class="tile"') == 20 and "process_data.calibrate gives" in page.text
+    assert "% of the vote" in page.text
 
 
 def test_photos_without_classes_have_no_names_and_no_vote(
