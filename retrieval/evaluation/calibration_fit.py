@@ -25,6 +25,7 @@ from retrieval.evaluation.query_gallery import QueryGallery
 from retrieval.search.nearest import nearest_neighbors, without_own
 
 FOLDS = 5
+LEAST_GROUPS = 4  # fewer, and what is left without one of them looks like no real database
 MOST_QUERIES = 4000  # spread evenly over the classes; more change the numbers no more
 BATCH_VALUES = 1 << 24  # neighbors at once: bounds the memory
 BATCH = 256  # queries at once, at most
@@ -47,7 +48,7 @@ class Cases:
         features: (n, 6) float64, those of the name.
         is_right: (n,) bool: the query's own group is named.
         is_known: (n,) bool: the query's own group can be found.
-        groups: (n,) int64, the group of the query.
+        groups: (n,) int64, the group of the query; of a year, its model.
     """
 
     features: np.ndarray
@@ -67,7 +68,7 @@ def groups_of(
 ) -> dict[Level, np.ndarray]:
     """Return the group of each image at each level that there is: (n_image,) int64, -1: unknown.
 
-    A year is one of a model. Makes need two of them; years, a model that has two.
+    A year is one of a model; years need a model that has two.
 
     Args:
         labels: (n_image,) int64, class (model) of each image; -1: unknown.
@@ -77,10 +78,9 @@ def groups_of(
     >>> groups_of(np.array([4, 4, 6]), {4: "Ravo"}, np.array(["2010", "2012", ""]))["year"].tolist()
     [0, 1, -1]
     """
-    names = [makes.get(label, "") for label in labels.tolist()]
     found: dict[Level, np.ndarray] = {"model": labels}
-    if len({name for name in names if name}) > 1:
-        found = {"make": _codes(names), **found}
+    if makes:
+        found["make"] = _codes([makes.get(label, "") for label in labels.tolist()])
     if years is not None:
         of_model = [
             f"{label} {year}" if year and label >= 0 else ""
@@ -186,7 +186,8 @@ def _cases(
     is_case = (own >= 0) & (named.labels >= 0)
     if dropped is not None:
         is_case &= gone >= 0
-    cases = Cases(named.features, named.labels == own, n_left > 0, own)
+    held_together = groups["model"][rows] if level == "year" else own
+    cases = Cases(named.features, named.labels == own, n_left > 0, held_together)
     return cases.part(np.flatnonzero(is_case))
 
 
@@ -277,17 +278,18 @@ def calibrate_answers(
         false_reject: As in `calibrate_level`.
 
     Raises:
-        InputError: There are queries of one class only.
+        InputError: There are queries of too few classes.
     """
     n_class = len(np.unique(cases["model"].groups))
-    if n_class < 2:
+    if n_class < LEAST_GROUPS:
         raise InputError(
-            "a calibration takes queries of at least two classes; add photos of another class"
+            f"a calibration takes queries of at least {LEAST_GROUPS} classes, and there are "
+            f"{n_class}; add photos of others, and make the split and the embeddings again"
         )
     pairs = {
         level: calibrate_level(of_level, false_reject)
         for level, of_level in cases.items()
-        if len(np.unique(of_level.groups)) > 1
+        if len(np.unique(of_level.groups)) >= LEAST_GROUPS
     }
     return Calibration({level: fitted for level, (fitted, _) in pairs.items()}), {
         "n_query": len(cases["model"].groups) // len(LISTS["model"]),

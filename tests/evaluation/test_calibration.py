@@ -113,7 +113,7 @@ def test_lists_lack_what_was_taken_out() -> None:
     makes = {0: "Ravo", 1: "Ravo", 2: "Ravo", 3: "Zet", 4: "Zet", 5: "Kimo"}
     years = np.array(["2010", "2012"] * 30, object)
     groups = groups_of(labels, makes, years)
-    assert list(groups) == ["make", "model", "year"]
+    assert set(groups) == {"make", "model", "year"}
     queries = np.array([0, 13, 37, 59])
     cases = find_cases(gallery, groups, queries)
     exact = gallery.astype(np.float64) @ gallery.T.astype(np.float64)
@@ -126,22 +126,22 @@ def test_lists_lack_what_was_taken_out() -> None:
             best = np.sort(exact[row, others & ~gone])[::-1][:NEIGHBORS]
             assert mean[line, column] == pytest.approx(best.mean(), abs=1e-6)
         left = others & (of_make != of_make[row])
-        assert top[1, column] <= exact[row, left].max() + 1e-6
+        assert top[2, column] <= exact[row, left].max() + 1e-6
     assert cases["make"].is_known.reshape(3, 4).tolist() == [
         [True] * 4,
-        [False] * 4,  # without the make
         [True, True, True, False],  # without the model: Kimo has one only
+        [False] * 4,  # without the make
     ]
     assert cases["model"].is_known.reshape(2, 4).tolist() == [[True] * 4, [False] * 4]
-    assert not cases["model"].is_right[4:].any() and not cases["make"].is_right[4:8].any()
+    assert not cases["model"].is_right[4:].any() and not cases["make"].is_right[8:].any()
     _, measured = calibrate_answers(cases, 0.05)
     assert (measured["n_query"], measured["n_class"]) == (4, 4)
-    assert set(measured["levels"]) == {"make", "model", "year"}
+    assert set(measured["levels"]) == {"model", "year"}  # there are too few makes
 
 
 def test_levels_need_something_to_tell_apart() -> None:
     labels = np.array([1, 1, 2, 2])
-    assert set(groups_of(labels, {1: "Ravo", 2: "Ravo"}, None)) == {"model"}
+    assert set(groups_of(labels, {}, None)) == {"model"}
     one_year = np.array(["2010", "2010", "2012", ""], object)
     assert set(groups_of(labels, {1: "Ravo", 2: "Zet"}, one_year)) == {"make", "model"}
 
@@ -153,10 +153,10 @@ def test_queries_are_images_that_were_not_trained_on(pipeline: Path) -> None:
     assert sorted(query_rows(found)) == list(range(len(found.gallery)))
 
 
-def test_one_class_is_refused() -> None:
+def test_few_classes_are_refused() -> None:
     cases, _ = drawn_cases(20)
     one = Cases(cases.features, cases.is_right, cases.is_known, np.zeros(20, np.int64))
-    with pytest.raises(InputError, match="at least two classes"):
+    with pytest.raises(InputError, match="at least 4 classes, and there are 1"):
         calibrate_answers({"model": one}, 0.05)
 
 

@@ -230,10 +230,10 @@ def test_calibrate_prints_and_keeps_what_it_measured(
     found = load_calibration(pipeline, "database.npy")
     assert found is not None
     calibration, measured = found
-    assert set(calibration.levels) == {"make", "model", "year"}
+    assert set(calibration.levels) == {"model", "year"}  # there are two makes
     assert (measured["n_query"], measured["n_class"]) == (12, 6)
     for of_level in measured["levels"].values():
-        assert f"{of_level['brier']:.4f}" in text and f"{of_level['auc_right']:.3f}" in text
+        assert f"{of_level['brier']:.4f}" in text and f"{of_level['auc_known']:.3f}" in text
         assert f"{100 * of_level['false_accept']:.1f} %" in text
     with pytest.raises(InputError, match="--false_reject must be above 0 and below 1; got 1"):
         calibrate.run(pipeline, false_reject=1)

@@ -195,7 +195,7 @@ def test_the_keyboard_reaches_everything(browser: "webdriver.Chrome", address: s
     ):
         assert order.index(before) < order.index(after)
     first = f"{PREFIX}/search?id={answers(browser)[0]}"
-    assert order.index("all") < order.index(first)
+    assert order.index("at_least") < order.index(first)
     visible = browser.execute_script(
         "return getComputedStyle(document.activeElement).outlineStyle !== 'none'"
     )
