@@ -75,15 +75,16 @@ serve: .venv/serving
 	$(PY) -m process_data.serve --dpath=$(DEMO) --save_path=$(DEMO)/para/model.ep4
 
 # From a folder of photos to a page: make page PHOTOS=~/photos
-# One sub-folder for each class trains for MINUTES; photos without classes are searched untrained.
+# Sub-folders of classes train for MINUTES, if there are two of some photos; all else is searched untrained.
+# make_train_valid decides, by writing a split or not.
 page: .venv/serving
 	@test -n "$(PHOTOS)" || { echo "name the folder of the photos: make page PHOTOS=~/photos"; exit 1; }
 	@set -e; photos=$$(cd "$(PHOTOS:~%=$(HOME)%)" && pwd); mkdir -p "$(PAGE)"; \
 	run() { echo "python $$*"; $(PY) "$$@"; }; \
 	run -m process_data.data_info --dpath="$(PAGE)" --image_root_path="$$photos"; \
-	run -m process_data.image_matrix --dpath="$(PAGE)" --image_info=indexinfo.csv --image_root_path="$$photos" --image_resolution=128; \
-	if head -n 1 "$(PAGE)/indexinfo.csv" | grep -q ClassName; then \
-	  run -m process_data.make_train_valid --dpath="$(PAGE)" --iname=indexinfo.csv --min_len=10; \
+	run -m process_data.image_matrix --dpath="$(PAGE)" --image_info=indexinfo.csv --image_root_path="$$photos" --image_resolution=128 --on_unreadable=drop; \
+	run -m process_data.make_train_valid --dpath="$(PAGE)" --iname=imageset.json --min_len=10 --fit; \
+	if [ -e "$(PAGE)/split.json" ]; then \
 	  run train.py --dpath="$(PAGE)" --save_path="$(PAGE)/para/" --recipe=ce --minutes=$(MINUTES) --arch=timm/tf_efficientnet_lite0; \
 	  model=$$(ls -v "$(PAGE)"/para/model.ep* | tail -n 1); \
 	  run build_image_db.py --dpath="$(PAGE)" --save_path="$$model" --scales=1.25; \

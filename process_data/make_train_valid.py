@@ -11,6 +11,10 @@ among all others, as papers evaluate on Cars196, CUB-200-2011 and SOP. The first
 classes that the column Split of the index names:
 
     python -m process_data.make_train_valid --dpath=~/ir/ --protocol=classes
+
+A small collection of your own is split as far as its classes allow with --fit:
+
+    python -m process_data.make_train_valid --dpath=~/ir/ --iname=imageset.json --fit
 """
 
 import argparse
@@ -74,27 +78,47 @@ def run(
     neg_count: int = 4,
     seed: int = 7,
     protocol: Protocol = "images",
-) -> Path:
+    fit: bool = False,
+) -> Path | None:
     """Write the split and the training tuples, and return the path of ``train.npy``.
+
+    None, with a line, if ``fit`` and there is too little to train on: then there is no split.
 
     Args:
         data_dir: The data directory.
-        iname: Index csv with the columns Class and Index.
+        iname: Index csv with the columns Class and Index; or the record of an image matrix, such as
+            ``imageset.json``, which names the csv that it was made from.
         ratio: One in ``ratio`` images of a class is for validation.
         min_len: Classes with fewer images are minor: no queries, and not in the evaluation.
         neg_count: Negatives per training tuple.
         seed: Seed of everything random.
         protocol: ``images`` validates on images of known classes; ``classes`` on half of the
             classes, the second or those of ``Split``, whatever ``ratio`` and ``min_len``.
+        fit: Lower ``ratio``, ``min_len`` and ``neg_count`` to what the classes allow.
     """
     if ratio < 2 or min_len < 1 or neg_count < 1:
         raise InputError(
             "--ratio must be at least 2, --min_len and --neg_count at least 1; "
             f"got {ratio}, {min_len} and {neg_count}"
         )
+    if iname.endswith(".json"):
+        iname = _index_of(data_dir, iname)
     table = image_index.by_index(layout.IMAGE_INDEX.load(data_dir, iname), iname)
     rng = np.random.default_rng(seed)
     labels = table["Class"].to_numpy()
+    if fit:
+        fitted = fitted_options(labels, ratio, min_len, neg_count)
+        if fitted is None:
+            layout.SPLIT.at(data_dir).unlink(missing_ok=True)  # of other images
+            log.warning(
+                "%s: too few photos in classes to train on (it takes two classes of two photos and "
+                "one of three); an untrained model searches them: train.py --epoch=0",
+                iname,
+            )
+            return None
+        if fitted != (ratio, min_len, neg_count):
+            ratio, min_len, neg_count = fitted
+            log.info("small classes: --ratio=%d --min_len=%d --neg_count=%d are taken", *fitted)
     if protocol == "classes":
         split = split_classes(labels, _published_split(table, iname))
         _check_classes(split, iname)
@@ -141,6 +165,50 @@ def _published_split(table: "pd.DataFrame", iname: str) -> np.ndarray | None:
     return (table["Split"] == "train").to_numpy()
 
 
+def fitted_options(
+    labels: np.ndarray, ratio: int, min_len: int, neg_count: int
+) -> tuple[int, int, int] | None:
+    """Return ``ratio``, ``min_len`` and ``neg_count``, lowered to what the classes allow.
+
+    The largest class gives a validation query, and keeps two photos to train on.
+
+    Args:
+        labels: (n_image,) int64, class of each image; -1: none.
+        ratio: One in ``ratio`` images of a class is for validation.
+        min_len: Classes with fewer images are not evaluated.
+        neg_count: Negatives per training tuple.
+
+    Returns:
+        None if there are not two classes of two photos, one of them of three.
+
+    >>> fitted_options(np.repeat([0, 1, 2], 5), 7, 10, 4)
+    (5, 5, 4)
+    >>> fitted_options(np.repeat([0, 1], 40), 7, 10, 4)
+    (7, 10, 4)
+    >>> fitted_options(np.array([0, 0, 0, 1]), 7, 10, 4) is None
+    True
+    """
+    sizes = np.sort(np.unique(labels[labels >= 0], return_counts=True)[1])[::-1]
+    if len(sizes) < 2 or sizes[0] < 3 or sizes[1] < 2:
+        return None
+    min_len = min(min_len, int(sizes[0]))
+    ratio = min(ratio, min_len)
+    others = int((sizes - sizes // ratio)[1:].sum())
+    return ratio, min_len, min(neg_count, others)
+
+
+def _index_of(data_dir: Path, record_name: str) -> str:
+    """Return the csv that an image matrix was made from, as its record says."""
+    name = Path(record_name).with_suffix(".npy").as_posix()
+    record = provenance.load_record(data_dir, name, layout.IMAGE_MATRIX)
+    if not record or not isinstance(record.get("index"), str):
+        raise InputError(
+            f"{record_name} does not name the csv of its images; name it with --iname, or make the "
+            f"image matrix again: {layout.IMAGE_MATRIX.made_by}"
+        )
+    return str(record["index"])
+
+
 def _check_classes(split: Split, iname: str) -> None:
     if len(split.classes) < 4:
         raise InputError(
@@ -155,7 +223,10 @@ def _check_classes(split: Split, iname: str) -> None:
 
 def _check_training(split: Split, iname: str, neg_count: int) -> None:
     if len(split.classes) < 2:
-        raise InputError(f"{iname} has one class only; negatives need at least two")
+        raise InputError(
+            f"{iname} has one class only, and negatives need at least two; an untrained model "
+            "searches it: train.py --epoch=0"
+        )
     sizes = np.array([len(images) for images in split.train])
     largest = int(sizes.argmax())
     others = int(sizes.sum() - sizes[largest])
@@ -201,7 +272,9 @@ def _write_tuples(data_dir: Path, split: Split, neg_count: int, rng: np.random.G
 
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.stage_parser(run, __doc__)
-    parser.add_argument("--iname", help="index csv with the columns Class and Index")
+    parser.add_argument(
+        "--iname", help="index csv with Class and Index, or the record (.json) of an image matrix"
+    )
     parser.add_argument("--ratio", type=int, help="one in N images is for validation")
     parser.add_argument("--min_len", type=int, help="classes with fewer images are not evaluated")
     parser.add_argument("--neg_count", type=int, help="negatives per training tuple")
@@ -211,6 +284,12 @@ def make_parser() -> argparse.ArgumentParser:
         choices=get_args(Protocol),
         help="images: validate on images of known classes; classes: on the second half of the "
         "classes, each image searched among all others",
+    )
+    parser.add_argument(
+        "--fit",
+        action=argparse.BooleanOptionalAction,
+        help="lower --ratio, --min_len and --neg_count to what small classes allow; where nothing "
+        "can be trained on, write no split and say so",
     )
     return parser
 

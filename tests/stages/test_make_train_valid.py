@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from process_data import make_train_valid
+from process_data import image_matrix, make_train_valid
 from retrieval.data import layout, split, tuples
 from retrieval.data.formats import InputError
 
@@ -173,3 +174,51 @@ def test_a_split_without_its_record_is_refused(tmp_path: Path, text: str) -> Non
     layout.SPLIT.at(tmp_path).write_text(text)
     with pytest.raises(InputError, match="does not hold what it should; make it again with"):
         split.load_split_record(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([5, 5, 5], (5, 5, 4)),
+        ([3, 2], (3, 3, 2)),
+        ([40, 3], (7, 10, 3)),
+        ([5], None),
+        ([1, 1, 1], None),
+        ([2, 2], None),
+    ],
+)
+def test_a_small_collection_is_split_as_far_as_it_goes(
+    tmp_path: Path, sizes: list[int], expected: tuple[int, int, int] | None
+) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    table = pd.DataFrame({"Path": "a.jpg", "Class": labels, "Index": np.arange(len(labels))})
+    layout.IMAGE_INDEX.save(tmp_path, table)
+    layout.SPLIT.at(tmp_path).write_text("{}")  # of other images
+    made = make_train_valid.run(tmp_path, "indexinfo.csv", min_len=10, fit=True)
+    if expected is None:
+        assert made is None and not layout.SPLIT.at(tmp_path).exists()
+        return
+    record = layout.SPLIT.load(tmp_path)
+    assert (record["ratio"], record["min_len"], record["neg_count"]) == expected
+    assert len(layout.VALID_QUERIES.load(tmp_path)) >= 1
+    assert layout.TRAIN.load(tmp_path).shape[1] == 2 + expected[2]
+
+
+def test_photos_without_classes_have_no_split(tmp_path: Path) -> None:
+    table = pd.DataFrame({"Path": "a.jpg", "Class": [-1] * 30, "Index": np.arange(30)})
+    layout.IMAGE_INDEX.save(tmp_path, table)
+    assert make_train_valid.run(tmp_path, "indexinfo.csv", min_len=10, fit=True) is None
+
+
+def test_the_record_of_an_image_matrix_names_its_csv(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for number in range(5):
+        Image.new("RGB", (8, 8)).save(tmp_path / "photos" / f"{number}.png")
+    (tmp_path / "photos" / "0.png").write_text("broken")
+    table = pd.DataFrame({"Path": [f"{n}.png" for n in range(5)], "Class": [0, 0, 0, 1, 1]})
+    layout.IMAGE_INDEX.save(tmp_path, table.assign(Index=range(5)))
+    image_matrix.run(tmp_path, "indexinfo.csv", "photos/", image_resolution=8, on_unreadable="drop")
+    layout.IMAGE_INDEX.save(tmp_path, table.assign(Class=[0, 0, 0, 0, 1], Index=range(5)))
+    assert make_train_valid.run(tmp_path, "imageset.json", fit=True) is None  # 2 and 2 are left
+    with pytest.raises(InputError, match=r"other\.npy is missing|does not name the csv"):
+        make_train_valid.run(tmp_path, "other.json", fit=True)

@@ -1,5 +1,6 @@
 """Your own photos: any folder with one sub-folder for each class."""
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from process_data import contact_sheet, data_info, image_matrix, make_train_vali
 from retrieval.data import layout
 from retrieval.data.formats import InputError
 from tests.conftest import train_small
+from tests.stages.test_stages import ROOT
 
 
 def draw(root: Path, names: list[str], count: int) -> None:
@@ -118,3 +120,26 @@ def test_the_folders_of_known_datasets_are_read(tmp_path: Path) -> None:
     data_info.run(tmp_path)
     table = layout.IMAGE_INDEX.load(tmp_path)
     assert table.groupby("Class")["ClassName"].first().tolist() == sorted(set(table["ClassName"]))
+
+
+@pytest.mark.parametrize("is_split", [True, False])
+def test_the_page_trains_where_there_is_a_split(tmp_path: Path, is_split: bool) -> None:
+    """make page, with a program that only notes its arguments in the place of Python."""
+    fake, photos, page = tmp_path / "python", tmp_path / "my photos", tmp_path / "page"
+    photos.mkdir()
+    split = f"touch {page}/split.json" if is_split else "true"
+    fake.write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/log\ncase "$*" in\n*make_train_valid*) {split};;\n'
+        f"*--recipe=ce*) mkdir -p {page}/para; touch {page}/para/model.ep0 {page}/para/model.ep10;;"
+        "\n*calibrate*) exit 1;;\nesac\n"
+    )
+    fake.chmod(0o755)
+    command = ["make", "page", "-o", ".venv/serving", f"PY={fake}", f"PHOTOS={photos}"]
+    done = subprocess.run([*command, f"PAGE={page}"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert "--on_unreadable=drop" in lines[1] and "--fit" in lines[2]
+    assert ("--epoch=0" in lines[3]) is not is_split
+    model = page / "para" / ("model.ep10" if is_split else "model.untrained")
+    assert lines[-1] == f"-m process_data.serve --dpath={page} --save_path={model}"
+    assert ("without probabilities" in done.stdout) is is_split
