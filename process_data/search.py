@@ -109,7 +109,8 @@ def run(
         if not as_json:
             print(_text(found[-1]))
     if as_json:
-        print(json.dumps(told, indent=1, ensure_ascii=False))
+        is_utf8 = (sys.stdout.encoding or "").lower() in ("utf-8", "utf8")
+        print(json.dumps(told, indent=1, ensure_ascii=not is_utf8))
     if not found:
         if len(photos) == 1:
             raise errors[0]

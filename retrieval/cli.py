@@ -63,9 +63,12 @@ def data_directory(text: str) -> Path:
     """
     path = user_path(text)
     under_home = Path(os.path.expanduser("~"), path)  # noqa: PTH111  Path.home fails without one
-    if not path.is_absolute() and not path.exists() and under_home.is_dir():
-        print(f"--dpath={text}: no such folder here, using {under_home}", file=sys.stderr)
-        return under_home
+    try:
+        if not path.is_absolute() and not path.exists() and under_home.is_dir():
+            print(f"--dpath={text}: no such folder here, using {under_home}", file=sys.stderr)
+            return under_home
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{_shortened(text)}: {error.strerror}") from None
     return path
 
 

@@ -72,6 +72,7 @@ def _open_folder(folder: Path, create: Collection | None, exact_rows: int) -> Im
         ) from None
     from retrieval.store.lance_store import LanceStore
 
+    str(folder).encode()  # Lance takes no other names, and says so at length
     if not LanceStore.exists(folder):
         if create is None:
             raise InputError(f"{folder} is missing; make it with: {layout.STORE.made_by}")

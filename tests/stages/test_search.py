@@ -1,8 +1,10 @@
 """The stages search and calibrate, from the shell."""
 
+import io
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +104,16 @@ def test_a_broken_photo_stops_no_other(
         output = capsys.readouterr()
         assert [one["photo"] for one in json.loads(output.out)] == names
         assert output.err.count("error: ") == 1
+
+
+def test_json_is_whole_on_any_terminal(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo = photos / "é漢.jpg"
+    shutil.copy(sorted((photos / "shots").iterdir())[0], photo)
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    assert run_main(photos, f"--image={photo} --k=1 --json") == 0
+    (printed,) = json.loads(out.buffer.getvalue())  # type: ignore[attr-defined]
+    assert printed["photo"] == str(photo)
 
 
 def test_filters_and_threshold_reach_the_search(photos: Path) -> None:

@@ -200,6 +200,15 @@ def test_every_text_option_expands_home(
         assert error.value.code == 2 and "no such home" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("path", ["", "x" * 5000, "~nobody.is.called.this/x"])
+def test_a_data_directory_that_cannot_be_is_wrong_usage(
+    path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as error:
+        cli.stage_parser(lambda: None, "").parse_args([f"--dpath={path}"])
+    assert error.value.code == 2 and "argument --dpath:" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_any_terminal_can_be_printed_to(
     encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -60,7 +60,7 @@ def test_addresses_that_are_none_are_one_line(
     (data_dir / "file").touch()
     before = sorted(data_dir.rglob("*"))
     wrong = ["http://[::1", "http://", "://", "http://host:99999", "http://host:x", "ftp://host:1"]
-    for store in [*wrong, "file", "file/store", "file/x.db", ".", "photos"]:
+    for store in [*wrong, "file", "file/store", "file/x.db", ".", "photos", "\udcff"]:
         assert publish.main([f"--dpath={data_dir}", f"--store={store}"]) == 1
         said = capsys.readouterr().err.splitlines()
         assert len(said) == 1 and said[0].startswith("error: ")

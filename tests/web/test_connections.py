@@ -149,6 +149,7 @@ def test_beyond_the_limit_the_longest_wait_ends(
         assert not is_closed(upload)
         assert given_up(port, "room") >= 80 and given_up(port, "request") == 0
         assert len(caplog.records) < 150
+        upload.close()  # the end of the server would wait for it
 
 
 def test_slow_clients_are_told_while_others_are_served(
