@@ -312,7 +312,7 @@ LOPQ_RECORD = Json(
 CALIBRATION = Json(
     "calibration.json",
     _stage("process_data.calibrate"),
-    "the probability of the same model at each similarity, what it was measured to be worth, and "
+    "how likely an answer is right (model, make, year), what that was measured to be worth, and "
     "the hashes of the checkpoint and of database.json",
     dict[str, Any],
 )
