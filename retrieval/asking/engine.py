@@ -25,7 +25,7 @@ from retrieval.data.decode import Box
 from retrieval.data.formats import InputError
 from retrieval.data.joined import Images
 from retrieval.evaluation.calibration import Calibration, load_calibration
-from retrieval.evaluation.naming import NEIGHBORS
+from retrieval.evaluation.local_means import NEIGHBORS
 from retrieval.model import checkpoint
 from retrieval.report.retrieval_results import images_of
 from retrieval.search.embeddings import check_unit_rows

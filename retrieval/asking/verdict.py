@@ -1,6 +1,6 @@
 """What the answers to a photo say: the most likely make, model and year, and how likely they are.
 
-The command, the page and the API judge here: the first `naming.NEIGHBORS` answers, however many
+The command, the page and the API judge here: the first `local_means.NEIGHBORS` answers, however many
 are shown.
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from retrieval.asking.answers import Answer, percent
 from retrieval.evaluation.calibration import Calibration, Level
-from retrieval.evaluation.naming import NEIGHBORS, name_classes
+from retrieval.evaluation.local_means import NEIGHBORS, name_classes
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Named:
     Attributes:
         name: Of the make, the model or the year.
         label: Class of the model; of a make, that of its best answer.
-        share: Its share of the vote, in (0, 1]: `naming.NamedClasses.shares`.
+        share: Its share of the vote, in (0, 1]: `local_means.NamedClasses.shares`.
         probability: That it is right, in [0, 1]; None without a calibration.
         known: Probability that the right one is in the database, at least ``probability``; None
             without a calibration.

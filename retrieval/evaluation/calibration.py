@@ -13,7 +13,7 @@ import numpy as np
 
 from retrieval.data import layout, provenance
 from retrieval.data.formats import InputError
-from retrieval.evaluation.naming import FEATURES, NEIGHBORS
+from retrieval.evaluation.local_means import FEATURES, NEIGHBORS
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Logistic:
     """A sigmoid of a weighted sum: p = 1 / (1 + exp(-(weights @ x + intercept))).
 
     Attributes:
-        weights: (6,) one for each of `naming.FEATURES`, standardized.
+        weights: (6,) one for each of `local_means.FEATURES`, standardized.
         intercept: Added to the sum.
     """
 

@@ -20,7 +20,7 @@ from retrieval.evaluation.calibration import (
     LevelCalibration,
     Logistic,
 )
-from retrieval.evaluation.naming import FEATURES, NEIGHBORS, name_classes
+from retrieval.evaluation.local_means import FEATURES, NEIGHBORS, name_classes
 from retrieval.evaluation.query_gallery import QueryGallery
 from retrieval.search.nearest import nearest_neighbors, without_own
 

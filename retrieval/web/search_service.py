@@ -18,7 +18,7 @@ from retrieval.asking.verdict import Verdict, judge
 from retrieval.compute.threads import worker_threads
 from retrieval.data.decode import Box
 from retrieval.data.formats import InputError
-from retrieval.evaluation.naming import NEIGHBORS
+from retrieval.evaluation.local_means import NEIGHBORS
 from retrieval.store.rows import ImageRow
 from retrieval.web.batching import Batcher, WaitingRoom
 from retrieval.web.gallery import Gallery

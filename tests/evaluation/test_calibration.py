@@ -29,7 +29,7 @@ from retrieval.evaluation.calibration_fit import (
     predict_held_out,
     query_rows,
 )
-from retrieval.evaluation.naming import FEATURES, NEIGHBORS
+from retrieval.evaluation.local_means import FEATURES, NEIGHBORS
 from retrieval.evaluation.query_gallery import load_query_gallery
 from retrieval.evaluation.reliability import (
     brier_score,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from retrieval.evaluation.naming import FEATURES, NEAR, SHARPNESS, name_classes
+from retrieval.evaluation.local_means import FEATURES, NEAR, SHARPNESS, name_classes
 
 
 def drawn_lists(n: int, k: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
