@@ -1,7 +1,7 @@
 """What the answers to a photo say: the most likely make, model and year, and how likely they are.
 
-The command, the page and the API judge here: the first `local_means.NEIGHBORS` answers, however many
-are shown.
+The command, the page and the API judge here: the first `local_means.NEIGHBORS` answers, however
+many are shown.
 """
 
 from collections.abc import Sequence
