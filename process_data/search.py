@@ -147,7 +147,8 @@ def _text(found: Found) -> str:
         lines += _aligned(texts(found.answers))
     if found.n_hidden:
         lines.append(f"{found.n_hidden} hidden by --at_least")
-    return "\n".join([*lines, summary(found.verdict, found.is_filtered), ""])
+    said = summary(found.verdict, found.is_filtered)
+    return "\n".join([*lines, said or "no model is named: these images have no classes", ""])
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:

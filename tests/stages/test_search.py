@@ -83,6 +83,17 @@ def test_json_has_the_same_answers_as_python(
     assert capsys.readouterr().out == first
 
 
+def test_photos_without_classes_name_no_model(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = layout.CAR_FRONT.load(photos)
+    layout.CAR_FRONT.save(photos, table.drop(columns="CarMake").assign(Class=-1, CarMake=0))
+    assert run_main(photos, f"--image={photos / 'shots'} --k=2") == 0
+    out = capsys.readouterr().out
+    assert out.count("no model is named: these images have no classes") == 2
+    assert "-1" not in out.replace("-1.", "") and "vote" not in out
+
+
 def test_a_broken_photo_stops_no_other(
     photos: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
