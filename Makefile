@@ -11,9 +11,6 @@ BENCH = demo/bench
 PAGE = page
 MINUTES = 5
 
-# Where other programs keep a core busy, threads that spin while they wait make all of them wait.
-export OMP_WAIT_POLICY = passive
-
 # Without the libraries' bytecode, every command takes twice as long to start.
 unexport PYTHONDONTWRITEBYTECODE
 

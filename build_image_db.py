@@ -28,6 +28,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
+if __name__ == "__main__":  # before numpy is loaded
+    from retrieval.threads import prepare_command
+
+    prepare_command()
+
 import numpy as np
 
 from retrieval import cli
@@ -179,9 +184,27 @@ def _encode_shards(job: EncodingJob, shard: int | None, engine: Engine) -> Path:
 
 def _save_record(data_dir: Path, output: str, record: dict[str, Any], parts: list[str]) -> None:
     record["images_sha256"] = provenance.RowsDigest.of_parts(parts).hexdigest()
+    _name_other_threads(data_dir, output, record)
     provenance.save_record(data_dir, output, record)
     rows, dim, path = record["rows"], record["dim"], layout.DATABASE.at(data_dir, output)
     log.info("%s: %d embeddings of %d dimensions", path, rows, dim)
+
+
+def _name_other_threads(data_dir: Path, output: str, record: dict[str, Any]) -> None:
+    """Say in a line if only the number of threads differs from the record that was there."""
+    if not layout.DATABASE_RECORD.at(data_dir, provenance.record_name(output)).exists():
+        return
+    before = layout.DATABASE_RECORD.load(data_dir, provenance.record_name(output))
+    threads = before.get("threads")
+    if threads != record["threads"] and {**before, **record, "threads": threads} == before:
+        log.warning(
+            "%s was encoded with %s threads, now with %d: the last bits may differ; --threads=%s "
+            "repeats it",
+            output,
+            threads,
+            record["threads"],
+            threads,
+        )
 
 
 def make_parser() -> argparse.ArgumentParser:

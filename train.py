@@ -21,17 +21,22 @@ import argparse
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+if __name__ == "__main__":  # before numpy is loaded
+    from retrieval.threads import prepare_command
+
+    prepare_command()
+
 import numpy as np
 
-from retrieval import cli
+from retrieval import cli, threads
 from retrieval.data import files, options
 from retrieval.training import config as training
-from retrieval.training import recipes
+from retrieval.training import recipes, thread_choice
 from retrieval.training.cameras import DOMAINS, add_cameras
 from retrieval.training.config import TrainingConfig
 from retrieval.training.dataset import TrainingData, check_files, check_same_split
@@ -60,7 +65,8 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
         save_path: Folder of the checkpoints.
         config: The options, such as ``TrainingConfig(recipe="ce", epoch=4)``.
     """
-    begin, save_path, given = time.monotonic(), save_path.expanduser(), config
+    begin, save_path = time.monotonic(), save_path.expanduser()
+    given = thread_choice.with_named(config)
     # What can be checked at once is checked before torch is imported, which takes seconds.
     options.check(given)
     if given.epoch == 0:
@@ -77,6 +83,7 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
     with (
         distributed.process_group(devices.choose(given.device or "auto")) as device,
         files.only_one(save_path) if distributed.is_main() else nullcontext(),
+        ExitStack() as stack,
     ):
         # Options: the defaults, the recipe, the checkpoint to resume, the command.
         resumed = checkpointing.find_resume_point(save_path, given)
@@ -97,6 +104,13 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
         data = load_data(data_dir, config)
         if resumed.content is not None:
             check_same_split(data.split, resumed.content["split"], str(resumed.path))
+        config = replace(config, threads=choose_threads(config, given, data, resumed, device))
+        stack.enter_context(threads.computing_with(config.threads))
+        # Batches of one size, as all losses but tuple have: search the fastest convolutions once.
+        searches = device.type == "cuda" and config.loss != "tuple"
+        stack.enter_context(devices.searching_convolutions(searches))
+        if resumed.content is None and distributed.is_main():
+            thread_choice.name_other_threads(save_path, config)
         if config.minutes and resumed.content is None:
             trainer, _ = make_trainer(config, given, data, resumed, device)
             config = budget.fit_budget(trainer, given, time.monotonic() - begin)
@@ -159,6 +173,21 @@ def load_data(data_dir: Path, config: TrainingConfig) -> TrainingData:
     return data
 
 
+def choose_threads(
+    config: TrainingConfig,
+    given: TrainingConfig,
+    data: TrainingData,
+    resumed: "ResumePoint",
+    device: "torch.device",
+) -> int:
+    """Return the number of threads to train with; the arguments are those of ``make_trainer``."""
+
+    def build() -> "EmbeddingModel":
+        return load_model(config, given, resumed, data.images.shape[-1], device)[0]
+
+    return thread_choice.choose_threads(config, build)
+
+
 def make_trainer(
     config: TrainingConfig,
     given: TrainingConfig,
@@ -182,8 +211,6 @@ def make_trainer(
     torch.manual_seed(config.seed)
     model, weights = load_model(config, given, resumed, side, device)
     dtype = distributed.agreed_dtype(devices.training_dtype(model, device, config.precision))
-    # Batches of one size, as all losses but tuple have: search the fastest convolutions once.
-    torch.backends.cudnn.benchmark = device.type == "cuda" and config.loss != "tuple"
     fits = config.micro_batch or gradient_cache.agreed_micro_batch(model, side, dtype)
     trainer = Trainer(replace(config, micro_batch=fits), data, model, dtype)
     if resumed.content is None:

@@ -14,7 +14,6 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-import faiss
 import numpy as np
 
 from benchmarks import lopq_methods as methods
@@ -24,6 +23,7 @@ from benchmarks.lopq_data import DIM, Data, K, draw, stand_in
 from benchmarks.lopq_plot import plot
 from lopq import LOPQModel, LOPQSearcher
 from lopq.kept import Keep, kept_bytes
+from retrieval.threads import computing_with
 
 PARTS = ["accuracy", "additive", "speed", "rerank", "fit"]
 
@@ -178,7 +178,6 @@ def fit_times(clock: str) -> Iterator[Measurement]:
 def run(args: argparse.Namespace) -> None:
     """Measure the chosen parts and write their results."""
     record = results.Run("lopq", args, args.output)
-    faiss.omp_set_num_threads(args.threads)
     X = stand_in() if args.embeddings is None else np.load(args.embeddings, mmap_mode="r")
     source = "drawn stand-in" if args.embeddings is None else "embeddings"
     args.output.mkdir(parents=True, exist_ok=True)
@@ -241,4 +240,6 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    run(make_parser().parse_args())
+    options = make_parser().parse_args()
+    with computing_with(options.threads):
+        run(options)

@@ -16,15 +16,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-import faiss
 import numpy as np
-import torch
 
 from benchmarks import results, scale_graph
 from benchmarks.harness import k_recall, median, once
 from benchmarks.scale_data import ROWS_AT_ONCE, K, Source, Truth
 from benchmarks.scale_methods import PROBES, Encoder, Filling, Lopq, ProductCodes, RaBitQ, Search
 from lopq import LOPQCode, LOPQModel, LOPQSearcher
+from retrieval.threads import computing_with
 
 SINGLE = 200  # queries that are searched one at a time
 REPEATS = 3
@@ -208,8 +207,6 @@ def changes(searcher: LOPQSearcher, source: Source, queries: np.ndarray) -> resu
 def run(args: argparse.Namespace) -> None:
     """Measure one size and publish its tables and its picture."""
     record = results.Run("lopq_scale", args, args.output)
-    faiss.omp_set_num_threads(args.threads)
-    torch.set_num_threads(args.threads)
     source = Source.of(np.load(args.embeddings, mmap_mode="r"), args.dim)
     model, seconds = fitted(source, args.rows, args.cells)
     print(f"fitted in {seconds:.0f} s", flush=True)
@@ -271,4 +268,6 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    run(make_parser().parse_args())
+    options = make_parser().parse_args()
+    with computing_with(options.threads):
+        run(options)

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 import build_image_db
 from benchmarks import results
@@ -31,6 +30,7 @@ from retrieval.evaluation.exact_search import ExactSearch
 from retrieval.evaluation.measure import measure as measure_ranking
 from retrieval.evaluation.query_gallery import QueryGallery, load_query_gallery
 from retrieval.evaluation.ranking import PLAIN_RANKING, RankingOptions, rank_gallery
+from retrieval.threads import computing_with
 
 FOLDER = "bench_ranking"
 K = 20
@@ -246,9 +246,8 @@ def make_parser() -> argparse.ArgumentParser:
 def main() -> None:
     args = make_parser().parse_args()
     record = results.Run("ranking", args, args.output)
-    torch.set_num_threads(args.threads)
     chosen = [switch for switch in SWITCHES if args.only in switch.name]
-    with tempfile.TemporaryDirectory() as name:
+    with computing_with(args.threads), tempfile.TemporaryDirectory() as name:
         folder = args.samples or Path(name)
         checkpoints = trained(folder, "box", args)
         whole = trained(folder, "none", args) if args.only in CROP else {}

@@ -12,7 +12,6 @@ programs beside slow both down.
 """
 
 import argparse
-import os
 import shutil
 import statistics
 import tempfile
@@ -26,12 +25,12 @@ import psutil
 from benchmarks import results
 from benchmarks.serve_load import K, Load, body_of, joined, load, server
 from retrieval.asking.preparation import Preparation
-from retrieval.compute.threads import use_one_blas_thread
 from retrieval.data import image_index, layout, provenance
 from retrieval.store.interface import ImageStore
 from retrieval.store.opening import open_store
 from retrieval.store.rows import Collection, ImageRow
 from retrieval.store.thumbnails import thumbnail
+from retrieval.threads import computing_with, prepare_command
 from retrieval.web.uploads import prepare_upload
 
 PHOTOS = 64
@@ -55,7 +54,6 @@ class Parts:
     def __init__(self, store: ImageStore, save_path: Path, photos: list[bytes]) -> None:
         from retrieval.asking.encoder import QueryEncoder
 
-        use_one_blas_thread()
         record = store.collection.record
         self.store, self.photos = store, photos
         self.preparation = Preparation.of_record(record, store.name)
@@ -188,14 +186,13 @@ def make_parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     """Measure and publish."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the server sets it
     published = results.Run("bench_serve", options, options.output)
     photos = photos_of(options.dpath)
     bodies = [body_of(photo) for photo in photos]
     served = Path(tempfile.mkdtemp(prefix="bench_serve"))
     rounds = []
     try:
-        with make_store(options.dpath, served, options.rows) as store:
+        with computing_with(None), make_store(options.dpath, served, options.rows) as store:
             parts = Parts(store, options.save_path, photos)
             with server(served, options.save_path, options.port) as (process, start_s):
                 load(process, options.port, bodies, 2, min(2, options.seconds))  # warm-up
@@ -218,4 +215,5 @@ def run(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    prepare_command()  # as the server does
     run(make_parser().parse_args())

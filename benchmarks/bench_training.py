@@ -36,6 +36,7 @@ from retrieval.model.embedding import EmbeddingModel
 from retrieval.model.encode import embedding_blocks
 from retrieval.model.tta import Views
 from retrieval.search.nearest import nearest_neighbors, without_own
+from retrieval.threads import computing_with
 from retrieval.training.checkpointing import ResumePoint
 from retrieval.training.config import TrainingConfig
 from retrieval.training.dataset import TrainingData
@@ -234,7 +235,6 @@ def run(args: argparse.Namespace) -> None:
     record = results.Run("training", args, args.output)
     if args.photos is not None:
         args.dpath = [*args.dpath, prepare_photos(args.photos, args.samples, args.side)]
-    torch.set_num_threads(args.threads)
     methods = METHODS[args.methods]
     chosen = {n: m for n, m in methods.items() if not args.only or any(t in n for t in args.only)}
     trials: list[Trial] = []
@@ -284,4 +284,6 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    run(make_parser().parse_args())
+    options = make_parser().parse_args()
+    with computing_with(options.threads):
+        run(options)

@@ -21,6 +21,11 @@ from typing import Any
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+if __name__ == "__main__":  # before numpy is loaded
+    from retrieval.threads import prepare_command
+
+    prepare_command()
+
 from compcars import sample_images, sample_tree
 from compcars.sample_catalogue import draw_catalogue
 from compcars.sample_plan import surveillance_shots, web_shots

@@ -22,6 +22,11 @@ from typing import TYPE_CHECKING
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+if __name__ == "__main__":  # before numpy is loaded
+    from retrieval.threads import prepare_command
+
+    prepare_command()
+
 import numpy as np
 from tqdm import tqdm
 
@@ -30,7 +35,6 @@ from retrieval.asking.engine import check_model
 from retrieval.asking.new_photos import NewPhoto, listed_photos
 from retrieval.asking.preparation import Preparation
 from retrieval.compute import devices
-from retrieval.compute.threads import worker_threads
 from retrieval.data import layout
 from retrieval.data.formats import InputError
 from retrieval.store.adding import new_photo_ids
@@ -38,6 +42,7 @@ from retrieval.store.interface import ImageStore
 from retrieval.store.opening import STORE_HELP, open_store
 from retrieval.store.rows import ImageRow, sha256_of_bytes
 from retrieval.store.thumbnails import thumbnail
+from retrieval.threads import worker_threads
 
 if TYPE_CHECKING:
     from retrieval.asking.encoder import QueryEncoder

@@ -16,6 +16,11 @@ from pathlib import Path
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+if __name__ == "__main__":  # before numpy is loaded
+    from retrieval.threads import prepare_command
+
+    prepare_command()
+
 from retrieval import cli
 from retrieval.data import decode, files, layout, options, provenance
 from retrieval.data.formats import InputError
@@ -60,7 +65,7 @@ def run(
         crop: ``box`` crops to the columns X1, Y1, X2, Y2; images without a box stay whole.
         on_unreadable: ``stop`` lists all unreadable images and writes nothing; ``drop`` skips them
             and writes the csv that matches the matrix, ``<stem of image_info>.kept.csv``.
-        workers: Threads; 0: one per core.
+        workers: Threads; 0: as --threads.
         max_megapixels: Largest photo, and all photos decoded at once, in millions of pixels of the
             decoded size: a JPEG is decoded at the smallest scale that suffices. A larger one counts
             as unreadable.

@@ -27,6 +27,11 @@ from typing import TYPE_CHECKING, get_args
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+if __name__ == "__main__":  # before numpy is loaded
+    from retrieval.threads import prepare_command
+
+    prepare_command()
+
 import numpy as np
 from tqdm import tqdm
 

@@ -16,6 +16,11 @@ from pathlib import Path
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+if __name__ == "__main__":  # before numpy is loaded
+    from retrieval.threads import prepare_command
+
+    prepare_command()
+
 from retrieval import cli
 from retrieval.data import layout
 from retrieval.data.formats import InputError

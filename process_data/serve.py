@@ -12,13 +12,17 @@ Then open http://127.0.0.1:8000. Stop with Ctrl+C.
 import argparse
 import ipaddress
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+if __name__ == "__main__":  # before numpy is loaded
+    from retrieval.threads import prepare_command
+
+    prepare_command()
 
 from retrieval import cli
 from retrieval.compute import devices
@@ -74,8 +78,6 @@ def run(
     from retrieval.web.app import create_app
     from retrieval.web.gallery import Gallery
 
-    # Threads that spin while they wait would take the cores from decoding and search.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     names, prefix = proxies.checked_hosts(allow_host), proxies.checked_prefix(root_path)
     publish_if_missing(data_dir, database, store)
     _warn_if_open(host, token)

@@ -15,6 +15,11 @@ from typing import Any
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+if __name__ == "__main__":  # before numpy is loaded
+    from retrieval.threads import prepare_command
+
+    prepare_command()
+
 from retrieval import cli
 from retrieval.evaluation.records import load_evaluation_records
 from retrieval.evaluation.tables import evaluation_table

@@ -17,12 +17,13 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from retrieval.compute.devices import DEVICE_HELP, PRECISION_HELP, Precision
 from retrieval.data import options
 from retrieval.data.formats import InputError
 from retrieval.data.shards import Engine
+from retrieval.threads import MOST_THREADS, computing_with
 
 # Errors of the system, and what a person can do about them.
 REMEDIES = {
@@ -44,6 +45,7 @@ REMEDIES = {
 
 
 LONGEST_LINE = 1000  # characters
+THREADS_HELP = "threads that compute; 0: OMP_NUM_THREADS, else all processors it may use"
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -113,9 +115,10 @@ def numbers(text: str) -> tuple[float, ...]:
 def stage_parser(
     run: Callable[..., object], description: str | None, needs_folder: bool = True
 ) -> argparse.ArgumentParser:
-    """Return a parser with ``--dpath``, whose defaults are those of ``run``'s signature.
+    """Return a parser with ``--dpath`` and ``--threads``.
 
-    It expands ``~`` in every text but those of the type `plain_text`.
+    Its defaults are those of ``run``'s signature. It expands ``~`` in every text but those of the
+    type `plain_text`. ``--threads`` is for `execute`, unless a group of options has it.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=_HelpFormatter)
     for kind in (None, str):
@@ -130,6 +133,9 @@ def stage_parser(
         required=needs_folder,
         help="folder of all data files; ~ is expanded, and ir means ~/ir if ./ir is absent",
     )
+    groups = _option_groups(run).values()
+    if not any("threads" in options.declared_options(kind) for kind in groups):
+        parser.add_argument("--threads", type=int, default=0, help=THREADS_HELP)
     return parser
 
 
@@ -204,6 +210,15 @@ def _check_numbers(arguments: dict[str, object]) -> None:
             raise InputError(f"--{name} must be at least 0; got {value}")
 
 
+def _take_threads(arguments: dict[str, Any]) -> int | None:
+    """Take ``--threads`` out of the arguments, or look it up in a group; None if left out."""
+    groups = [value for value in arguments.values() if hasattr(value, "threads")]
+    threads = groups[0].threads if groups else arguments.pop("threads", None)
+    if threads is not None and not 0 <= threads <= MOST_THREADS:
+        raise InputError(f"--threads must be from 0 to {MOST_THREADS}; got {threads}")
+    return threads or None
+
+
 def _shortened(text: str) -> str:
     """Return the beginning and the end of a message that quotes a very long value, in one line."""
     line = " ".join(text.split("\n"))
@@ -258,7 +273,8 @@ def execute(
         )
     try:
         _check_numbers(arguments)
-        run(**arguments)
+        with computing_with(_take_threads(arguments)):
+            run(**arguments)
         sys.stdout.flush()
     except InputError as error:
         print(f"error: {_shortened(str(error))}", file=sys.stderr)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-# Trained weights depend on the number of threads. The libraries below read this when they are
-# imported; each worker of pytest-xdist has one core, and pytest alone should do the same.
+# Trained weights depend on the number of threads: sums of more are rounded otherwise, and training
+# amplifies that from step to step. The libraries below read this when they are imported; each
+# worker of pytest-xdist has one core, and pytest alone and the processes of tests do the same.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
@@ -21,6 +22,7 @@ from compcars import data_info, sample, test_data_info
 from process_data import image_matrix, make_train_valid, mask_data, mips
 from retrieval.data import layout, provenance
 from retrieval.training.config import TrainingConfig
+from tests import process_state
 from tests.faults import mounts
 from tests.milvus_server import milvus_server  # noqa: F401  a fixture of two rooms
 
@@ -29,6 +31,17 @@ ARCH, SIDE = "timm/test_resnet", 32
 MODELS, IMAGES, SURVEILLANCE = 6, 8, 3
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, NO_GPU])]
+
+
+@pytest.fixture(autouse=True)
+def _process_is_left_alone() -> Iterator[None]:
+    """Fail a test that leaves the process changed for the tests after it."""
+    before = process_state.process_state()
+    yield
+    changed = process_state.changes(before, process_state.process_state())
+    if changed:
+        process_state.restore_threads(before)
+        pytest.fail(f"left changed for the tests that follow: {'; '.join(changed)}", pytrace=False)
 
 
 @pytest.fixture(scope="session")
@@ -76,18 +89,6 @@ def tree(_tree: Path, tmp_path: Path) -> Path:
 def pipeline(_pipeline: Path, tmp_path: Path) -> Path:
     """A data directory with the files of every stage, to be changed at will."""
     return Path(shutil.copytree(_pipeline, tmp_path / "ir"))
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Compute with one thread, as processes started by tests do.
-
-    Sums of more threads are rounded otherwise, and training amplifies that from step to step.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def run_stages(data_dir: Path) -> None:

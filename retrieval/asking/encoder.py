@@ -1,6 +1,7 @@
 """The model that encoded a database, loaded once, for photos to search with."""
 
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,15 @@ import torch
 
 from retrieval.compute import devices
 from retrieval.compute.devices import Precision
+from retrieval.compute.faster_way import FasterWay
 from retrieval.model import checkpoint
 from retrieval.model.embedding import EmbeddingModel, put_on
-from retrieval.model.encode import CPU_PIECE
+from retrieval.model.pieces import CPU_PIECE, in_pieces
 from retrieval.model.tta import Views
 
 log = logging.getLogger(__name__)
+
+TOGETHER = 0  # the way in which all threads share each layer; 1: each embeds photos of its own
 
 
 class QueryEncoder:
@@ -30,6 +34,7 @@ class QueryEncoder:
         self.model = model.eval()
         self.views = views
         self.dtype = dtype
+        self._faster = FasterWay()
 
     @classmethod
     def load(cls, save_path: Path, record: dict[str, Any], device: str = "auto") -> "QueryEncoder":
@@ -61,12 +66,25 @@ class QueryEncoder:
             (n, dim) float32, rows of unit L2 norm.
         """
         images = torch.from_numpy(squares)
-        piece = CPU_PIECE if self.device.type == "cpu" else len(images)
+        if self.device.type != "cpu":
+            return self._embed(images.to(self.device)).float().cpu().numpy()
+        if len(images) > CPU_PIECE or torch.get_num_threads() == 1:
+            return self._in_pieces(images)
+        # All threads share a few photos, as somebody waits for them. Where another program keeps a
+        # processor busy, one thread alone is faster.
+        way, begin = self._faster.next(), time.perf_counter()
+        found = self._embed(images).numpy() if way == TOGETHER else self._in_pieces(images)
+        self._faster.took(way, (time.perf_counter() - begin) / len(images))
+        return found
+
+    def _in_pieces(self, images: torch.Tensor) -> np.ndarray:
+        size = -(-len(images) // torch.get_num_threads())
+        with in_pieces(self._embed) as pieces:
+            return pieces.start(images, min(CPU_PIECE, size))()
+
+    def _embed(self, images: torch.Tensor) -> torch.Tensor:
         with devices.autocast(self.device, self.dtype):
-            parts = [
-                self.views.embed(self.model, part.to(self.device)) for part in images.split(piece)
-            ]
-        return torch.cat(parts).float().cpu().numpy()
+            return self.views.embed(self.model, images)
 
 
 def _dtype(place: torch.device, recorded: Precision) -> torch.dtype:

@@ -14,7 +14,6 @@ from tqdm import tqdm
 from retrieval.asking.catalogue import Catalogue, load_catalogue
 from retrieval.asking.engine import check_comparable
 from retrieval.asking.preparation import Preparation
-from retrieval.compute.threads import worker_threads
 from retrieval.data import decode, layout, provenance
 from retrieval.data.formats import InputError
 from retrieval.data.joined import Images
@@ -24,6 +23,7 @@ from retrieval.store.interface import ImageStore
 from retrieval.store.opening import open_store
 from retrieval.store.rows import Collection, ImageRow
 from retrieval.store.thumbnails import thumbnail
+from retrieval.threads import worker_threads
 
 log = logging.getLogger(__name__)
 

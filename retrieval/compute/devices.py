@@ -6,7 +6,8 @@ torch takes seconds to import, so it is imported only where a GPU may be used or
 import ctypes
 import os
 import re
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -136,6 +137,19 @@ def autocast(device: "torch.device", dtype: "torch.dtype") -> AbstractContextMan
 
     is_enabled = dtype != torch.float32
     return torch.autocast(device.type, dtype if is_enabled else None, enabled=is_enabled)
+
+
+@contextmanager
+def searching_convolutions(is_wanted: bool) -> Iterator[None]:
+    """Let cuDNN search the fastest convolution for each shape until the block ends, or not."""
+    import torch
+
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = is_wanted
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def check_steps(scaler: "torch.amp.GradScaler", scale_before: float, steps: int) -> None:

@@ -5,7 +5,6 @@ decode the rows of a block in parallel.
 """
 
 import logging
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
@@ -20,6 +19,7 @@ from retrieval.data import decode, image_index, layout, provenance
 from retrieval.data.formats import InputError
 from retrieval.data.options import option
 from retrieval.data.pixel_budget import MEGAPIXELS, PixelBudget
+from retrieval.threads import worker_threads
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +49,7 @@ class PhotoOptions:
     on_unreadable: OnUnreadable = option(
         "stop", "unreadable images: stop and list them, or drop them and write the matching csv"
     )
-    workers: int = option(0, "threads that decode; 0: one per core", at_least=0)
+    workers: int = option(0, "threads that decode; 0: as --threads", at_least=0)
     max_megapixels: int = option(
         MEGAPIXELS,
         "largest photo, and all photos decoded at once, in millions of decoded pixels",
@@ -94,9 +94,7 @@ class PhotoArray:
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
-        # sched_getaffinity counts only the cores that a container may use.
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return ThreadPoolExecutor(self.options.workers or cores, "decode")
+        return ThreadPoolExecutor(self.options.workers or worker_threads(), "decode")
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

@@ -18,6 +18,7 @@ from retrieval.evaluation.measure import Measured, measure
 from retrieval.evaluation.query_gallery import QueryGallery
 from retrieval.evaluation.ranking import Find, Ranked, RankingOptions
 from retrieval.search.nearest import nearest_neighbors, without_own
+from retrieval.threads import worker_threads
 
 if TYPE_CHECKING:
     from lopq import LOPQSearcher
@@ -184,7 +185,10 @@ def fitted_index(
         allowed = sha256_of_array(query_gallery.is_allowed)
         wanted |= {"dba": [ranking.dba, ranking.qe_alpha], "allowed_sha256": allowed}
     if path.is_file() and layout.LOPQ_RECORD.at(data_dir).exists():
-        if layout.LOPQ_RECORD.load(data_dir) == wanted | {"index": _identity(path)}:
+        record = layout.LOPQ_RECORD.load(data_dir)
+        if isinstance(record, dict):
+            record.pop("threads", None)  # others would fit the same but for the last digits
+        if record == wanted | {"index": _identity(path)}:
             log.info("%s fits this database and these options; used again", path)
             return LOPQSearcher.load(path)
         log.info("%s has other images, other options or another format: fitting again", path)
@@ -200,7 +204,7 @@ def fitted_index(
     with files.whole(path) as part:
         save(part)
         identity = _identity(part)
-    layout.LOPQ_RECORD.save(data_dir, wanted | {"index": identity})
+    layout.LOPQ_RECORD.save(data_dir, wanted | {"index": identity, "threads": worker_threads()})
     code_shards.remove(path)
     return LOPQSearcher.load(path, verify=False)
 

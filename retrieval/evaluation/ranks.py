@@ -4,17 +4,16 @@ A rank is one more than the number of images with a higher score, or with an equ
 smaller id. Scores are exact (`float64_scores`); the images above are counted block by block.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from retrieval.compute import distributed
-from retrieval.compute.threads import worker_threads
 from retrieval.search import float64_scores
 from retrieval.search.blocked_scores import ScoreBlock, score_blocks
 from retrieval.search.nearest import searched_rows
+from retrieval.threads import in_threads, parts_for, worker_threads
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,7 @@ def _count_below(
             below[row] = of_row.searchsorted(targets[row], "left")
             not_above[row] = of_row.searchsorted(targets[row], "right")
 
-    parts = np.array_split(np.arange(len(targets)), worker_threads())
-    with ThreadPoolExecutor(len(parts)) as pool:
-        list(pool.map(count, [part for part in parts if len(part)]))
+    n_thread = worker_threads()
+    parts = np.array_split(np.arange(len(targets)), parts_for(n_thread))
+    in_threads(count, [part for part in parts if len(part)], n_thread)
     return below, not_above

@@ -97,7 +97,7 @@ class DatabaseEncoder:
         from retrieval.model.runtime import Embedder, RuntimeModel, fastest
         from retrieval.model.tta import Views
 
-        self.save_path, self.source = save_path, source
+        self.save_path, self.source, self._device = save_path, source, device
         self._content, self._views = checkpoint.load(save_path), Views(how.tta, how.scales)
         side = source.images.shape[-1]
         runtime = how.runtime
@@ -171,7 +171,19 @@ class DatabaseEncoder:
             **{name: how[name] for name in kept},
             "precision": str(self.dtype).removeprefix("torch."),
             "scales": list(self._views.scales),
+            "threads": self._threads(),
         }
+
+    def _threads(self) -> int:
+        """Return how many threads share an image, on which its last bits depend.
+
+        torch's embeddings of a CPU are computed by one each (pieces.py); the statistics of
+        --adapt_bn and other runtimes by all.
+        """
+        import torch
+
+        is_shared = self.how.adapt_bn or self.how.runtime != "torch"
+        return torch.get_num_threads() if is_shared and self._device.type == "cpu" else 1
 
 
 def _may_choose(

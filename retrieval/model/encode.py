@@ -1,10 +1,12 @@
 """Encode images into embeddings, batch by batch.
 
 On a GPU nothing waits: images arrive ahead of time (image_loader.py), and embeddings return while
-the next batch runs. On a CPU a batch is encoded in pieces that stay in the caches.
+the next batch runs. On a CPU, threads encode a batch in pieces (pieces.py).
 """
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import numpy as np
 import torch
@@ -14,10 +16,9 @@ from retrieval.compute import devices, distributed
 from retrieval.data.image_loader import AsyncCopy, read_ahead
 from retrieval.data.joined import Images
 from retrieval.model.embedding import EmbeddingModel
+from retrieval.model.pieces import in_pieces
 from retrieval.model.runtime import Embedder
 from retrieval.model.tta import Views
-
-CPU_PIECE = 8  # images per forward pass on a CPU
 
 
 @torch.inference_mode()
@@ -48,22 +49,32 @@ def embedding_blocks(
     device = model.mean.device
     views = views or Views()
     model.eval()
-    is_divided = device.type == "cpu" and isinstance(model, EmbeddingModel)
-    piece = CPU_PIECE if is_divided else batch_size
+
+    def embed_piece(images: torch.Tensor) -> torch.Tensor:
+        with devices.autocast(device, dtype):
+            return views.embed(model, images)
+
+    def embed_batch(images: torch.Tensor) -> Callable[[], np.ndarray]:
+        return AsyncCopy(embed_piece(images)).wait
+
     blocks = (rows[start : start + batch_size] for start in range(0, len(rows), batch_size))
     is_quiet = None if distributed.is_main() else True
-    with tqdm(total=len(rows), desc=title, unit="image", disable=is_quiet, leave=False) as bar:
-        before: tuple[np.ndarray, AsyncCopy] | None = None
+    bar = tqdm(total=len(rows), desc=title, unit="image", disable=is_quiet, leave=False)
+    with ExitStack() as stack:
+        stack.enter_context(bar)
+        start, ahead = embed_batch, 1
+        if device.type == "cpu" and isinstance(model, EmbeddingModel):
+            pieces = stack.enter_context(in_pieces(embed_piece))
+            start, ahead = pieces.start, pieces.batches_ahead(batch_size)
+        started = deque[tuple[np.ndarray, Callable[[], np.ndarray]]]()
         for loaded in read_ahead(matrix, blocks, device):
-            with devices.autocast(device, dtype):
-                parts = [views.embed(model, images) for images in loaded.images.split(piece)]
-            returning = AsyncCopy(torch.cat(parts) if len(parts) > 1 else parts[0])
-            if before is not None:
-                yield before[0], before[1].wait()
-            before = loaded.host, returning
+            started.append((loaded.host, start(loaded.images)))
+            if len(started) > ahead:
+                images, wait = started.popleft()
+                yield images, wait()
             bar.update(len(loaded.host))
-        if before is not None:
-            yield before[0], before[1].wait()
+        for images, wait in started:
+            yield images, wait()
 
 
 def embed(

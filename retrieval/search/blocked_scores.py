@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from retrieval.compute import distributed
 from retrieval.data.formats import InputError
+from retrieval.search.products import multiply
 
 # Queries and gallery rows of a block. On a CPU its scores stay in the cache until they are ranked.
 SHAPES = {"cpu": (1024, 4096), "cuda": (1024, 65_536)}
@@ -52,7 +53,7 @@ class ScoreBlock:
 
             gpu_scores.multiply(query_rows, gallery_rows, self.product)
             return self.product[:n_query].float()
-        np.matmul(query_rows, gallery_rows.T, out=self.product)
+        multiply(query_rows, gallery_rows.T, out=self.product)
         return self.product[:n_query].astype(np.float32, copy=False)
 
 

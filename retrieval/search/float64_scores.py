@@ -5,11 +5,9 @@ the last bits, and differ otherwise on another device. A sum in float64, rounded
 end, is the same for equal rows everywhere.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 
-from retrieval.compute.threads import worker_threads
+from retrieval.threads import in_threads, worker_threads
 
 BLOCK_VALUES = 1 << 21  # values at once: 16 MB in float64
 
@@ -40,11 +38,7 @@ def inner_products(
         terms *= gallery[ids[part]]
         products[part] = terms.sum(axis=1)  # pairwise, in an order that no place changes
 
-    if len(rows) <= step:  # starting threads would take longer
-        fill(0)
-        return products
-    with ThreadPoolExecutor(worker_threads()) as pool:
-        list(pool.map(fill, range(0, len(rows), step)))
+    in_threads(fill, range(0, max(1, len(rows)), step), worker_threads())
     return products
 
 

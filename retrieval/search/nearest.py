@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from retrieval.compute import distributed
-from retrieval.compute.threads import worker_threads
 from retrieval.data.formats import InputError
 from retrieval.search import float64_scores
 from retrieval.search.blocked_scores import score_blocks, shape_of_blocks
+from retrieval.threads import parts_for, worker_threads
 
 SPARE = 8  # extra neighbors, as the last one asked for may tie with others
 
@@ -119,9 +119,9 @@ def _scan(
                 least = best.least(block.queries)
                 best.add(first, *gpu_scores.candidates(scores, ids, least, k))
                 continue
-            parts = np.array_split(scores, n_thread)
+            parts = np.array_split(scores, parts_for(n_thread))
             starts = first + np.cumsum([0, *map(len, parts[:-1])])
-            list(pool.map(best.add, starts.tolist(), parts, [ids] * n_thread))
+            list(pool.map(best.add, starts.tolist(), parts, [ids] * len(parts)))
     return best.ranked()
 
 

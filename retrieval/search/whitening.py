@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 
 from retrieval.data.formats import InputError
+from retrieval.search.products import multiply
 
 Center = Literal["none", "joint", "per_domain"]
 
@@ -46,7 +47,7 @@ class Transform:
             domain: 0: the database's, 1: the queries'.
         """
         for start, block in _blocks(rows):
-            moved = (block - self.means[domain]) @ self.matrix
+            moved = multiply(block - self.means[domain], self.matrix)
             norms = np.linalg.norm(moved, axis=1, keepdims=True)
             yield start, (moved / np.maximum(norms, 1e-12)).astype(np.float32)
 
@@ -69,7 +70,10 @@ def fit_transform(
         InputError: The rows are all alike, or ``dim`` is out of range.
     """
     mean = _mean(database)
-    scatter = sum((block - mean).T @ (block - mean) for _, block in _blocks(database))
+    scatter = np.zeros((len(mean), len(mean)))
+    for _, block in _blocks(database):
+        centered = block - mean
+        scatter += multiply(centered.T, centered)
     means = np.zeros((2, len(mean)))
     if center != "none":
         means[0] = mean

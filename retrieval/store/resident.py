@@ -6,16 +6,15 @@ before, so searches that run go on with what they began with.
 """
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrieval.compute.threads import product_threads
 from retrieval.store import lance_files, rescoring
 from retrieval.store.filters import Filter
 from retrieval.store.rows import Facts
+from retrieval.threads import in_threads, product_threads
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -250,8 +249,7 @@ def _products(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
         block = slice(start, start + ROWS_AT_ONCE)
         scores[:, block] = (gallery[block] @ queries.T).T
 
-    with ThreadPoolExecutor(product_threads()) as pool:
-        list(pool.map(fill, range(0, len(gallery), ROWS_AT_ONCE)))
+    in_threads(fill, range(0, len(gallery), ROWS_AT_ONCE), product_threads())
     return scores
 
 

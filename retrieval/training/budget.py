@@ -73,7 +73,7 @@ def fit_budget(trainer: "Trainer", given: TrainingConfig, spent_s: float) -> Tra
         pace.epoch_s,
         chosen.batch_size,
         chosen.lr,
-        " ".join(f"--{name}={getattr(chosen, name)}" for name in names),
+        " ".join(f"--{name}={getattr(chosen, name)}" for name in (*names, "threads")),
         config.minutes,
     )
     return chosen

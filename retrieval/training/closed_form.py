@@ -18,7 +18,7 @@ from retrieval.compute import devices, distributed
 from retrieval.data.image_loader import read_ahead
 from retrieval.data.joined import Images
 from retrieval.model.embedding import EmbeddingModel
-from retrieval.model.encode import CPU_PIECE
+from retrieval.model.pieces import CPU_PIECE
 from retrieval.search.whitening import fit_whitening
 from retrieval.training.dataset import TrainingData
 from retrieval.training.losses import TrainingLoss

@@ -146,6 +146,9 @@ class TrainingConfig:
     tensorboard: bool = _run(False, "write the metrics for TensorBoard too", "free")
     device: str = _run("auto", DEVICE_HELP, "free")
     precision: Precision = _run("auto", PRECISION_HELP)
+    threads: int = _run(
+        0, "threads that compute; 0: OMP_NUM_THREADS, else as many as are fastest now", at_least=0
+    )
     micro_batch: int = _run(
         0, "images that keep their activations at once; 0: by the memory", at_least=0
     )

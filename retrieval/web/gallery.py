@@ -18,7 +18,6 @@ import numpy as np
 
 from retrieval.asking.engine import check_model
 from retrieval.asking.preparation import Preparation
-from retrieval.compute.threads import use_one_blas_thread, worker_threads
 from retrieval.data import decode, layout, provenance
 from retrieval.data.formats import InputError
 from retrieval.evaluation.calibration import Calibration, load_calibration
@@ -81,12 +80,8 @@ class Gallery:
         record = opened.collection.record
         preparation = Preparation.of_record(record, opened.name)
         check_model(record, save_path, opened.name)
-        import torch
-
         from retrieval.asking.encoder import QueryEncoder
 
-        torch.set_num_threads(worker_threads())
-        use_one_blas_thread()
         return cls(
             opened,
             preparation,

@@ -15,11 +15,11 @@ import numpy as np
 
 from retrieval.asking.answers import Answer
 from retrieval.asking.verdict import Verdict, judge
-from retrieval.compute.threads import worker_threads
 from retrieval.data.decode import Box
 from retrieval.data.formats import InputError
 from retrieval.evaluation.local_means import NEIGHBORS
 from retrieval.store.rows import ImageRow
+from retrieval.threads import worker_threads
 from retrieval.web.batching import Batcher, WaitingRoom
 from retrieval.web.gallery import Gallery
 from retrieval.web.menus import n_fitting

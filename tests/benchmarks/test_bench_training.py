@@ -14,7 +14,6 @@ from retrieval.data import layout
 from retrieval.training.recipes import resolve_config
 
 
-@pytest.mark.usefixtures("one_thread")  # which gives back what the benchmark sets
 def test_methods_are_compared_at_equal_time(pipeline: Path, tmp_path: Path) -> None:
     argv = [f"--dpath={pipeline}", "--name=tiny", f"--output={tmp_path}", "--minutes=0.003"]
     argv += [

@@ -1,12 +1,9 @@
-"""Names of devices, and the number of threads."""
-
-import os
+"""Names of devices."""
 
 import pytest
 import torch
 
 from retrieval.compute import devices
-from retrieval.compute.threads import worker_threads
 from retrieval.data.formats import InputError
 
 
@@ -34,14 +31,6 @@ def test_a_driver_alone_is_no_gpu(count: int, monkeypatch: pytest.MonkeyPatch) -
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(InputError, match="is not one of auto, cpu, cuda, cuda:n"):
         devices.resolve(name)
-
-
-def test_threads_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert worker_threads() == 3
-    for value in ("", "0", "many"):
-        monkeypatch.setenv("OMP_NUM_THREADS", value)
-        assert 1 <= worker_threads() <= (os.cpu_count() or 1)
 
 
 def test_depthwise_networks_train_in_float32_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

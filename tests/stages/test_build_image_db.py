@@ -10,6 +10,7 @@ import build_image_db
 from retrieval.data import layout
 from retrieval.data.formats import InputError
 from retrieval.model import checkpoint
+from retrieval.threads import computing_with
 
 
 def test_encoding_follows_the_index_in_any_batch_size(pipeline: Path) -> None:
@@ -35,6 +36,28 @@ def test_encoding_twice_gives_equal_bytes_and_a_record(pipeline: Path) -> None:
     record = layout.DATABASE_RECORD.load(pipeline)
     assert record["images"] == "imageset.npy"
     assert len(record["checkpoint_sha256"]) == len(record["images_sha256"]) == 64
+
+
+@pytest.mark.parametrize("adapt_bn", [False, True])
+def test_threads_change_no_byte_or_are_recorded(
+    adapt_bn: bool, pipeline: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def encoded(threads: int) -> tuple[bytes, int]:
+        caplog.clear()
+        path = pipeline / "para" / "model.ep0"
+        with computing_with(threads):
+            build_image_db.run(pipeline, path, precision="float32", adapt_bn=adapt_bn)
+        record = layout.DATABASE_RECORD.load(pipeline)
+        return layout.DATABASE.at(pipeline).read_bytes(), record["threads"]
+
+    alone, three = encoded(1), encoded(3)
+    if adapt_bn:
+        assert (alone[1], three[1]) == (1, 3)
+        assert "encoded with 1 threads, now with 3" in caplog.text
+        assert "--threads=1 repeats it" in caplog.text
+    else:
+        assert alone == three
+        assert "threads" not in caplog.text
 
 
 def test_embeddings_that_are_not_finite_are_refused(pipeline: Path, tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def defaults_of(stage: ModuleType) -> dict[str, Any]:
     """Return the options of a stage with their defaults, those of dataclasses one by one."""
     parameters, groups = inspect.signature(stage.run).parameters, option_groups(stage)
     defaults = {name: p.default for name, p in parameters.items() if name not in groups}
+    defaults["threads"] = 0  # of every command, for the whole process
     for kind in groups.values():
         declared = options.declared_options(kind)
         defaults |= {name: option.default for name, option in declared.items()}
@@ -88,9 +89,16 @@ def test_the_docstring_has_the_command_and_help_shows_the_defaults(stage: Module
             assert f"(default: {default})" in re.sub(r"\s+", " ", text)
 
 
-# Runs files as `python FILE -h` does, in one process that forks.
+# Runs files as `python FILE -h` does, in one process that forks. How the threads of numpy wait must
+# be set before it is loaded.
 HELP_OF_FILES = """
 import os, runpy, sys
+
+def look(event, arguments):
+    if event == "import" and arguments[0] == "numpy" and "OMP_WAIT_POLICY" not in os.environ:
+        os._exit(3)
+
+sys.addaudithook(look)
 for path in sys.argv[1:]:
     if os.fork() == 0:
         sys.argv, sys.path[0] = [path, "-h"], os.path.dirname(path)
@@ -103,7 +111,8 @@ for path in sys.argv[1:]:
 def test_help_works_for_every_file_from_any_folder(tmp_path: Path) -> None:
     paths = [str(ROOT / (name.replace(".", "/") + ".py")) for name in STAGES]
     command = [sys.executable, "-W", "ignore", "-c", HELP_OF_FILES, *paths]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    unset = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    result = subprocess.run(command, cwd=tmp_path, env=unset, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("--dpath") >= len(paths)
 

@@ -19,8 +19,6 @@ from retrieval.model import checkpoint
 from tests import torchrun
 from tests.conftest import ARCH, train_small
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 # A step is divided into two chunks, of which two processes take one each.
 SMALL = {"epoch": 2, "lr": 1e-3, "micro_batch": 32, "augmentation": "light", "batch_size": 24}
 CLASSES = {"batch_size": 64, "neck": "none"}

@@ -91,7 +91,6 @@ def steps_done(save_path: Path) -> tuple[int, int]:
     return point.epoch, len(point.done)
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_killed_runs_end_with_the_bytes_of_one_that_never_stopped(
     pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
