@@ -15,6 +15,7 @@ import threadpoolctl
 
 WITH_BLAS = ("numpy", "scipy.linalg", "faiss")
 OF_PYTEST = {"PYTEST_CURRENT_TEST"}
+OF_RAY = "RAY_"  # where Ray keeps its own state, and nothing of ours looks
 STATUS = Path("/proc/self/status")
 
 
@@ -22,7 +23,11 @@ def process_state() -> dict[str, Any]:
     """Return the settings that all tests of this process share, by name."""
     state: dict[str, Any] = {
         "the working directory": str(Path.cwd()),
-        "the environment": {k: v for k, v in os.environ.items() if k not in OF_PYTEST},
+        "the environment": {
+            name: value
+            for name, value in os.environ.items()
+            if name not in OF_PYTEST and not name.startswith(OF_RAY)
+        },
     }
     if hasattr(os, "sched_getaffinity"):
         state["the affinity"] = sorted(os.sched_getaffinity(0))

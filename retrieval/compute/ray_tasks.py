@@ -74,13 +74,15 @@ def _probe(target: Path) -> Iterator[Probe]:
         yield probe
 
 
+USAGE = "RAY_USAGE_STATS_ENABLED"  # Ray reports to its makers unless this is 0
+
+
 @contextmanager
 def _connected() -> Iterator[str]:
     """Connect to a cluster or start one; yield the address of its head, ``host:port``.
 
     A connection that exists, as a notebook may have made it, is used and stays.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
     except ImportError:
@@ -90,6 +92,12 @@ def _connected() -> Iterator[str]:
     if ray.is_initialized():
         yield ray.get_runtime_context().gcs_address
         return
+    with _environment(USAGE, "0"):
+        yield from _own_connection(ray)
+
+
+def _own_connection(ray: Any) -> Iterator[str]:
+    """Connect or start, yield the address, and disconnect."""
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     named = os.environ.get("RAY_ADDRESS") or "local"
     if named == "local":
@@ -108,6 +116,19 @@ def _connected() -> Iterator[str]:
         yield ray.get_runtime_context().gcs_address
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """Set a variable for a while, unless the user has set it."""
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
 
 
 def _answers(address: str) -> bool:
