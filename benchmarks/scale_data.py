@@ -11,7 +11,7 @@ import faiss
 import numpy as np
 import torch
 
-from lopq.kernels import compiled
+from lopq.kernels import entry, loop
 from lopq.threads import in_blocks
 
 K = 10
@@ -59,7 +59,7 @@ class Source:
         return self.block(QUERIES_FROM, n)
 
 
-@compiled
+@entry
 def _draw(
     rows: np.ndarray, near: np.ndarray, noise: np.ndarray, first: int, out: np.ndarray
 ) -> None:
@@ -79,7 +79,7 @@ def _draw(
             out[i, d] += noise[seed] * normal(state)
 
 
-@compiled
+@loop
 def mixed(state: np.uint64) -> np.uint64:
     """Return the next state (SplitMix64: Steele, Lea, Flood, OOPSLA 2014)."""
     z = state + np.uint64(0x9E3779B97F4A7C15)
@@ -88,7 +88,7 @@ def mixed(state: np.uint64) -> np.uint64:
     return z ^ (z >> np.uint64(31))
 
 
-@compiled
+@loop
 def normal(state: np.uint64) -> np.float32:
     """Return the scaled sum of four 16-bit uniform numbers: mean 0, variance 1, bell-shaped."""
     total = np.float32(0)

@@ -123,16 +123,6 @@ class Database:
         codes = np.concatenate([self.lists.codes[first], self.later.codes[later]])
         return codes[kept], np.append(self.lists.ids[first], self.later.ids[later])[kept]
 
-    def ids_at(self, positions: np.ndarray) -> np.ndarray:
-        """Return the ids at positions of any shape; -1 for -1."""
-        arrays, n = self._arrays, len(self.lists)
-        ids = np.full(positions.shape, -1)
-        for held, first in ((arrays.ids, 0), (arrays.later_ids, n)):
-            if len(held):
-                inside = (positions >= first) & (positions < first + len(held))
-                ids[inside] = held[positions[inside] - first]
-        return ids
-
     def kept_at(self, positions: np.ndarray) -> np.ndarray:
         """Return what is kept of the vectors at positions (m,) from 0: (m, kept_bytes) uint8."""
         n = len(self.lists)

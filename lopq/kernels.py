@@ -13,6 +13,7 @@ function that is called, not of the files of functions that it calls.
 """
 
 from collections.abc import Callable
+from functools import partial, wraps
 from typing import TypeVar, cast
 
 import numpy as np
@@ -28,17 +29,43 @@ NO_ID = 2**63 - 1  # above every id at an equal distance; an infinite distance m
 FAST = {"reassoc", "contract", "nsz"}
 
 
-def compiled(function: F) -> F:
-    """Compile a function for arrays; it runs without Python's lock, and the cache is on disk."""
-    return cast(F, njit(nogil=True, cache=True, error_model="numpy")(function))
+def loop(function: F, fastmath: set[str] | bool = False) -> F:
+    """Compile a function that other loops call: the machine code is part of theirs."""
+    return cast(F, njit(error_model="numpy", fastmath=fastmath)(function))
 
 
-def compiled_sums(function: F) -> F:
-    """Compile as `compiled`, with sums in the order that is fastest, the same for all rows."""
-    return cast(F, njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")(function))
+def sums(function: F) -> F:
+    """Compile as `loop`, with sums in the order that is fastest, the same for all rows."""
+    return loop(function, FAST)
 
 
-@compiled_sums
+def entry(function: F, fastmath: set[str] | bool = False) -> F:
+    """Compile a function that Python calls. It runs without Python's lock.
+
+    The machine code is kept on disk, if numba finds a folder that it may write.
+    """
+    compiled = partial(njit, nogil=True, error_model="numpy", fastmath=fastmath)
+    try:
+        kernel = compiled(cache=True)(function)
+    except RuntimeError:  # no such folder
+        kernel = compiled()(function)
+
+    @wraps(function)
+    def call(*arguments: object) -> object:
+        try:
+            return kernel(*arguments)
+        except OSError:  # the folder's disk is full; the machine code is in memory
+            return kernel(*arguments)
+
+    return cast(F, call)
+
+
+def entry_sums(function: F) -> F:
+    """Compile as `entry`, with sums in the order that is fastest, the same for all rows."""
+    return entry(function, FAST)
+
+
+@sums
 def rotate_row(x: np.ndarray, rotation: np.ndarray, out: np.ndarray) -> None:
     """Write ``rotation @ x`` to ``out``."""
     for i in range(len(x)):
@@ -48,7 +75,7 @@ def rotate_row(x: np.ndarray, rotation: np.ndarray, out: np.ndarray) -> None:
         out[i] = total
 
 
-@compiled_sums
+@sums
 def entry_distances(x: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
     """Write the squared distances of x (dim_sub,) to entries given by columns (dim_sub, n)."""
     for e in range(len(out)):
@@ -60,7 +87,7 @@ def entry_distances(x: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None
             out[e] += difference * difference
 
 
-@compiled_sums
+@sums
 def write_scores(
     x: np.ndarray,
     y: np.ndarray,
@@ -110,14 +137,14 @@ def write_scores(
             q[i] -= y0 * columns[j, i]
 
 
-@compiled
+@entry
 def find_groups(
     rows: np.ndarray, columns: np.ndarray, halves: np.ndarray, near: np.ndarray
 ) -> None:
     """Write the numbers of each row's nearest groups, (n, n_probe) int64."""
     p, q = np.empty(len(halves), np.float32), np.empty(len(halves), np.float32)
     for row in range(0, len(rows), 2):
-        other = min(row + 1, len(rows) - 1)
+        other = row + 1 if row + 1 < len(rows) else row
         write_scores(rows[row], rows[other], columns, halves, p, q)
         for rank in range(near.shape[1]):
             first, second = first_smallest(p), first_smallest(q)
@@ -125,7 +152,7 @@ def find_groups(
             p[first], q[second] = np.float32(np.inf), np.float32(np.inf)
 
 
-@compiled
+@entry
 def find_cells(
     rows: np.ndarray,
     members: np.ndarray,
@@ -148,7 +175,7 @@ def find_cells(
     """
     p, q = np.empty(len(halves), np.float32), np.empty(len(halves), np.float32)
     for i in range(0, len(members), 2):
-        row, other = members[i], members[min(i + 1, len(members) - 1)]
+        row, other = members[i], members[i + 1 if i + 1 < len(members) else i]
         write_scores(rows[row], rows[other], columns, halves, p, q)
         first, second = first_smallest(p), first_smallest(q)
         if p[first] < best[row]:
@@ -157,7 +184,7 @@ def find_cells(
             best[other], cells[other] = q[second], start + second
 
 
-@compiled_sums
+@entry_sums
 def shift_and_rotate(
     rows: np.ndarray,
     order: np.ndarray,
@@ -176,7 +203,7 @@ def shift_and_rotate(
         rotate_row(shifted, R[numbers[cell]], out[row])
 
 
-@compiled_sums
+@entry_sums
 def multiply_rows(
     rows: np.ndarray, numbers: np.ndarray, R: np.ndarray, inverse: bool, out: np.ndarray
 ) -> None:
@@ -194,7 +221,7 @@ def multiply_rows(
                 out[row, j] += value * rotation[i, j]
 
 
-@compiled
+@entry
 def find_entries(
     rows: np.ndarray, columns: np.ndarray, halves: np.ndarray, fine: np.ndarray
 ) -> None:
@@ -202,7 +229,7 @@ def find_entries(
     M, dim_sub, n_entry = columns.shape
     p, q = np.empty(n_entry, np.float32), np.empty(n_entry, np.float32)
     for row in range(0, len(rows), 2):
-        other = min(row + 1, len(rows) - 1)
+        other = row + 1 if row + 1 < len(rows) else row
         x, y = rows[row], rows[other]
         for m in range(M):
             first, end = m * dim_sub, (m + 1) * dim_sub
@@ -211,13 +238,13 @@ def find_entries(
             fine[other, m] = first_smallest(q)
 
 
-@compiled
+@loop
 def order_of(bits: np.int32) -> np.int32:
     """Return a whole number that is in the order of the float32 with these bits."""
     return np.int32(bits ^ np.int32(np.int32(bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
 
 
-@compiled
+@loop
 def first_smallest(values: np.ndarray) -> int:
     """Return the first index of the smallest of (n,) float32 values, none of which is NaN."""
     bits = values.view(np.int32)  # whole numbers compare in SIMD lanes
@@ -233,7 +260,7 @@ def first_smallest(values: np.ndarray) -> int:
     return int(first)
 
 
-@compiled
+@entry
 def add_rows(rows: np.ndarray, cells: np.ndarray, sums: np.ndarray) -> None:
     for row in range(len(rows)):
         cell = cells[row]
@@ -241,13 +268,43 @@ def add_rows(rows: np.ndarray, cells: np.ndarray, sums: np.ndarray) -> None:
             sums[cell, j] += rows[row, j]
 
 
-@compiled
+@entry
+def cell_scores(
+    rows: np.ndarray, panels: np.ndarray, halves: np.ndarray, scores: np.ndarray
+) -> None:
+    """Write scores that order the cells of each split by distance to each query.
+
+    A panel of cells is read once for all queries.
+
+    Args:
+        rows: (n, S * dim) float32 queries minus the origins of the panels.
+        panels: (S, n_panel, dim, PANEL) float32 centroids.
+        halves: (S, n_panel, PANEL) float32, half their squared norms.
+        scores: (n + 1, S, n_panel * PANEL) float32, written; the last row is for a partner.
+    """
+    n = len(rows)
+    n_split, n_panel, dim, width = panels.shape
+    for split in range(n_split):
+        start = split * dim
+        for number in range(n_panel):
+            columns, half = panels[split, number], halves[split, number]
+            first, end = number * width, (number + 1) * width
+            for i in range(0, n, 2):
+                other = i + 1 if i + 1 < n else i
+                x, y = rows[i, start : start + dim], rows[other, start : start + dim]
+                p, q = scores[i, split, first:end], scores[i + 1, split, first:end]
+                write_scores(x, y, columns, half, p, q)
+
+
+@entry
 def search_rows(
     queries: np.ndarray,
+    scores: np.ndarray,
     rows: CodeArrays,
     model: ModelArrays,
     quota: int,
     distances: np.ndarray,
+    ids: np.ndarray,
     positions: np.ndarray,
 ) -> None:
     """Write the k nearest codes of each query, by (distance, id).
@@ -256,84 +313,49 @@ def search_rows(
 
     Args:
         queries: (n, S * dim) float32 in model space.
+        scores: What `cell_scores` wrote.
         rows: The database.
         model: The model.
         quota: Codes to compare per query.
         distances: (n, k) float32, written; infinite where there are fewer codes.
+        ids: (n, k) int64, written; -1 where there are fewer codes.
         positions: (n, k) int64, written: sorted codes first, then later ones; -1 where there are
             fewer codes.
     """
-    n_split, V, _ = model.centers.shape
-    away = cell_scores(queries, model)
-    near = np.empty(len(rows.cells), np.float32)
-    order = np.empty(len(rows.cells), np.int64)
+    cells, V, n_split = rows.cells, model.centers.shape[1], len(model.centers)
+    near, order = np.empty(len(cells), np.float32), np.empty(len(cells), np.int64)
     tables = np.empty((rows.codes.shape[1], 256), np.float32)
-    cells = rows.cells
     for i in range(len(queries)):
         for slot in range(len(near)):
             cell = cells[slot]
             if n_split == 1:
-                near[slot] = away[i, 0, cell]
+                near[slot] = scores[i, 0, cell]
             else:
-                near[slot] = away[i, 0, cell // V] + away[i, 1, cell % V]
-        distances[i] = np.inf
-        positions[i] = -1
-        found = distances[i], positions[i]
-        seen, left = 0, len(near)
-        while seen < quota and left and len(near) - left < LOOKS:
-            slot = first_smallest(near)
-            near[slot] = np.float32(np.inf)
-            left -= 1
-            seen += scan(rows, slot, queries[i], model, tables, *found)
-        if seen < quota and left:
-            left = unvisited(near, order)
-            make_heap(near, order, left)
-        while seen < quota and left:
-            slot = pop_nearest(near, order, left)
-            left -= 1
-            seen += scan(rows, slot, queries[i], model, tables, *found)
-        sort_heap(*found, rows.ids, rows.later_ids)
+                near[slot] = scores[i, 0, cell // V] + scores[i, 1, cell % V]
+        distances[i], ids[i], positions[i] = np.inf, NO_ID, -1
+        found = distances[i], ids[i], positions[i]
+        seen, left, looks = 0, len(near), 0
+        while seen < quota and left > 0:
+            if looks < LOOKS:
+                slot = first_smallest(near)
+                near[slot] = np.float32(np.inf)
+                looks += 1
+                left = left - 1 if looks < LOOKS else make_heap(near, order)
+            else:
+                slot = order[0]
+                left -= 1
+                near[0], order[0] = near[left], order[left]
+                sink(near, order, left, np.int64(0))
+            if has_any(rows, slot):
+                write_tables(queries[i], cells[slot], model, tables)
+                seen += scan(rows, slot, tables, *found)
+        sort_heap(*found)
         for rank in range(positions.shape[1]):
             if distances[i, rank] == np.inf:
-                positions[i, rank] = -1
+                ids[i, rank], positions[i, rank] = -1, -1
 
 
-@compiled
-def cell_scores(queries: np.ndarray, model: ModelArrays) -> np.ndarray:
-    """Return (n, S, >= V) scores, which order the cells of each split by distance to each query.
-
-    A panel of cells is read once for all queries.
-    """
-    n, dim = len(queries), model.origins.shape[1]
-    n_split, n_panel, _, width = model.panels.shape
-    scores = np.empty((n + 1, n_split, n_panel * width), np.float32)  # one more: a partner's
-    shifted = np.empty((n, dim), np.float32)
-    for split in range(n_split):
-        for i in range(n):
-            for j in range(dim):
-                shifted[i, j] = queries[i, split * dim + j] - model.origins[split, j]
-        for number in range(n_panel):
-            panel, halves = model.panels[split, number], model.halves[split, number]
-            first, end = number * width, (number + 1) * width
-            for i in range(0, n, 2):
-                x, y = shifted[i], shifted[min(i + 1, n - 1)]
-                p, q = scores[i, split, first:end], scores[i + 1, split, first:end]
-                write_scores(x, y, panel, halves, p, q)
-    return scores
-
-
-@compiled
-def unvisited(near: np.ndarray, order: np.ndarray) -> int:
-    """Move cells of finite distance to the front, their numbers to ``order``; return how many."""
-    left = 0
-    for slot in range(len(near)):
-        if near[slot] < np.inf:
-            near[left], order[left] = near[slot], slot
-            left += 1
-    return left
-
-
-@compiled
+@loop
 def is_counted(rows: CodeArrays, position: int, number: int) -> bool:
     """Return whether a code is neither removed nor forbidden."""
     if len(rows.gone) and rows.gone[position >> 3] >> (position & 7) & 1:
@@ -343,7 +365,23 @@ def is_counted(rows: CodeArrays, position: int, number: int) -> bool:
     return 0 <= number < len(rows.allowed) and rows.allowed[number]
 
 
-@compiled
+@loop
+def has_any(rows: CodeArrays, slot: int) -> bool:
+    """Return whether a cell has a code that counts."""
+    if len(rows.gone) == 0 and len(rows.allowed) == 0:
+        return True
+    for row in range(rows.offsets[slot], rows.offsets[slot + 1]):
+        if is_counted(rows, row, rows.ids[row]):
+            return True
+    row = rows.heads[slot] if len(rows.heads) else -1
+    while row >= 0:
+        if is_counted(rows, len(rows.ids) + row, rows.later_ids[row]):
+            return True
+        row = rows.previous[row]
+    return False
+
+
+@loop
 def write_tables(query: np.ndarray, cell: int, model: ModelArrays, tables: np.ndarray) -> None:
     """Write the (code_bytes, 256) distances of a query to all values of each byte in a cell."""
     n_split, V, dim = model.centers.shape
@@ -377,62 +415,48 @@ def write_tables(query: np.ndarray, cell: int, model: ModelArrays, tables: np.nd
                     tables[m // 2, value] += entries[high]
 
 
-@compiled
+@loop
 def scan(
     rows: CodeArrays,
     slot: int,
-    query: np.ndarray,
-    model: ModelArrays,
     tables: np.ndarray,
     distances: np.ndarray,
+    ids: np.ndarray,
     positions: np.ndarray,
 ) -> int:
     """Put the nearest codes of a cell into the heap; return how many counted."""
     filtered = len(rows.gone) > 0 or len(rows.allowed) > 0
     # Looked up once: each look counts references.
-    codes, ids, later_codes, later_ids = rows.codes, rows.ids, rows.later_codes, rows.later_ids
-    found, worst = 0, distances[0]
+    codes, numbers, later_codes, later_numbers = (
+        rows.codes,
+        rows.ids,
+        rows.later_codes,
+        rows.later_ids,
+    )
+    found = 0
     for row in range(rows.offsets[slot], rows.offsets[slot + 1]):
-        if filtered and not is_counted(rows, row, ids[row]):
+        number = numbers[row]
+        if filtered and not is_counted(rows, row, number):
             continue
-        if found == 0:
-            write_tables(query, rows.cells[slot], model, tables)
         found += 1
         distance = code_distance(codes, row, tables)
-        if distance <= worst and (
-            distance < worst or ids[row] < id_at(positions[0], ids, later_ids)
-        ):
-            replace_worst(distances, positions, len(positions), distance, row, ids, later_ids)
-            worst = distances[0]
+        if distance < distances[0] or (distance == distances[0] and number < ids[0]):
+            replace_worst(distances, ids, positions, len(ids), distance, number, row)
     if len(rows.heads) == 0:
         return found
     row = rows.heads[slot]
     while row >= 0:
-        position = len(ids) + row
-        if is_counted(rows, position, later_ids[row]):
-            if found == 0:
-                write_tables(query, rows.cells[slot], model, tables)
+        position, number = len(numbers) + row, later_numbers[row]
+        if is_counted(rows, position, number):
             found += 1
             distance = code_distance(later_codes, row, tables)
-            if distance <= worst and (
-                distance < worst or later_ids[row] < id_at(positions[0], ids, later_ids)
-            ):
-                n = len(positions)
-                replace_worst(distances, positions, n, distance, position, ids, later_ids)
-                worst = distances[0]
+            if distance < distances[0] or (distance == distances[0] and number < ids[0]):
+                replace_worst(distances, ids, positions, len(ids), distance, number, position)
         row = rows.previous[row]
     return found
 
 
-@compiled
-def id_at(position: int, ids: np.ndarray, later_ids: np.ndarray) -> int:
-    """Return the id at a position; `NO_ID` for -1."""
-    if position < 0:
-        return NO_ID
-    return ids[position] if position < len(ids) else later_ids[position - len(ids)]
-
-
-@compiled
+@loop
 def code_distance(codes: np.ndarray, row: int, tables: np.ndarray) -> np.float32:
     """Return the sum of the tables' values; four sums shorten the chain of additions."""
     a, b, c, d = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
@@ -448,50 +472,55 @@ def code_distance(codes: np.ndarray, row: int, tables: np.ndarray) -> np.float32
     return (a + b) + (c + d)
 
 
-@compiled
+@loop
 def replace_worst(
     distances: np.ndarray,
+    ids: np.ndarray,
     positions: np.ndarray,
     n: int,
     distance: np.float32,
+    number: int,
     position: int,
-    ids: np.ndarray,
-    later_ids: np.ndarray,
 ) -> None:
     """Replace the root of a heap of n entries, whose root is the largest by (distance, id)."""
     parent, child = 0, 1
     while child < n:
         if child + 1 < n and (
             distances[child + 1] > distances[child]
-            or (
-                distances[child + 1] == distances[child]
-                and id_at(positions[child + 1], ids, later_ids)
-                > id_at(positions[child], ids, later_ids)
-            )
+            or (distances[child + 1] == distances[child] and ids[child + 1] > ids[child])
         ):
             child += 1
-        if distances[child] < distance or (
-            distances[child] == distance
-            and id_at(positions[child], ids, later_ids) < id_at(position, ids, later_ids)
-        ):
+        if distances[child] < distance or (distances[child] == distance and ids[child] < number):
             break
-        distances[parent], positions[parent] = distances[child], positions[child]
+        distances[parent], ids[parent] = distances[child], ids[child]
+        positions[parent] = positions[child]
         parent, child = child, 2 * child + 1
-    distances[parent], positions[parent] = distance, position
+    distances[parent], ids[parent], positions[parent] = distance, number, position
 
 
-@compiled
-def sort_heap(
-    distances: np.ndarray, positions: np.ndarray, ids: np.ndarray, later_ids: np.ndarray
-) -> None:
+@loop
+def sort_heap(distances: np.ndarray, ids: np.ndarray, positions: np.ndarray) -> None:
     """Sort the entries of a heap by (distance, id)."""
-    for n in range(len(positions) - 1, 0, -1):
-        distance, position = distances[n], positions[n]
-        distances[n], positions[n] = distances[0], positions[0]
-        replace_worst(distances, positions, n, distance, position, ids, later_ids)
+    for n in range(len(ids) - 1, 0, -1):
+        distance, number, position = distances[n], ids[n], positions[n]
+        distances[n], ids[n], positions[n] = distances[0], ids[0], positions[0]
+        replace_worst(distances, ids, positions, n, distance, number, position)
 
 
-@compiled
+@loop
+def make_heap(near: np.ndarray, order: np.ndarray) -> int:
+    """Order the cells of finite distance as a heap, the nearest at its root; return how many."""
+    left = np.int64(0)  # typed: sink is compiled once
+    for slot in range(len(near)):
+        if near[slot] < np.inf:
+            near[left], order[left] = near[slot], slot
+            left += 1
+    for parent in range(left // 2 - 1, -1, -1):
+        sink(near, order, left, parent)
+    return left
+
+
+@loop
 def sink(near: np.ndarray, order: np.ndarray, n: int, parent: int) -> None:
     """Move an entry of a heap down to its place; the root is the smallest by (near, order)."""
     distance, slot = near[parent], order[parent]
@@ -507,19 +536,3 @@ def sink(near: np.ndarray, order: np.ndarray, n: int, parent: int) -> None:
         near[parent], order[parent] = near[child], order[child]
         parent, child = child, 2 * child + 1
     near[parent], order[parent] = distance, slot
-
-
-@compiled
-def make_heap(near: np.ndarray, order: np.ndarray, n: int) -> None:
-    """Order the first n cells as a heap with the nearest at the root."""
-    for parent in range(n // 2 - 1, -1, -1):
-        sink(near, order, n, parent)
-
-
-@compiled
-def pop_nearest(near: np.ndarray, order: np.ndarray, n: int) -> int:
-    """Take the root of a heap of n entries."""
-    nearest = order[0]
-    near[0], order[0] = near[n - 1], order[n - 1]
-    sink(near, order, n - 1, 0)
-    return nearest

@@ -153,8 +153,7 @@ class LOPQSearcher(SingleSearch):
         quota = len(database) if quota is None else max(first, as_count(quota, "quota"))
         quota = min(quota, len(database))
         rows = as_vectors(queries, "queries", quantizer.dim_in)
-        distances, positions = self._nearest(database, rows, first, quota, _as_mask(allowed))
-        ids = database.ids_at(positions)
+        distances, ids, positions = self._nearest(database, rows, first, quota, _as_mask(allowed))
         if rerank and vectors is not None:
             distances, ids = exact_order(rows, ids, ids, rows_of(vectors, ids, rows.shape[1]))
         elif rerank:
@@ -165,22 +164,26 @@ class LOPQSearcher(SingleSearch):
 
     def _nearest(
         self, database: Database, rows: np.ndarray, count: int, quota: int, allowed: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return squared distances and positions of the nearest codes, (n, count) each."""
-        from lopq.kernels import search_rows
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return squared distances, ids and positions of the nearest codes, (n, count) each."""
+        from lopq.kernels import cell_scores, search_rows
         from lopq.threads import frozen, in_blocks
 
-        quantizer = self.model.quantizer
-        reduced, arguments = frozen(quantizer.reduced(rows)), (quantizer.model_arrays, quota)
+        model, codes = self.model.quantizer.model_arrays, database.arrays(allowed)
+        reduced = frozen(self.model.quantizer.reduced(rows))
         distances = np.empty((len(rows), count), np.float32)
-        positions = np.empty((len(rows), count), np.int64)
-        codes = database.arrays(allowed)
+        ids, positions = (np.empty((len(rows), count), np.int64) for _ in range(2))
+        n_split, n_panel, _, width = model.panels.shape
 
         def call(block: slice) -> None:
-            search_rows(reduced[block], codes, *arguments, distances[block], positions[block])
+            some = reduced[block]
+            scores = np.empty((len(some) + 1, n_split, n_panel * width), np.float32)
+            cell_scores(frozen(some - model.origins.ravel()), model.panels, model.halves, scores)
+            outputs = distances[block], ids[block], positions[block]
+            search_rows(some, scores, codes, model, quota, *outputs)
 
         in_blocks(call, len(rows), QUERIES_AT_ONCE)
-        return distances, positions
+        return distances, ids, positions
 
     def save(self, path: str | Path) -> None:
         """Write model and database atomically to one file; `lopq.storage` describes the format."""
