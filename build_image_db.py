@@ -111,8 +111,8 @@ def run(
         runtime = "torch"  # each machine might choose another one
         if find_spec("openvino"):
             log.info("torch encodes shards; if all machines have OpenVINO, add --runtime=openvino")
-    if runtime not in ("auto", "torch") and (compile or tuple(scales) != (1.0,)):
-        raise InputError(f"--runtime={runtime} takes neither --scales nor --compile")
+    if runtime not in ("auto", "torch") and compile:
+        raise InputError(f"--runtime={runtime} is compiled already: leave --compile out")
     path = layout.DATABASE.target(data_dir, output)
     provenance.record_target(data_dir, output)
     if os.path.realpath(path) == os.path.realpath(layout.IMAGE_MATRIX.at(data_dir, input)):

@@ -6,8 +6,9 @@ Writes  model.onnx, or the name given as --output
     python -m process_data.export_onnx --dpath=~/ir/ --save_path=~/ir/para/model.ep0
 
 Input ``images``: (n, 3, side, side) uint8, RGB; ``side`` is that of the training images.
-Output ``embeddings``: (n, dim) float32, rows of unit L2 norm. The graph includes scaling to [0, 1],
-normalization, pooling and projection. The export is checked with onnxruntime against torch.
+Output ``embeddings``: (n, dim) float32, rows of unit L2 norm. The graph includes the views of --tta
+and --scales, scaling to [0, 1], normalization, pooling and projection. To search a database with
+it, name the views of that database. The export is checked with onnxruntime against torch.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 if not __package__:  # run as a file
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -28,6 +30,7 @@ from retrieval import cli
 from retrieval.data import files, layout
 from retrieval.data.formats import InputError
 from retrieval.model import checkpoint
+from retrieval.model.model_config import Tta
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +39,8 @@ def run(
     data_dir: Path,
     save_path: Path,
     output: str = layout.ONNX_MODEL.name,
+    tta: Tta = "none",
+    scales: tuple[float, ...] = (1.0,),
     tolerance: float = 0.001,
     seed: int = 7,
 ) -> Path:
@@ -45,6 +50,8 @@ def run(
         data_dir: The data directory.
         save_path: The checkpoint.
         output: Name of the file to write.
+        tta: ``flip`` averages the embeddings of each image and of its mirror image.
+        scales: Averages the embeddings at these multiples of the model's side.
         tolerance: Largest allowed difference of an embedding value between onnxruntime and torch
             in float32, on random images; nothing is written if it is exceeded.
         seed: Seed of the random images.
@@ -58,11 +65,13 @@ def run(
     save_path = save_path.expanduser()
     checkpoint.check_exists(save_path)
     from retrieval.model import onnx  # imports torch: after the checks
+    from retrieval.model.tta import Views
 
+    views = Views(tta, tuple(scales))
     model = checkpoint.build_model(checkpoint.load(save_path), save_path).eval()
     with files.whole(path) as part:
-        onnx.export(model, part)
-        difference = onnx.largest_difference(model, part, seed)
+        onnx.export(model, part, views)
+        difference = onnx.largest_difference(model, part, seed, views)
         log.info("largest difference between onnxruntime and torch: %.2g", difference)
         if not difference <= tolerance:
             raise InputError(
@@ -79,6 +88,12 @@ def make_parser() -> argparse.ArgumentParser:
         "--save_path", type=cli.user_path, required=True, help="checkpoint file to export"
     )
     parser.add_argument("--output", help="name of the file to write")
+    parser.add_argument("--tta", choices=get_args(Tta), help="flip: average with the mirror image")
+    parser.add_argument(
+        "--scales",
+        type=cli.numbers,
+        help="average over these multiples of the side, as in 1,0.7071",
+    )
     parser.add_argument("--tolerance", type=float, help="largest difference from torch")
     parser.add_argument("--seed", type=int, help="seed of the random images compared")
     return parser

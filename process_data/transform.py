@@ -49,6 +49,7 @@ def run(
     output_queries: str = layout.TEST_DATABASE_TRANSFORMED.name,
     dim: int = 0,
     power: float = 0.5,
+    shrinkage: float = 0.0,
     center: whitening.Center = "joint",
 ) -> Path:
     """Write the transformed embeddings, and return the path of the database's.
@@ -62,11 +63,14 @@ def run(
         output_queries: Name of the transformed queries.
         dim: Dimensions to keep; 0 keeps all.
         power: Strength of the whitening, from 0 (rotation only) to 1 (equal variances).
+        shrinkage: How much each variance is drawn towards their mean before that, from 0 to 1.
         center: Subtract nothing, the database's mean from both, or from each its own mean.
     """
     options = {name: value for name, value in locals().items() if name != "data_dir"}
     if not 0 <= power <= 1 or dim < 0:
         raise InputError(f"--power must be from 0 to 1 and --dim at least 0; got {power} and {dim}")
+    if not 0 <= shrinkage <= 1:
+        raise InputError(f"--shrinkage must be from 0 to 1; got {shrinkage}")
     if len({database, queries, output_database, output_queries}) < 4:
         raise InputError("the files read and written must have four different names")
     for output in (output_database, output_queries):
@@ -89,6 +93,7 @@ def run(
         domains[1] if len(domains) > 1 else None,
         dim=dim,
         power=power,
+        shrinkage=shrinkage,
         center=center,
     )
     stem = Path(output_database).with_suffix("").as_posix()
@@ -127,6 +132,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--output_queries", help="name of the transformed queries")
     add("--dim", type=int, help="dimensions to keep; 0: all")
     add("--power", type=float, help="whitening, 0 (rotation only) to 1 (equal variances)")
+    add("--shrinkage", type=float, help="draw each variance towards their mean, from 0 to 1")
     add("--center", choices=get_args(whitening.Center), help="which mean is subtracted")
     return parser
 

@@ -20,9 +20,9 @@ from retrieval.model.model_config import Runtime, Tta
 if TYPE_CHECKING:
     import torch
 
-log = logging.getLogger(__name__)
+    from retrieval.model.tta import Views
 
-MANY_IMAGES = 2_000  # from here on a faster runtime pays for its start of 5 to 10 seconds
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,11 @@ class DatabaseEncoder:
 
         self.save_path, self.source, self._device = save_path, source, device
         self._content, self._views = checkpoint.load(save_path), Views(how.tta, how.scales)
-        side = source.images.shape[-1]
-        runtime = how.runtime
-        if runtime == "auto" and not _may_choose(how, device, source, self._content["model"]):
+        side, runtime = source.images.shape[-1], how.runtime
+        if runtime == "auto" and not _may_choose(how, device, source, self._views):
             runtime = "torch"
-        if runtime not in ("auto", "torch"):
-            _check_runtime(runtime, device, side, self._content["model"]["side"])
+        if runtime not in ("auto", "torch") and device.type != "cpu":
+            raise InputError(f"--runtime={runtime} computes on the CPU; leave --device out")
         self.dtype = distributed.agreed_dtype(devices.compute_dtype(device, how.precision))
         model = put_on(checkpoint.build_model(self._content, save_path, how.arch), device)
         self.dim = model.config.dim
@@ -118,9 +117,9 @@ class DatabaseEncoder:
             bn_adaptation.adapt_batch_norm(model, source.images, how.batch_size, source.name)
         self._embedder: Embedder = model.eval()
         if runtime == "auto":
-            runtime, self._embedder = fastest(model, self.dtype)
+            runtime, self._embedder = fastest(model, self.dtype, self._views, side)
         elif runtime != "torch":
-            self._embedder = RuntimeModel(model, runtime, self.dtype)
+            self._embedder = RuntimeModel(model, runtime, self.dtype, self._views, side)
         self.how = replace(how, runtime=runtime)
 
     def write(self, rows: range, out: RowWriter, first: int, title: str) -> str:
@@ -187,30 +186,18 @@ class DatabaseEncoder:
 
 
 def _may_choose(
-    how: EncodingOptions, place: "torch.device", source: Source, model: dict[str, Any]
+    how: EncodingOptions, place: "torch.device", source: Source, views: "Views"
 ) -> bool:
     """Return whether --runtime=auto may take another runtime than torch, and it would pay off.
 
     Several processes take torch, as each might choose another one.
     """
     from retrieval.compute import distributed
+    from retrieval.model.runtime import MANY_IMAGES
 
     return (
         place.type == "cpu"
-        and source.images.shape[-1] == model["side"]
-        and len(source.images) >= MANY_IMAGES
-        and how.scales == (1.0,)
+        and len(source.images) * views.cost >= MANY_IMAGES
         and not how.compile
         and distributed.size() == 1
     )
-
-
-def _check_runtime(runtime: Runtime, place: "torch.device", image_side: int, side: int) -> None:
-    """Refuse a GPU, and images of another side than the model's."""
-    if place.type != "cpu":
-        raise InputError(f"--runtime={runtime} computes on the CPU; leave --device out")
-    if image_side != side:
-        raise InputError(
-            f"--runtime={runtime} takes images of {side} px, not {image_side}; make them "
-            f"with: python -m process_data.image_matrix --image_resolution={side}"
-        )

@@ -40,19 +40,21 @@ def embedding_blocks(
         batch_size: Images per batch.
         dtype: Dtype of the convolutions.
         title: Title of the progress bar.
-        views: Views to embed; None embeds the plain image.
+        views: Views to embed with torch; None embeds the plain image. A ``RuntimeModel`` has
+            views of its own.
 
     Yields:
         images: (batch, 3, side, side) uint8, as read.
         embeddings: (batch, dim) float32, rows of unit L2 norm.
     """
     device = model.mean.device
-    views = views or Views()
     model.eval()
 
     def embed_piece(images: torch.Tensor) -> torch.Tensor:
         with devices.autocast(device, dtype):
-            return views.embed(model, images)
+            if isinstance(model, EmbeddingModel):
+                return (views or Views()).embed(model, images)
+            return model(images)
 
     def embed_batch(images: torch.Tensor) -> Callable[[], np.ndarray]:
         return AsyncCopy(embed_piece(images)).wait

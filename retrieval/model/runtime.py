@@ -16,10 +16,12 @@ from retrieval.data.formats import InputError
 from retrieval.model import onnx
 from retrieval.model.embedding import EmbeddingModel
 from retrieval.model.model_config import Runtime
+from retrieval.model.tta import Views
 
 log = logging.getLogger(__name__)
 
 Infer = Callable[[np.ndarray], np.ndarray]  # (n, 3, side, side) uint8 -> (n, dim) float32
+MANY_IMAGES = 1_000  # from here on a faster runtime pays for its start of 5 to 10 seconds
 LEAST_COSINE = {torch.float32: 0.9999, torch.bfloat16: 0.99}  # to torch's float32 embeddings
 
 
@@ -30,21 +32,32 @@ class RuntimeModel(nn.Module):
         model: The model to convert, on the CPU and in evaluation mode.
         runtime: Which runtime.
         dtype: Dtype of the convolutions; ``onnxruntime`` takes float32 only.
+        views: Views to embed and average; None embeds the plain image.
+        side: Side of the images in pixels; None is the model's.
 
     Raises:
-        InputError: The runtime is not installed, or its embeddings differ from torch's.
+        InputError: The runtime is not installed, cannot run the network, or computes other
+            embeddings than torch.
     """
 
     mean: torch.Tensor
 
-    def __init__(self, model: EmbeddingModel, runtime: Runtime, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        model: EmbeddingModel,
+        runtime: Runtime,
+        dtype: torch.dtype,
+        views: Views | None = None,
+        side: int | None = None,
+    ) -> None:
         super().__init__()
         _check_dtype(runtime, dtype)  # before the export, which takes seconds
         self.config = model.config
+        self.views, self.side = views or Views(), side or model.config.side
         self.register_buffer("mean", model.mean, persistent=False)
         with tempfile.TemporaryDirectory() as folder:
-            path = onnx.export(model, Path(folder) / "model.onnx")
-            self._infer = START[runtime](path, torch.get_num_threads(), dtype)
+            path = onnx.export(model, Path(folder) / "model.onnx", self.views, self.side)
+            self._infer = _start(runtime, path, dtype, model.config.arch)
         self._check(model, runtime, LEAST_COSINE[dtype])
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -52,10 +65,10 @@ class RuntimeModel(nn.Module):
         return torch.from_numpy(self._infer(images.contiguous().numpy()))
 
     def _check(self, model: EmbeddingModel, runtime: str, least: float) -> None:
-        side = self.config.side
+        side = self.side
         images = np.random.default_rng(0).integers(0, 256, (2, 3, side, side), dtype=np.uint8)
         with torch.inference_mode():
-            expected = model(torch.from_numpy(images)).numpy()
+            expected = self.views.embed(model, torch.from_numpy(images)).numpy()
         found = self._infer(images)
         norms = np.linalg.norm(found, axis=1)
         cosine = float(((found * expected).sum(axis=1) / norms).min())
@@ -69,7 +82,9 @@ class RuntimeModel(nn.Module):
 Embedder = EmbeddingModel | RuntimeModel
 
 
-def fastest(model: EmbeddingModel, dtype: torch.dtype) -> tuple[Runtime, Embedder]:
+def fastest(
+    model: EmbeddingModel, dtype: torch.dtype, views: Views | None = None, side: int | None = None
+) -> tuple[Runtime, Embedder]:
     """Return the fastest runtime that is installed and agrees with torch, and the model in it.
 
     The order was measured (benchmarks/bench_encode.py) and is fixed: to time them here could
@@ -78,6 +93,8 @@ def fastest(model: EmbeddingModel, dtype: torch.dtype) -> tuple[Runtime, Embedde
     Args:
         model: The model, on the CPU and in evaluation mode.
         dtype: Dtype of the convolutions.
+        views: Views to embed and average; None embeds the plain image.
+        side: Side of the images in pixels; None is the model's.
     """
     runtimes: list[Runtime] = ["openvino"]
     if dtype == torch.float32:
@@ -87,10 +104,20 @@ def fastest(model: EmbeddingModel, dtype: torch.dtype) -> tuple[Runtime, Embedde
         log.info("OpenVINO may encode faster; install it with: pip install openvino onnxscript")
     for name in installed:
         try:
-            return name, RuntimeModel(model, name, dtype)
+            return name, RuntimeModel(model, name, dtype, views, side)
         except InputError as error:
             log.warning("%s", error)
     return "torch", model
+
+
+def _start(runtime: Runtime, path: Path, dtype: torch.dtype, arch: str) -> Infer:
+    try:
+        return START[runtime](path, torch.get_num_threads(), dtype)
+    except InputError:
+        raise
+    except Exception as error:  # each library has its own, for an operator that it lacks
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{runtime} cannot run {arch} ({reason}); use --runtime=torch") from error
 
 
 def _check_dtype(runtime: Runtime, dtype: torch.dtype) -> None:

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from retrieval.data.formats import InputError
 from retrieval.model.embedding import EmbeddingModel
 from retrieval.model.model_config import Tta
-from retrieval.model.runtime import Embedder, RuntimeModel
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,12 @@ class Views:
         """The number of views."""
         return len(self.scales) * (2 if self.tta == "flip" else 1)
 
-    def embed(self, model: Embedder, images: torch.Tensor) -> torch.Tensor:
+    @property
+    def cost(self) -> float:
+        """The pixels of all views together, as a multiple of those of the plain image."""
+        return sum(scale**2 for scale in self.scales) * self.count / len(self.scales)
+
+    def embed(self, model: EmbeddingModel, images: torch.Tensor) -> torch.Tensor:
         """Embed images, (n, 3, h, w) uint8 on the model's device, to (n, dim) float32.
 
         Rows are of unit L2 norm. Each scale is one antialiased resampling of the images as given.
@@ -54,14 +58,12 @@ class Views:
         return total if self.count == 1 else F.normalize(total)
 
 
-def at_scale(model: Embedder, scale: float) -> EmbeddingModel:
+def at_scale(model: EmbeddingModel, scale: float) -> EmbeddingModel:
     """Return the same model, sharing all weights, for images of ``scale`` times the side.
 
     Raises:
-        InputError: A transformer, or another runtime: both take images of one size only.
+        InputError: A transformer, which takes images of one size only.
     """
-    if isinstance(model, RuntimeModel):
-        raise InputError("--runtime takes images of one size only: leave --scales out")
     patches = getattr(getattr(model.backbone, "net", None), "patch_embed", None)
     if getattr(patches, "strict_img_size", False):
         raise InputError(

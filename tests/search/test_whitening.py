@@ -72,6 +72,61 @@ def test_only_directions_that_vary_are_kept(domains: list[np.ndarray]) -> None:
         whitening.fit_transform(*flat, **DEFAULTS | {"dim": 4})
 
 
+def test_within_class_whitening_makes_classes_round(domains: list[np.ndarray]) -> None:
+    rows, labels = domains[0], np.arange(70) % 7
+    mean, matrix = whitening.fit_whitening(rows, labels, shrinkage=0)
+    moved = (rows - mean) @ matrix
+    within = np.zeros((5, 5))
+    for label in range(7):
+        within += 10 / 70 * np.cov(moved[labels == label].T, bias=True)
+    np.testing.assert_allclose(within, np.eye(5), atol=1e-6)
+    variances = moved.var(axis=0)
+    assert (np.diff(variances) <= 1e-9).all()  # the first dimensions are those to keep
+    _, narrow = whitening.fit_whitening(rows, labels, 2, shrinkage=0)
+    np.testing.assert_allclose(narrow, matrix[:, :2])
+
+
+def test_labels_of_one_class_say_no_more_than_none(domains: list[np.ndarray]) -> None:
+    rows = domains[0]
+    _, of_class = whitening.fit_whitening(rows, np.zeros(70, np.int64), shrinkage=0.3)
+    mean, matrix = whitening.fit_whitening(rows, None, shrinkage=0.3)
+    np.testing.assert_allclose(mean, rows.mean(axis=0, dtype=np.float64))
+    np.testing.assert_allclose(of_class @ of_class.T, matrix @ matrix.T)
+    covariance = np.cov(rows.T.astype(np.float64), bias=True)
+    shrunk = 0.7 * covariance + 0.3 * np.trace(covariance) / 5 * np.eye(5)
+    np.testing.assert_allclose(matrix @ matrix.T, np.linalg.inv(shrunk))
+
+
+def test_classes_of_one_photo_say_nothing(domains: list[np.ndarray]) -> None:
+    rows = domains[0]
+    for found, expected in zip(
+        whitening.fit_whitening(rows, np.arange(70)),
+        whitening.fit_whitening(rows, None),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_fewer_rows_than_dimensions_are_shrunk() -> None:
+    rng = np.random.default_rng(0)
+    rows, new = rng.normal(size=(4, 32)), rng.normal(size=(2000, 32))
+    for labels in (None, np.array([0, 0, 1, 1])):
+        mean, matrix = whitening.fit_whitening(rows, labels)
+        assert matrix.shape == (32, 32)
+        variances = ((new - mean) @ matrix).var(axis=0)
+        assert variances.max() < 100 * variances.min()  # no direction drowns the others
+
+
+def test_what_no_whitening_can_be_fitted_to_is_refused(domains: list[np.ndarray]) -> None:
+    rows = domains[0]
+    with pytest.raises(InputError, match="do not differ from each other"):
+        whitening.fit_whitening(rows[:1], None)
+    with pytest.raises(InputError, match="do not differ from each other"):
+        whitening.fit_whitening(rows[[0, 0, 1, 1]], np.array([0, 0, 1, 1]))
+    with pytest.raises(InputError, match="--dim must be from 1 to 5"):
+        whitening.fit_whitening(rows, None, 6)
+
+
 def test_a_rotation_alone_changes_no_ranking(pipeline: Path) -> None:
     before = np.array(layout.NEIGHBORS.load(pipeline))
     transform.run(pipeline, power=0, center="none")

@@ -10,6 +10,7 @@ from process_data import export_onnx
 from retrieval.data import layout
 from retrieval.data.formats import InputError
 from retrieval.model import checkpoint, onnx
+from retrieval.model.tta import Views
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
 pytest.importorskip("onnxscript", reason="needs onnxscript")
@@ -20,19 +21,20 @@ def test_the_exported_model_embeds_as_torch_does(
 ) -> None:
     caplog.set_level("INFO")
     save_path = pipeline / "para" / "model.ep0"
-    path = export_onnx.run(pipeline, save_path)
+    views = Views("flip", (1.25,))
+    path = export_onnx.run(pipeline, save_path, tta="flip", scales=(1.25,))
     assert "largest difference" in caplog.text
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     model = checkpoint.build_model(checkpoint.load(save_path), save_path).eval()
     images = np.array(layout.IMAGE_MATRIX.load(pipeline)[:5])
     with torch.inference_mode():
-        expected = model(torch.from_numpy(images)).numpy()
+        expected = views.embed(model, torch.from_numpy(images)).numpy()
     for n in (1, 5):
         (found,) = session.run(["embeddings"], {"images": images[:n]})
         np.testing.assert_allclose(found, expected[:n], atol=1e-5)
     with torch.no_grad():
         model.projection.bias += 1  # another model than the one in the file
-    assert onnx.largest_difference(model, path, seed=7) > 1e-3
+    assert onnx.largest_difference(model, path, 7, views) > 1e-3
 
     before = path.read_bytes()
     with pytest.raises(InputError, match="differs from torch by .* nothing was written"):
