@@ -99,11 +99,12 @@ def watched(model: Path, photos: Path, n_pair: int) -> list[Watched]:
     search = f"process_data.search --save_path={model} --image={photos} --output=busy.png"
     evaluate = "retrieval.evaluation.evaluate:evaluate_search"
     squares = "process_data.image_matrix --image_info=car_front.csv --mname=busy_images.npy"
-    step, write = "retrieval.training.trainer:Trainer.step", "retrieval.data.files:RowWriter.write"
+    step = "retrieval.training.trainer:Trainer.step"
+    forward = "retrieval.model.embedding:EmbeddingModel.forward"
     arch = "--arch=timm/tf_efficientnet_lite0"
     return [
         Watched("train", f"{train} {arch}", step, "images", 32),
-        Watched("build_image_db", encode, write, "images", 64),
+        Watched("build_image_db", encode, forward, "images", 8),  # pieces.CPU_PIECE
         Watched("image_matrix", squares, "retrieval.data.decode:load_square", "images", 1),
         Watched("mips", "process_data.mips --device=cpu", evaluate, "comparisons", n_pair, True),
         Watched("nns", "process_data.nns", evaluate, "evaluations", 1, True),

@@ -2,7 +2,8 @@
 
 FIRST_TURNS = 8  # calls after which the other way is tried
 MOST_TURNS = 512  # ... at last, if it loses again and again
-SUDDEN = 2.0  # times as slow as usual: the other way is tried at once
+SUDDEN = 2.0  # times as slow as usual: the other way is tried within the first turns again
+MEMORY = 0.8  # weight of the usual time in the next one
 
 
 class FasterWay:
@@ -26,9 +27,9 @@ class FasterWay:
         """Learn how long a way took."""
         if way == self.best:
             if seconds > SUDDEN * self._usual:
-                self._left = 0
+                self._turns, self._left = FIRST_TURNS, min(self._left, FIRST_TURNS)
             is_first = self._usual == float("inf")
-            self._usual = seconds if is_first else (self._usual + seconds) / 2
+            self._usual = seconds if is_first else MEMORY * self._usual + (1 - MEMORY) * seconds
         elif seconds < self._usual:
             self.best, self._usual = way, seconds
             self._turns = self._left = FIRST_TURNS
