@@ -6,7 +6,7 @@ Writes  <save_path>/model.ep0, model.ep1, ..., log.csv; model.best with --holdou
         model.last within an epoch with --save_every; model.untrained with --epoch=0
 
 Even epochs take the tuples of train.npy, odd ones those of train2.npy; with another --loss than
-tuple, an epoch takes each training image once.
+tuple, an epoch takes each training image once. --minutes chooses shorter epochs that fill the time.
 
     python train.py --dpath=~/ir/ --save_path=~/ir/para/ --batch_size=64 --epoch=2
 
@@ -78,7 +78,7 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
     from retrieval.training import budget, checkpointing
     from retrieval.training.monitor import Monitor, Progress, StepFigures
     from retrieval.training.run_log import RunLog
-    from retrieval.training.validation import validate, validate_on_new_classes
+    from retrieval.training.validation import draw_sample, validate, validate_on_new_classes
 
     with (
         distributed.process_group(devices.choose(given.device or "auto")) as device,
@@ -111,13 +111,21 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
         stack.enter_context(devices.searching_convolutions(searches))
         if resumed.content is None and distributed.is_main():
             thread_choice.name_other_threads(save_path, config)
-        if config.minutes and resumed.content is None:
-            trainer, _ = make_trainer(config, given, data, resumed, device)
-            config = budget.fit_budget(trainer, given, time.monotonic() - begin)
-        trainer, weights = make_trainer(config, given, data, resumed, device)
+
+        def make_one(config: TrainingConfig) -> tuple["Trainer", str]:
+            trainer, weights = make_trainer(config, given, data, resumed, device)
+            if config.compile:
+                compile_backbone(trainer.model)
+            return trainer, weights
+
+        is_in_time = bool(config.minutes) and resumed.content is None
+        if is_in_time:
+            config = budget.fit_budget(
+                lambda config: make_one(config)[0], config, given, begin, save_path
+            )
+        trainer, weights = make_one(config)
         config, dtype = trainer.config, trainer.dtype
-        if config.compile:
-            compile_backbone(trainer.model)
+        judged = draw_sample(data, config.validation_images, config.seed)
         if resumed.content is not None:
             trainer.restore(resumed.content, str(resumed.path))
 
@@ -152,7 +160,7 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
             if epoch == config.epoch - 1:
                 trainer.finish()
             for judge in (validate, validate_on_new_classes):
-                metrics |= judge(trainer.result, data, config.batch_size, dtype)
+                metrics |= judge(trainer.result, judged, config.batch_size, dtype)
             if run_log is not None:
                 run_log.add(epoch, metrics)  # first: a row without its checkpoint is redone
             path = checkpointer.save_epoch(epoch, metrics)
@@ -160,6 +168,8 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
                 checkpoint.keep_best(path)
             log.info("%s: %s", path, ", ".join(f"{name} {x:.4f}" for name, x in metrics.items()))
             done, recent = [], progress.monitor.window
+        if is_in_time:
+            budget.report_left(given, begin)
     return path
 
 

@@ -43,6 +43,7 @@ class RandomSampler:
     """Draws random images for each step of a practically endless epoch."""
 
     unit = "image"
+    n_unit = 1 << 20
 
     def __init__(self, n_image: int, batch: int) -> None:
         self.n_image, self.batch = n_image, batch
@@ -53,7 +54,7 @@ class RandomSampler:
             rows = np.sort(rng.choice(self.n_image, self.batch, replace=False))
             return Batch(rows, rows % N_CLASS, None, self.batch)
 
-        return Steps(1 << 20, make)
+        return Steps(self.n_unit, make)
 
 
 def make_trainer(

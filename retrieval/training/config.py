@@ -35,6 +35,8 @@ Resume = Literal["none", "auto"]
 OnResume = Literal["keep", "fixed", "free"]
 Condition = Callable[["TrainingConfig"], object]
 
+FEWEST_VALIDATED = 16  # images: two classes, with a few queries each
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -126,11 +128,18 @@ class TrainingConfig:
     )
     minutes: float = _run(
         0.0,
-        "choose --epoch and --batch_size so that the training takes about N minutes; 0: as given",
+        "choose --epoch, --max_tuples and --batch_size to train for N minutes; 0: as given",
         "free",
         at_least=0,
     )
-    max_tuples: int = _run(0, "tuples or images per epoch, drawn at random; 0: all", at_least=0)
+    max_tuples: int = _run(
+        0, "tuples or images per epoch at most, drawn in turn over the epochs; 0: all", at_least=0
+    )
+    validation_images: int = _run(
+        1000,
+        "images embedded to validate after an epoch, drawn evenly from the classes; 0: all",
+        at_least=0,
+    )
     scale: float = _run(1.0, "factor on the image side before the backbone", "fixed", above=0)
     seed: int = _run(7, "seed of everything random", "fixed", at_least=0)
     save_every: float = _run(
@@ -274,13 +283,20 @@ class TrainingConfig:
             raise InputError("--neck=before is a part of the classifier; it needs --loss=ce")
         if self.neck != "none" and self.loss != "tuple" and self.batch_size < 2:
             raise InputError(f"--neck={self.neck} is a batch norm; it needs a --batch_size above 1")
+        if 0 < self.validation_images < FEWEST_VALIDATED:
+            raise InputError(
+                f"--validation_images must be at least {FEWEST_VALIDATED}, or 0 for all; got "
+                f"{self.validation_images}"
+            )
         if self.sampler == "pk" and self.images_per_class > self.batch_size:
             raise InputError("--images_per_class must be at most --batch_size")
 
 
 OPTIONS: dict[str, Option] = options.declared_options(TrainingConfig)
 RULES: dict[str, Rules] = {f.name: f.metadata["rules"] for f in fields(TrainingConfig)}
-FITTED = ("epoch", "batch_size", "lr", "frozen_epochs", "shrink_every")  # --minutes chooses these
+# --minutes chooses these: SCALED even if they are given, the others if they are left out.
+SCALED = ("max_tuples", "frozen_epochs", "shrink_every")
+FITTED = ("epoch", "batch_size", "lr", "validation_images", *SCALED)
 DEFAULTS: dict[str, Any] = {name: option.default for name, option in OPTIONS.items()}
 
 

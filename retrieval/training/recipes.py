@@ -17,6 +17,7 @@ from retrieval.training.config import (
     OPTIONS,
     RULES,
     RUN,
+    SCALED,
     RecipeName,
     TrainingConfig,
 )
@@ -117,7 +118,9 @@ def resolve_config(
         config = config.with_values(
             {"lr": lr_for_batch(name, given.batch_size or config.batch_size)}
         )
-    config = config.with_values(given.given())
+    # What --minutes made of these, not what it started from.
+    kept = SCALED if given.minutes and before else ()
+    config = config.with_values({k: v for k, v in given.given().items() if k not in kept})
     config.check()
     check_arch(config.arch)
     return config

@@ -1,7 +1,9 @@
 """The batches of an epoch: which images, in which order.
 
 The order follows from (seed, epoch) alone, and a batch from its number, so that training resumes
-at any step without drawing the steps before it.
+at any step without drawing the steps before it. With fewer images or tuples per epoch than there
+are (``--max_tuples``), an epoch goes on where the one before stopped, so that all are drawn before
+any is drawn again.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +25,7 @@ class Batch:
     """The images of one step.
 
     Attributes:
-        rows: (n,) int64, distinct rows of the image matrix.
+        rows: (n,) int64, rows of the image matrix, ascending.
         labels: (n,) int64, their class numbers: positions in ``data.classes``.
         tuples: (n_tuple, 2 + neg_count) int64 positions in ``rows``: anchor, positive, negatives;
             None if the loss takes classes.
@@ -62,6 +64,7 @@ class BatchSampler(Protocol):
     """Draws the batches of each epoch."""
 
     unit: str  # what a batch counts
+    n_unit: int  # of an epoch
 
     def epoch(self, number: int) -> Steps:
         """Return the batches of an epoch, the same at every call."""
@@ -91,12 +94,16 @@ class TupleSampler:
         self.is_known = np.zeros(len(data.labels), bool)
         self.is_known[data.rows] = True
         self.usable = [self._usable(tuples) for tuples in self.tuples]
+        self.n_unit = min(self._size(number) for number in (0, 1))
 
     def epoch(self, number: int) -> Steps:
         tuples, usable = self.tuples[number % 2], self.usable[number % 2]
         n = len(tuples) if usable is None else len(usable)
-        order = np.random.default_rng([self.seed, number, ORDER]).permutation(n)
-        order = order[: self.most or n]
+
+        def order_of_pass(again: int) -> np.ndarray:
+            return np.random.default_rng([self.seed, 2 * again + number % 2, ORDER]).permutation(n)
+
+        order = draw_in_turn(number // 2, self._size(number), n, order_of_pass)
         if usable is not None:
             order = usable[order]
 
@@ -109,6 +116,12 @@ class TupleSampler:
             return Batch(rows, self.data.numbers(rows), local, len(images), n_filled)
 
         return Steps(-(-len(order) // self.batch_size), make)
+
+    def _size(self, number: int) -> int:
+        """Return the number of tuples of an epoch."""
+        usable = self.usable[number % 2]
+        n = len(self.tuples[number % 2]) if usable is None else len(usable)
+        return min(n, self.most or n)
 
     def _usable(self, tuples: np.ndarray) -> np.ndarray | None:
         """Return the tuples whose anchor is not held out; None: all."""
@@ -166,10 +179,12 @@ class ClassSampler:
         """
         self.data, self.batch_size, self.most, self.seed = data, batch_size, most, seed
         self.group = images_per_class if sampler == "pk" else 1
+        self.domains = [np.setdiff1d(data.rows, data.cameras), data.cameras]
+        self.n_pass = 2 * max(map(len, self.domains)) if len(data.cameras) else len(data.rows)
+        self.n_unit = min(self.n_pass, most or self.n_pass)
 
     def epoch(self, number: int) -> Steps:
-        rng = np.random.default_rng([self.seed, number, ORDER])
-        order = self._order(rng)[: self.most or None]
+        order = draw_in_turn(number, self.n_unit, self.n_pass, self._order)
         count = -(-len(order) // self.batch_size)
         edges = np.linspace(0, len(order), count + 1).round().astype(int)
         n_filled = -(-len(order) // count)
@@ -180,18 +195,18 @@ class ClassSampler:
 
         return Steps(count, make)
 
-    def _order(self, rng: np.random.Generator) -> np.ndarray:
-        """Return the images of an epoch in random order, those of two domains alternating."""
+    def _order(self, number: int) -> np.ndarray:
+        """Return all images in the random order of a pass, those of two domains alternating."""
+        rng = np.random.default_rng([self.seed, number, ORDER])
 
         def ordered(rows: np.ndarray) -> np.ndarray:
             return np.concatenate(class_groups(rows, self.data.labels[rows], self.group, rng))
 
         if not len(self.data.cameras):
             return ordered(self.data.rows)
-        domains = [np.setdiff1d(self.data.rows, self.data.cameras), self.data.cameras]
-        n = max(map(len, domains))
+        n = max(map(len, self.domains))
         orders = []
-        for rows in domains:
+        for rows in self.domains:
             repeats = [ordered(rows) for _ in range(-(-n // len(rows)))]
             order = np.concatenate(repeats)[:n]
             # Whole groups alternate, not single images.
@@ -205,6 +220,29 @@ def make_sampler(config: TrainingConfig, data: TrainingData) -> BatchSampler:
     if config.loss == "tuple":
         return TupleSampler(*common)
     return ClassSampler(*common, config.sampler, config.images_per_class)
+
+
+def draw_in_turn(
+    number: int, count: int, n: int, order_of_pass: Callable[[int], np.ndarray]
+) -> np.ndarray:
+    """Return the units of an epoch: the next ``count`` of one pass over all of them after another.
+
+    Args:
+        number: The epoch, from 0.
+        count: Units of an epoch, at most ``n``.
+        n: Units of a pass.
+        order_of_pass: Number of a pass -> (n,) int64, all units in the order of that pass.
+
+    >>> three = lambda again: 10 * again + np.arange(3)
+    >>> [draw_in_turn(epoch, 2, 3, three).tolist() for epoch in range(3)]
+    [[0, 1], [2, 10], [11, 12]]
+    """
+    start, stop = number * count, (number + 1) * count
+    passes = range(start // n, -(-stop // n))
+    orders = [
+        order_of_pass(again)[max(0, start - again * n) : stop - again * n] for again in passes
+    ]
+    return np.concatenate(orders)
 
 
 def class_groups(

@@ -1,4 +1,12 @@
-"""Validation after each epoch of training."""
+"""Validation after each epoch of training, on a sample of the validation images.
+
+A sample keeps as many classes as it can give ``LEAST_PER_CLASS`` images to, and an equal number of
+images of each: a query has fewer images to be confused with than in an evaluation, and fewer to
+find. The figures of one run compare its epochs; evaluate a checkpoint to compare it with others.
+"""
+
+import logging
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -8,6 +16,101 @@ from retrieval.model.embedding import EmbeddingModel
 from retrieval.model.encode import embed
 from retrieval.search.nearest import nearest_neighbors, without_own
 from retrieval.training.dataset import TrainingData
+
+log = logging.getLogger(__name__)
+
+LEAST_PER_CLASS = 8  # images, or all of a smaller class: fewer classes rather than fewer images
+SAMPLE = 5  # last entry of the seed, as in samplers.py
+QUERIES = 1 / 3  # of a sample; the others are gallery images
+
+
+def draw_sample(data: TrainingData, most: int, seed: int) -> TrainingData:
+    """Return the data with about ``most`` of the images that validation embeds.
+
+    Held-out classes come first; at least a quarter of ``most`` goes to the validation queries and
+    their gallery. Their pairs are drawn anew among these: each query with an image of its class and
+    with one of another class, as in ``valid.npy``.
+
+    Args:
+        data: The images and the split.
+        most: Images; 0: all.
+        seed: Seed of the draw.
+    """
+    if not most or len(validated_rows(data)) <= most:
+        return data
+    rng = np.random.default_rng([seed, SAMPLE])
+    holdout = thin(data.holdout, data.labels, most, rng)
+    n_known = max(most - len(holdout), most // 4)
+    sample = _known_sample(data, n_known, rng) if len(_rows(data)) > n_known else data
+    sample = replace(sample, holdout=holdout)
+    log.info(
+        "validation embeds %d of %d images: %d queries of %d classes among %d images%s",
+        len(validated_rows(sample)),
+        len(validated_rows(data)),
+        len(sample.queries),
+        len(np.unique(sample.queries[:, 1])),
+        len(sample.gallery),
+        f", and {len(holdout)} of held-out classes" if len(holdout) else "",
+    )
+    return sample
+
+
+def _known_sample(data: TrainingData, most: int, rng: np.random.Generator) -> TrainingData:
+    """Return the data with queries, gallery and pairs among ``most`` images."""
+    labels, images = data.labels, data.queries[:, 0]
+    if data.is_class_disjoint:
+        images = gallery = thin(images, labels, most, rng)
+    else:
+        drawn = rng.permutation(np.unique(labels[images]))[: max(2, most // LEAST_PER_CLASS)]
+        of_drawn = np.isin(labels, drawn)
+        images = images[of_drawn[images]]
+        images = thin(images, labels, max(2, round(QUERIES * most)), rng, len(drawn))
+        gallery = data.gallery[of_drawn[data.gallery]]
+        gallery = thin(gallery, labels, most - len(images), rng, len(drawn))
+    pairs = []
+    for image in images.tolist():
+        is_own = labels[gallery] == labels[image]
+        for partners, is_same in ((gallery[is_own & (gallery != image)], 1), (gallery[~is_own], 0)):
+            if len(partners):
+                pairs.append((image, rng.choice(partners), is_same))
+    queries = data.queries[np.isin(data.queries[:, 0], images)]
+    return replace(data, queries=queries, gallery=gallery, pairs=np.array(pairs).reshape(-1, 3))
+
+
+def thin(
+    rows: np.ndarray,
+    labels: np.ndarray,
+    most: int,
+    rng: np.random.Generator,
+    n_class: int | None = None,
+) -> np.ndarray:
+    """Return at most ``most`` of some images, evenly from the classes that are drawn.
+
+    Args:
+        rows: (n,) int64.
+        labels: (n_image,) int64, the class of each row of the image matrix.
+        most: Images.
+        rng: Draws classes and images.
+        n_class: Classes; None: as many as get ``LEAST_PER_CLASS`` images. Two at least.
+
+    Returns:
+        (n,) int64, ascending.
+    """
+    if len(rows) <= most:
+        return rows
+    shuffled = rng.permutation(rows)
+    classes, numbers = np.unique(labels[shuffled], return_inverse=True)
+    n_class = max(2, most // LEAST_PER_CLASS if n_class is None else n_class)
+    is_drawn = rng.permutation(len(classes)) < n_class
+    # The first image of every class, then the second of every class, and so on.
+    by_class = np.argsort(numbers, kind="stable")
+    starts = np.searchsorted(numbers[by_class], numbers)
+    place = np.empty(len(rows), np.int64)
+    place[by_class] = np.arange(len(rows))
+    place -= starts
+    order = np.argsort(np.where(is_drawn[numbers], place, len(rows)), kind="stable")
+    n = min(most, int(is_drawn[numbers].sum()))
+    return np.sort(shuffled[order[:n]])
 
 
 def validated_rows(data: TrainingData) -> np.ndarray:

@@ -2,56 +2,108 @@
 
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from retrieval.data.formats import InputError
 from retrieval.training import budget
-from retrieval.training.budget import Pace
+from retrieval.training.budget import RESERVE, Pace
 from retrieval.training.config import TrainingConfig
 from retrieval.training.recipes import lr_for_batch, resolve_config
+from retrieval.training.trainer import Trainer
 from tests.conftest import train_small
 
-TEN = Pace(steps=5, training_s=9.0, validation_s=1.0)  # ten seconds an epoch
+# An epoch takes 100 steps of a second with batches of 32, and 10 seconds to validate and to save.
+PACE = Pace(3200, step_s=1.0, frozen_step_s=0.5, n_validated=100, embed_s=0.09, checkpoint_s=1.0)
 
 
-def fit(seconds: float, pace: Pace = TEN, **options: object) -> TrainingConfig:
-    given = TrainingConfig(minutes=seconds / 60, **options)  # type: ignore[arg-type]
+def fit(seconds: float, pace: Pace = PACE, **options: object) -> TrainingConfig:
+    given = TrainingConfig(minutes=seconds / 60, **{"recipe": "ce", **options})  # type: ignore[arg-type]
     return budget.fit(resolve_config(given), given, pace, seconds)
 
 
-def test_as_many_epochs_as_fit() -> None:
-    assert fit(600, recipe="ce").epoch == 57  # a twentieth is kept in reserve
-    assert fit(11, recipe="ce").epoch == 1
-    assert fit(600, recipe="ce").minutes == 0
+def seconds_of(chosen: TrainingConfig, pace: Pace = PACE) -> float:
+    steps = -(-min(chosen.max_tuples or pace.n_unit, pace.n_unit) // chosen.batch_size)
+    n_slow = max(0, chosen.epoch - chosen.frozen_epochs)
+    of_steps = n_slow * pace.step_s + (chosen.epoch - n_slow) * pace.frozen_step_s
+    validated = min(chosen.validation_images or pace.n_validated, pace.n_validated)
+    return of_steps * steps + chosen.epoch * (validated * pace.embed_s + pace.checkpoint_s)
 
 
-def test_few_steps_take_small_batches_and_small_rates() -> None:
-    recipe = resolve_config(TrainingConfig(recipe="ce"))
-    long, short = fit(600, recipe="ce"), fit(100, recipe="ce")
-    assert long.batch_size == recipe.batch_size and long.lr == recipe.lr
-    assert short.batch_size < recipe.batch_size
-    assert short.lr == lr_for_batch("ce", short.batch_size)
-    assert fit(11, recipe="ce").batch_size == budget.SMALLEST_BATCH
-    # What the command sets stays.
-    chosen = fit(60, recipe="ce", batch_size=100, lr=0.3)
-    assert (chosen.batch_size, chosen.lr) == (100, 0.3)
+@pytest.mark.parametrize("seconds", [35, 60, 119, 306, 600, 1001, 3600])
+@pytest.mark.parametrize("options", [{}, {"recipe": "original"}, {"frozen_epochs": 7}])
+def test_whole_epochs_fill_the_time_to_the_last_step(
+    seconds: float, options: dict[str, object]
+) -> None:
+    chosen = fit(seconds, batch_size=32, **options)
+    in_time = (1 - RESERVE) * seconds
+    # Less than a step of each epoch, than another validation, or than a frozen epoch saves.
+    left = chosen.epoch * PACE.step_s + 10
+    left += 100 * (PACE.step_s - PACE.frozen_step_s) if options.get("frozen_epochs") else 0
+    assert in_time - left < seconds_of(chosen) <= in_time
+    assert chosen.minutes == 0
+
+
+def test_epochs_are_as_long_as_the_images_last() -> None:
+    exact = 3 * 110 / (1 - RESERVE)
+    assert (fit(exact + 0.1).epoch, fit(exact + 0.1).max_tuples) == (3, 0)
+    longer = fit(exact + 66)
+    assert (longer.epoch, longer.max_tuples) == (4, 3200 * 0.88 // 32 * 32)
+    # Below an epoch, a part of one; the tuple loss has its two files.
+    half = fit(60 / (1 - RESERVE) + 0.1)
+    assert (half.epoch, half.max_tuples) == (1, 50 * 32)
+    tuples = fit(80 / (1 - RESERVE) + 0.1, recipe="original")
+    assert (tuples.epoch, tuples.max_tuples) == (2, 30 * 64)
+    # What the command sets is a bound.
+    pace = replace(PACE, n_unit=320)
+    assert 0 < fit(35, pace, max_tuples=320).max_tuples < 320
+    assert fit(1000, pace, max_tuples=320).max_tuples <= 320
+
+
+def test_another_validation_is_not_worth_its_time() -> None:
+    slow = replace(PACE, embed_s=0.6)  # a minute
+    chosen = fit(170 / (1 - RESERVE), slow)
+    assert (chosen.epoch, chosen.max_tuples) == (1, 0)
+
+
+def test_validation_takes_a_small_share_of_the_time() -> None:
+    many = replace(PACE, n_validated=10_000, embed_s=0.01)
+    assert fit(1000, many).validation_images == 500  # of 100 seconds, a twentieth
+    assert fit(1000, replace(many, step_s=10.0)).validation_images == 1000
+    assert fit(40, many).validation_images == budget.FEWEST_VALIDATED
+    assert fit(1000, many, validation_images=700).validation_images == 700
+    assert fit(1000, many, validation_images=0).validation_images == 0
+
+
+def test_few_steps_take_small_batches() -> None:
+    def size(seconds: float, **options: object) -> int:
+        given = TrainingConfig(minutes=seconds / 60, recipe="ce", **options)  # type: ignore[arg-type]
+        return budget.fit_batch_size(resolve_config(given), given, PACE, seconds)
+
+    assert size(200) == resolve_config(TrainingConfig(recipe="ce")).batch_size
+    assert size(60) == size(10) == budget.SMALLEST_BATCH
+    assert size(60, batch_size=100) == 100
 
 
 def test_frozen_epochs_keep_their_share() -> None:
     options = {"frozen_epochs": 3, "shrink_every": 10, "schedule": "shrink"}
     whole = resolve_config(TrainingConfig(recipe="ce", **options))  # type: ignore[arg-type]
-    chosen = fit(600, recipe="ce", **options)
+    chosen = fit(7000, **options)
     assert chosen.frozen_epochs == round(3 * chosen.epoch / whole.epoch) > 3
     assert chosen.shrink_every > 10
-    short = fit(11, recipe="ce", **options)
+    short = fit(40, **options)
     assert (short.frozen_epochs, short.shrink_every) == (0, 1)
 
 
-def test_a_budget_below_one_epoch_is_refused() -> None:
-    with pytest.raises(InputError, match=r"too short for one epoch, .*; use --minutes=0\.2,"):
-        fit(5)
+@pytest.mark.parametrize("recipe", ["ce", "original"])
+def test_a_budget_without_time_for_a_few_steps_is_refused(recipe: str) -> None:
+    with pytest.raises(InputError, match="leaves no time for 10 steps of 1 s") as caught:
+        fit(12, recipe=recipe)
+    remedy = re.search(r"use --minutes=(\S+)$", str(caught.value))
+    assert remedy is not None
+    assert seconds_of(fit(60 * float(remedy[1]), recipe=recipe)) < 60 * float(remedy[1])
     for epoch in (0, 3):
         with pytest.raises(InputError, match="leave --epoch or --minutes out"):
             resolve_config(TrainingConfig(minutes=1, epoch=epoch))
@@ -61,6 +113,7 @@ def test_rates_follow_the_batch_size() -> None:
     assert resolve_config(TrainingConfig(batch_size=16)).lr == 5e-5  # adam: the square root
     recipe = resolve_config(TrainingConfig(recipe="ce"))
     half = recipe.batch_size // 2
+    assert lr_for_batch("ce", half) < recipe.lr
     # A resumed run keeps its rate.
     before = resolve_config(TrainingConfig(recipe="ce")).values()
     assert resolve_config(TrainingConfig(batch_size=half), before).lr == recipe.lr
@@ -68,26 +121,38 @@ def test_rates_follow_the_batch_size() -> None:
 
 
 def test_a_training_in_minutes_repeats_to_the_byte(
-    pipeline: Path, caplog: pytest.LogCaptureFixture
+    pipeline: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    measure = budget.measure_pace
+
+    def slow(trainer: Trainer, save_path: Path) -> tuple[Pace, float]:
+        measure(trainer, save_path)  # which must not change the training
+        return Pace(36, 60.0, 60.0, 48, 0.1, 1.0), time.monotonic()
+
     caplog.set_level("INFO")
-    options = {"recipe": "ce", "max_tuples": 16}
-    begin = time.monotonic()
-    first = train_small(pipeline, pipeline / "first", minutes=0.05, **options)
-    assert time.monotonic() - begin < 2 * 3 + 5  # of three seconds; other programs run beside
-    found = re.search(r"take (.*) in the place of --minutes=0.05", caplog.text)
+    options = {"recipe": "ce", "batch_size": 20}
+    monkeypatch.setattr(budget, "measure_pace", slow)  # an hour in a few steps
+    first = train_small(pipeline, pipeline / "first", minutes=13, **options)
+    assert "minutes of --minutes=13, " in caplog.text
+    found = re.search(r"take (.*) in the place of --minutes=13\b", caplog.text)
     assert found is not None
     flags = dict(flag.removeprefix("--").split("=") for flag in found[1].split())
+    assert {"epoch", "max_tuples", "batch_size", "lr"} <= set(flags) | set(options)
     assert int(flags["epoch"]) == len(list((pipeline / "first").glob("model.ep*"))) > 1
     chosen = {name: float(value) if name == "lr" else int(value) for name, value in flags.items()}
     second = train_small(pipeline, pipeline / "second", **{**options, **chosen})
     assert second.name == first.name
     assert second.read_bytes() == first.read_bytes()
-
-
-def test_a_resumed_run_keeps_what_was_chosen(pipeline: Path) -> None:
-    options = {"recipe": "ce", "max_tuples": 16, "minutes": 0.05}
-    first = train_small(pipeline, pipeline / "run", **options)
+    # A resumed run keeps what was chosen.
     before = first.read_bytes()
-    assert train_small(pipeline, pipeline / "run", resume="auto", **options) == first
+    options |= {"minutes": 13, "resume": "auto"}
+    assert train_small(pipeline, pipeline / "first", **options) == first
     assert first.read_bytes() == before
+
+
+@pytest.mark.parametrize("given", [{}, {"recipe": "ce", "max_tuples": 16, "frozen_epochs": 3}])
+def test_a_resumed_run_keeps_what_was_chosen(given: dict[str, object]) -> None:
+    chosen = {"epoch": 5, "max_tuples": 14, "frozen_epochs": 1, "batch_size": 16, "lr": 2e-4}
+    before = resolve_config(TrainingConfig(recipe="ce")).values() | chosen
+    config = resolve_config(TrainingConfig(minutes=1.0, **given), before)  # type: ignore[arg-type]
+    assert config.values() == before | {"minutes": 1.0}

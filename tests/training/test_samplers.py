@@ -58,6 +58,42 @@ def test_an_epoch_of_tuples_has_each_once_and_alternates() -> None:
         fewer[2]
 
 
+@pytest.mark.parametrize("sampler", ["random", "pk"])
+@pytest.mark.parametrize("most", [4, 10, 34, 50])
+def test_shorter_epochs_draw_all_images_before_any_again(sampler: str, most: int) -> None:
+    data = drawn_data(5, 8)
+    source = samplers.ClassSampler(data, 8, most, 3, sampler, 4)  # type: ignore[arg-type]
+    assert source.n_unit == min(most, 35)
+    seen = np.zeros(len(data.labels), int)
+    for number in range(20):
+        epoch = list(source.epoch(number))
+        assert sum(len(batch.rows) for batch in epoch) == source.n_unit
+        for batch in epoch:
+            np.add.at(seen, batch.rows, 1)
+            assert sampler == "random" or np.bincount(batch.labels).max() > 1
+        assert np.ptp(seen[data.rows]) <= 1
+    # The first of them is the start of a whole epoch.
+    whole = samplers.ClassSampler(data, 64, 0, 3, sampler, 4)  # type: ignore[arg-type]
+    first = np.concatenate([batch.rows for batch in source.epoch(0)])
+    assert np.isin(first, whole.epoch(0)[0].rows).all()
+
+
+def test_shorter_epochs_draw_all_tuples_before_any_again() -> None:
+    data = drawn_data()
+    source = samplers.TupleSampler(data, 4, 7, 3)
+    seen: list[dict[tuple[int, ...], int]] = [{}, {}]
+    for number in range(12):
+        for batch in source.epoch(number):
+            assert batch.tuples is not None
+            for row in batch.rows[batch.tuples]:
+                counts = seen[number % 2]
+                counts[tuple(row)] = counts.get(tuple(row), 0) + 1
+    for counts in seen:
+        assert len(counts) == len(source.tuples[0]) == 36
+        assert sum(counts.values()) == 6 * 7
+        assert max(counts.values()) <= 2
+
+
 @pytest.mark.parametrize("amount", [0.34, 2])
 def test_held_out_classes_are_never_seen(amount: float) -> None:
     data = drawn_data()
