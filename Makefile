@@ -48,8 +48,8 @@ demo: .venv
 	$(call step,-m process_data.image_matrix --dpath=$(DEMO) --image_info=tindexinfo.csv --image_root_path=Image_data/sv_data/image/ --mname=test_image.npy --image_resolution=128)
 	$(call step,-m process_data.make_train_valid --dpath=$(DEMO) --seed=$(SEED))
 	$(call step,train.py --dpath=$(DEMO) --save_path=$(DEMO)/para/ --recipe=ce --arch=timm/tf_efficientnet_lite0 --epoch=5 --seed=$(SEED))
-	$(call step,build_image_db.py --dpath=$(DEMO) --save_path=$(DEMO)/para/model.ep4 --batch_size=64 --input=imageset.npy --output=database.npy --scales=1.25)
-	$(call step,build_image_db.py --dpath=$(DEMO) --save_path=$(DEMO)/para/model.ep4 --batch_size=64 --input=test_image.npy --output=tdatabase.npy --scales=1.25)
+	$(call step,build_image_db.py --dpath=$(DEMO) --save_path=$(DEMO)/para/model.ep4 --batch_size=64 --input=imageset.npy --output=database.npy)
+	$(call step,build_image_db.py --dpath=$(DEMO) --save_path=$(DEMO)/para/model.ep4 --batch_size=64 --input=test_image.npy --output=tdatabase.npy)
 	$(call step,-m process_data.mask_data --dpath=$(DEMO))
 	$(call step,-m process_data.baselines --dpath=$(DEMO) --k=20 --isValid=1)
 	$(call step,-m process_data.baselines --dpath=$(DEMO) --k=20)
@@ -89,7 +89,7 @@ page: .venv/serving
 	if [ -e "$(PAGE)/split.json" ]; then \
 	  run train.py --dpath="$(PAGE)" --save_path="$(PAGE)/para/" --recipe=ce --minutes=$(MINUTES) --arch=timm/tf_efficientnet_lite0; \
 	  model=$$(ls -v "$(PAGE)"/para/model.ep* | tail -n 1); \
-	  run build_image_db.py --dpath="$(PAGE)" --save_path="$$model" --scales=1.25; \
+	  run build_image_db.py --dpath="$(PAGE)" --save_path="$$model"; \
 	  run -m process_data.mask_data --dpath="$(PAGE)"; \
 	  run -m process_data.calibrate --dpath="$(PAGE)" || echo "the page shows similarities without probabilities"; \
 	else \

@@ -68,8 +68,8 @@ def run(
     arch: str | None = None,
     device: str = "auto",
     precision: Precision = "auto",
-    tta: Tta = "none",
-    scales: tuple[float, ...] = (1.0,),
+    tta: Tta | None = None,
+    scales: tuple[float, ...] | None = None,
     adapt_bn: bool = False,
     compile: bool = False,
     runtime: Runtime = "auto",
@@ -90,8 +90,9 @@ def run(
         arch: Refused if the checkpoint has another architecture; None takes the checkpoint's.
         device: auto, cpu, cuda or cuda:n.
         precision: Dtype of the convolutions: ``devices.compute_dtype``.
-        tta: ``flip`` averages the embeddings of each image and of its mirror image.
-        scales: Averages the embeddings at these multiples of the model's side.
+        tta: ``flip`` averages the embeddings of each image and of its mirror image; None takes
+            what the checkpoint was trained for.
+        scales: Averages the embeddings at these multiples of the model's side; None as above.
         adapt_bn: Estimate the batch norm statistics from these images. No label is used, but
             each embedding then depends on all images of the matrix.
         compile: Compile the network first; takes minutes, pays off for many images.
@@ -121,7 +122,15 @@ def run(
     checkpoint.check_exists(save_path)
     check_shards(shards, shard, engine)
     how = EncodingOptions(
-        batch_size, arch, device, precision, tta, tuple(scales), adapt_bn, compile, runtime
+        batch_size,
+        arch,
+        device,
+        precision,
+        tta,
+        scales and tuple(scales),
+        adapt_bn,
+        compile,
+        runtime,
     )
     if shards > 1:
         job = EncodingJob(data_dir, save_path, input, output, image_info, photos, how, shards)
@@ -221,11 +230,16 @@ def make_parser() -> argparse.ArgumentParser:
     cli.add_shard_arguments(parser)
     parser.add_argument("--batch_size", type=int, help="images per batch")
     parser.add_argument("--arch", help="refused if the checkpoint has another one")
-    parser.add_argument("--tta", choices=get_args(Tta), help="flip: average with the mirror image")
+    parser.add_argument(
+        "--tta",
+        choices=get_args(Tta),
+        help="flip: average with the mirror image; default: what the model was trained for",
+    )
     parser.add_argument(
         "--scales",
         type=cli.numbers,
-        help="average over these multiples of the side, as in 1,0.7071",
+        help="average over these multiples of the side, as in 1,0.7071; default: what the model "
+        "was trained for",
     )
     parser.add_argument(
         "--adapt_bn",

@@ -214,6 +214,7 @@ def make_trainer(
     import torch
 
     from retrieval.compute import devices, distributed
+    from retrieval.model.tta import takes_one_side
     from retrieval.training import gradient_cache
     from retrieval.training.trainer import Trainer
 
@@ -222,6 +223,8 @@ def make_trainer(
     model, weights = load_model(config, given, resumed, side, device)
     dtype = distributed.agreed_dtype(devices.training_dtype(model, device, config.precision))
     fits = config.micro_batch or gradient_cache.agreed_micro_batch(model, side, dtype)
+    if takes_one_side(model):
+        config = replace(config, encode_scale=1.0)
     trainer = Trainer(replace(config, micro_batch=fits), data, model, dtype)
     if resumed.content is None:
         trainer.start()

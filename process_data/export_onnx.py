@@ -39,8 +39,8 @@ def run(
     data_dir: Path,
     save_path: Path,
     output: str = layout.ONNX_MODEL.name,
-    tta: Tta = "none",
-    scales: tuple[float, ...] = (1.0,),
+    tta: Tta | None = None,
+    scales: tuple[float, ...] | None = None,
     tolerance: float = 0.001,
     seed: int = 7,
 ) -> Path:
@@ -50,8 +50,9 @@ def run(
         data_dir: The data directory.
         save_path: The checkpoint.
         output: Name of the file to write.
-        tta: ``flip`` averages the embeddings of each image and of its mirror image.
-        scales: Averages the embeddings at these multiples of the model's side.
+        tta: ``flip`` averages the embeddings of each image and of its mirror image; None takes
+            what the checkpoint was trained for.
+        scales: Averages the embeddings at these multiples of the model's side; None as above.
         tolerance: Largest allowed difference of an embedding value between onnxruntime and torch
             in float32, on random images; nothing is written if it is exceeded.
         seed: Seed of the random images.
@@ -67,8 +68,10 @@ def run(
     from retrieval.model import onnx  # imports torch: after the checks
     from retrieval.model.tta import Views
 
-    views = Views(tta, tuple(scales))
-    model = checkpoint.build_model(checkpoint.load(save_path), save_path).eval()
+    content = checkpoint.load(save_path)
+    own_tta, own_scales = checkpoint.recommended_views(content)
+    views = Views(tta or own_tta, tuple(scales or own_scales))
+    model = checkpoint.build_model(content, save_path).eval()
     with files.whole(path) as part:
         onnx.export(model, part, views)
         difference = onnx.largest_difference(model, part, seed, views)
@@ -88,11 +91,16 @@ def make_parser() -> argparse.ArgumentParser:
         "--save_path", type=cli.user_path, required=True, help="checkpoint file to export"
     )
     parser.add_argument("--output", help="name of the file to write")
-    parser.add_argument("--tta", choices=get_args(Tta), help="flip: average with the mirror image")
+    parser.add_argument(
+        "--tta",
+        choices=get_args(Tta),
+        help="flip: average with the mirror image; default: what the model was trained for",
+    )
     parser.add_argument(
         "--scales",
         type=cli.numbers,
-        help="average over these multiples of the side, as in 1,0.7071",
+        help="average over these multiples of the side, as in 1,0.7071; default: what the model "
+        "was trained for",
     )
     parser.add_argument("--tolerance", type=float, help="largest difference from torch")
     parser.add_argument("--seed", type=int, help="seed of the random images compared")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from retrieval.data import files
 from retrieval.data.formats import InputError
 from retrieval.model.checkpoint_guard import check_archive, check_content
-from retrieval.model.model_config import ModelConfig
+from retrieval.model.model_config import ModelConfig, Tta
 
 if TYPE_CHECKING:
     from retrieval.model.embedding import EmbeddingModel
@@ -117,6 +117,12 @@ def load(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise InputError(f"{path} is damaged: {error}; train it again") from error
     return content
+
+
+def recommended_views(content: dict[str, Any]) -> tuple[Tta, tuple[float, ...]]:
+    """Return ``tta`` and ``scales`` that a checkpoint was trained to be encoded with."""
+    options = content["options"]
+    return options.get("encode_tta", "none"), (options.get("encode_scale", 1.0),)
 
 
 def keep_best(path: Path) -> Path:

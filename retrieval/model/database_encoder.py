@@ -27,14 +27,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EncodingOptions:
-    """How images are encoded: options of build_image_db.py."""
+    """How images are encoded: options of build_image_db.py.
+
+    Without ``tta`` or ``scales``, those that the checkpoint recommends apply.
+    """
 
     batch_size: int
     arch: str | None
     device: str
     precision: Precision
-    tta: Tta
-    scales: tuple[float, ...]
+    tta: Tta | None
+    scales: tuple[float, ...] | None
     adapt_bn: bool
     compile: bool
     runtime: Runtime
@@ -98,7 +101,10 @@ class DatabaseEncoder:
         from retrieval.model.tta import Views
 
         self.save_path, self.source, self._device = save_path, source, device
-        self._content, self._views = checkpoint.load(save_path), Views(how.tta, how.scales)
+        self._content = checkpoint.load(save_path)
+        tta, scales = checkpoint.recommended_views(self._content)
+        how = replace(how, tta=how.tta or tta, scales=how.scales or scales)
+        self._views = Views(how.tta or tta, how.scales or scales)
         side, runtime = source.images.shape[-1], how.runtime
         if runtime == "auto" and not _may_choose(how, device, source, self._views):
             runtime = "torch"

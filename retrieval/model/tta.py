@@ -64,11 +64,16 @@ def at_scale(model: EmbeddingModel, scale: float) -> EmbeddingModel:
     Raises:
         InputError: A transformer, which takes images of one size only.
     """
-    patches = getattr(getattr(model.backbone, "net", None), "patch_embed", None)
-    if getattr(patches, "strict_img_size", False):
+    if takes_one_side(model):
         raise InputError(
             f"{model.config.arch} takes images of {model.config.side} px only: leave --scales out"
         )
     scaled = copy.copy(model)
     scaled.config = replace(model.config, side=max(1, round(model.config.side * scale)))
     return scaled
+
+
+def takes_one_side(model: EmbeddingModel) -> bool:
+    """Return whether the backbone takes images of one size only, as most transformers do."""
+    patches = getattr(getattr(model.backbone, "net", None), "patch_embed", None)
+    return bool(getattr(patches, "strict_img_size", False))

@@ -13,7 +13,7 @@ from retrieval.compute.devices import DEVICE_HELP, PRECISION_HELP, Precision
 from retrieval.data import layout, options
 from retrieval.data.formats import InputError
 from retrieval.data.options import Option
-from retrieval.model.model_config import Neck, Pool
+from retrieval.model.model_config import Neck, Pool, Tta
 
 log = logging.getLogger(__name__)
 
@@ -171,6 +171,12 @@ class TrainingConfig:
     neck: Neck = _model("after", "BNNeck: take the embedding before or after it", "fixed")
     frozen_bn: bool = _model(
         True, "freeze the backbone's batch norms, unless its weights are random", "fixed"
+    )
+    encode_tta: Tta = _model(
+        "none", "--tta of build_image_db.py for this model, unless it is given there"
+    )
+    encode_scale: float = _model(
+        1.0, "--scales of build_image_db.py for this model, unless they are given there", above=0
     )
     frozen_stages: float = _model(
         0.0,

@@ -12,6 +12,7 @@ from retrieval.compute import collectives, devices, distributed
 from retrieval.data.formats import InputError
 from retrieval.data.image_loader import AsyncCopy
 from retrieval.model.embedding import EmbeddingModel
+from retrieval.model.tta import at_scale
 from retrieval.training import (
     closed_form,
     gradient_cache,
@@ -86,7 +87,8 @@ class Trainer:
     def finish(self) -> None:
         """Give the result the whitening of its features (``--whitening``): no step may follow."""
         if self.config.whitening:
-            self.result = closed_form.whitened(self.result, *self._fitted(self.result))
+            shown = at_scale(self.result, self.config.encode_scale)
+            self.result = closed_form.whitened(self.result, *self._fitted(shown))
 
     def _fitted(self, model: EmbeddingModel) -> tuple[np.ndarray, np.ndarray]:
         """Return pooled features to fit a whitening to, and their class numbers."""

@@ -11,6 +11,7 @@ from retrieval.data import layout
 from retrieval.data.formats import InputError
 from retrieval.model import checkpoint
 from retrieval.threads import computing_with
+from tests.conftest import train_small
 
 
 def test_encoding_follows_the_index_in_any_batch_size(pipeline: Path) -> None:
@@ -73,3 +74,17 @@ def test_embeddings_that_are_not_finite_are_refused(pipeline: Path, tmp_path: Pa
 def test_a_contradicting_arch_is_refused(pipeline: Path) -> None:
     with pytest.raises(InputError, match="holds a timm/test_resnet, not --arch=resnet50"):
         build_image_db.run(pipeline, pipeline / "para" / "model.ep0", arch="resnet50")
+
+
+def test_images_are_encoded_as_the_model_was_trained_for(pipeline: Path, tmp_path: Path) -> None:
+    trained = train_small(
+        pipeline, tmp_path, epoch=1, loss="ce", neck="none", encode_tta="flip", encode_scale=1.25
+    )
+    build_image_db.run(pipeline, trained, output="usual.npy")
+    build_image_db.run(pipeline, trained, output="named.npy", tta="flip", scales=(1.25,))
+    build_image_db.run(pipeline, trained, output="plain.npy", tta="none", scales=(1.0,))
+    usual, named, plain = (
+        layout.DATABASE.load(pipeline, f"{name}.npy") for name in ("usual", "named", "plain")
+    )
+    assert np.array_equal(usual, named)
+    assert not np.allclose(usual, plain)
