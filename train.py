@@ -112,8 +112,8 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
         if resumed.content is None and distributed.is_main():
             thread_choice.name_other_threads(save_path, config)
 
-        def make_one(config: TrainingConfig) -> tuple["Trainer", str]:
-            trainer, weights = make_trainer(config, given, data, resumed, device)
+        def make_one(config: TrainingConfig, is_measured: bool) -> tuple["Trainer", str]:
+            trainer, weights = make_trainer(config, given, data, resumed, device, is_measured)
             if config.compile:
                 compile_backbone(trainer.model)
             return trainer, weights
@@ -121,9 +121,9 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
         is_in_time = bool(config.minutes) and resumed.content is None
         if is_in_time:
             config = budget.fit_budget(
-                lambda config: make_one(config)[0], config, given, begin, save_path
+                lambda config: make_one(config, True)[0], config, given, begin, save_path
             )
-        trainer, weights = make_one(config)
+        trainer, weights = make_one(config, False)
         config, dtype = trainer.config, trainer.dtype
         judged = draw_sample(data, config.validation_images, config.seed)
         if resumed.content is not None:
@@ -204,12 +204,14 @@ def make_trainer(
     data: TrainingData,
     resumed: "ResumePoint",
     device: "torch.device",
+    is_measured: bool = False,
 ) -> tuple["Trainer", str]:
     """Return the trainer before its first step, and where the model's first weights came from.
 
-    The arguments are those of ``load_model``. The trainer's options have the size of the
-    ``micro_batch``, which decides the statistics of batch norms, so that a run continues with it
-    on any machine.
+    The trainer's options have the size of the ``micro_batch``, which decides the statistics of
+    batch norms, so that a run continues with it on any machine. The arguments are those of
+    ``load_model`` and ``is_measured``: only the speed of the steps matters, so that the whitening
+    of a start, which takes long, is left out.
     """
     import torch
 
@@ -226,7 +228,7 @@ def make_trainer(
     if takes_one_side(model):
         config = replace(config, encode_scale=1.0)
     trainer = Trainer(replace(config, micro_batch=fits), data, model, dtype)
-    if resumed.content is None:
+    if resumed.content is None and not is_measured:
         trainer.start()
     return trainer, weights
 

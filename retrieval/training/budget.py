@@ -74,7 +74,7 @@ def fit_budget(
     """Measure the speed, choose what fits into ``--minutes``, and print it.
 
     Args:
-        make_trainer: Makes a trainer, to be measured and thrown away.
+        make_trainer: Makes a trainer that is measured and thrown away.
         config: The options, none left out.
         given: The options of the command.
         begin: When the command began, by ``time.monotonic``.
@@ -86,8 +86,7 @@ def fit_budget(
     from retrieval.training.trainer import Trainer
 
     start = time.monotonic()
-    # The whitening of a start takes long, and a step is as fast without it.
-    trainer = make_trainer(replace(config, whitening=False))
+    trainer = make_trainer(config)
     pace, warm = measure_pace(trainer, save_path)
     # The run makes its trainer anew, and has slow first steps of its own.
     again_s = max(0.0, _agreed(warm - start) - WARMUP_STEPS * pace.step_s)
@@ -164,8 +163,9 @@ def fit(
         needed = fewest * between_s + LEAST_STEPS * pace.step_s + pace.whitening_s
         least = config.minutes + (1.5 * needed - seconds) / 60
         raise InputError(
-            f"--minutes={config.minutes:g} leaves no time for {LEAST_STEPS} steps of "
-            f"{pace.step_s:.2g} s and a validation of {between_s:.2g} s; use "
+            f"--minutes={config.minutes:g} leaves {max(0.0, seconds):.0f} s after the start, too "
+            f"few for {LEAST_STEPS} steps of {pace.step_s:.2g} s and a validation of "
+            f"{between_s:.2g} s; use "
             f"--minutes={math.ceil(10 * least) / 10:g}"
         )
     return replace(

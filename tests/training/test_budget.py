@@ -99,7 +99,9 @@ def test_frozen_epochs_keep_their_share() -> None:
 
 @pytest.mark.parametrize("recipe", ["ce", "original"])
 def test_a_budget_without_time_for_a_few_steps_is_refused(recipe: str) -> None:
-    with pytest.raises(InputError, match="leaves no time for 10 steps of 1 s") as caught:
+    with pytest.raises(
+        InputError, match="leaves 12 s after the start, too few for 10 steps"
+    ) as caught:
         fit(12, recipe=recipe)
     remedy = re.search(r"use --minutes=(\S+)$", str(caught.value))
     assert remedy is not None
@@ -156,3 +158,18 @@ def test_a_resumed_run_keeps_what_was_chosen(given: dict[str, object]) -> None:
     before = resolve_config(TrainingConfig(recipe="ce")).values() | chosen
     config = resolve_config(TrainingConfig(minutes=1.0, **given), before)  # type: ignore[arg-type]
     assert config.values() == before | {"minutes": 1.0}
+
+
+def test_a_recipe_of_more_dimensions_than_the_network_has_is_measured(
+    pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[Pace] = []
+
+    def enough(config: TrainingConfig, given: object, pace: Pace, seconds: float) -> TrainingConfig:
+        measured.append(pace)
+        return replace(config, epoch=1, minutes=0.0)
+
+    monkeypatch.setattr(budget, "fit", enough)
+    options = {"recipe": "ce", "dim": None, "minutes": 3, "max_tuples": 32, "whitening": True}
+    train_small(pipeline, pipeline / "para", **options)
+    assert measured[0].whitening_s > 0
