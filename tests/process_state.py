@@ -15,7 +15,7 @@ import threadpoolctl
 
 WITH_BLAS = ("numpy", "scipy.linalg", "faiss")
 OF_PYTEST = {"PYTEST_CURRENT_TEST"}
-OF_RAY = "RAY_"  # where Ray keeps its own state, and nothing of ours looks
+OF_LIBRARIES = ("RAY_", "TORCHINDUCTOR_")  # their own state, at which nothing else looks
 STATUS = Path("/proc/self/status")
 
 
@@ -26,7 +26,7 @@ def process_state() -> dict[str, Any]:
         "the environment": {
             name: value
             for name, value in os.environ.items()
-            if name not in OF_PYTEST and not name.startswith(OF_RAY)
+            if name not in OF_PYTEST and not name.startswith(OF_LIBRARIES)
         },
     }
     if hasattr(os, "sched_getaffinity"):
