@@ -15,7 +15,7 @@ import threadpoolctl
 
 WITH_BLAS = ("numpy", "scipy.linalg", "faiss")
 OF_PYTEST = {"PYTEST_CURRENT_TEST"}
-OF_LIBRARIES = ("RAY_", "TORCHINDUCTOR_")  # their own state, at which nothing else looks
+OF_LIBRARIES = ("RAY_", "TORCHINDUCTOR_", "LD_LIBRARY_PATH")  # set when they are imported
 STATUS = Path("/proc/self/status")
 
 

@@ -74,6 +74,8 @@ def _own_names(case: Case) -> set[str]:
     path = case.command.module
     stages = f"python -m {path}", f"python {path}.py"
     own = {file.name for file in layout.declared() if file.stage in stages}
+    search = path.rpartition(".")[2]
+    own |= {f"evaluations/{search}-{queries}.json" for queries in ("test", "valid")}
     return own | {Path(name).with_suffix(".json").as_posix() for name in own if name[-3:] == "npy"}
 
 
