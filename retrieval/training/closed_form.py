@@ -20,7 +20,6 @@ from retrieval.data.joined import Images
 from retrieval.model.embedding import EmbeddingModel
 from retrieval.model.pieces import CPU_PIECE
 from retrieval.search.whitening import fit_whitening
-from retrieval.training.dataset import TrainingData
 from retrieval.training.losses import TrainingLoss
 
 log = logging.getLogger(__name__)
@@ -29,12 +28,11 @@ FITTED_IMAGES = 2048  # images that a whitening is fitted to; more change little
 CLASS_WEIGHT = 0.5  # norm of the classifier's first rows: logits of about 10
 
 
-def fitted_rows(data: TrainingData, seed: int) -> np.ndarray:
-    """Return the training images to fit a whitening to, (n,) int64, ascending."""
-    if len(data.rows) <= FITTED_IMAGES:
-        return np.sort(data.rows)
-    chosen = np.random.default_rng(seed).choice(data.rows, FITTED_IMAGES, replace=False)
-    return np.sort(chosen)
+def fitted_rows(rows: np.ndarray, seed: int) -> np.ndarray:
+    """Return which of some images a whitening is fitted to, (n,) int64, ascending."""
+    if len(rows) <= FITTED_IMAGES:
+        return np.sort(rows)
+    return np.sort(np.random.default_rng(seed).choice(rows, FITTED_IMAGES, replace=False))
 
 
 @torch.inference_mode()

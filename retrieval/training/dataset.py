@@ -25,6 +25,11 @@ ALWAYS_READ = (
 TUPLES = (layout.TRAIN, layout.TRAIN_REVERSED)  # of even and of odd epochs
 
 
+def has_split(data_dir: Path) -> bool:
+    """Return whether make_train_valid has split the images of a data directory."""
+    return layout.VALID_QUERIES.at(data_dir).exists()
+
+
 def check_files(data_dir: Path) -> None:
     """Refuse a data directory that lacks a file of the training data."""
     for file in ALWAYS_READ:

@@ -1,14 +1,19 @@
 """The model before any training, as a checkpoint: what every trained model has to beat."""
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from retrieval.data import layout
 from retrieval.data.formats import InputError
+from retrieval.data.joined import Images
 from retrieval.model import checkpoint
+from retrieval.training.cameras import DOMAINS
 from retrieval.training.config import TrainingConfig
+from retrieval.training.dataset import TrainingData, check_files, has_split
 
 if TYPE_CHECKING:
     from retrieval.model.embedding import EmbeddingModel
@@ -43,43 +48,106 @@ def build_first_model(config: TrainingConfig, side: int) -> tuple["EmbeddingMode
 def save_untrained(
     data_dir: Path, save_path: Path, config: TrainingConfig, given: TrainingConfig
 ) -> Path:
-    """Write the pretrained backbone with pooling and no projection; return the checkpoint.
+    """Write the pretrained backbone with pooling and no training; return the checkpoint.
 
-    It takes no split and no labels: photos can be encoded and searched with it at once.
+    It takes no split and no labels: photos can be encoded and searched with it at once. With
+    ``whitening`` the projection whitens the features of the photos, within the classes of the split
+    where there is one.
 
     Args:
-        data_dir: The data directory; ``imageset.npy`` says which side the images have.
+        data_dir: The data directory; ``imageset.npy`` has the photos.
         save_path: Folder of the checkpoints.
         config: The options, none left out.
         given: The options of the command; the size and the neck of a recipe are ignored.
 
     Raises:
-        InputError: Options ask for layers that only training makes useful.
+        InputError: Options ask for layers that only training makes useful, or there is nothing to
+            whiten.
     """
-    side = layout.IMAGE_MATRIX.load(data_dir).shape[-1]
+    images = layout.IMAGE_MATRIX.load(data_dir)
+    photos = _photos_to_fit(data_dir, config) if config.whitening else None
     import torch
 
-    plain = replace(config, dim=None, neck="none")
+    plain = replace(config, dim=given.dim if config.whitening else None, neck="none")
     torch.manual_seed(plain.seed)
-    model, weights = build_first_model(plain, side)
-    width = model.config.dim
-    if given.dim not in (None, width) or given.neck == "after":
+    model, weights = build_first_model(plain, images.shape[-1])
+    if given.neck == "after" or (given.dim not in (None, model.config.dim)):
         raise InputError(
-            f"--epoch=0 keeps the {width} pooled features of {plain.arch}: leave --dim and --neck "
-            "out, or train"
+            f"--epoch=0 keeps the {model.config.dim} pooled features of {plain.arch}: leave --dim "
+            "and --neck out, add --whitening for another --dim, or train"
         )
-    torch.nn.init.eye_(model.projection.weight)
+    about = _ABOUT_NOTHING
+    if photos is None:
+        torch.nn.init.eye_(model.projection.weight)
+    else:
+        model = _whitened(model, images, photos, config)
+        about = photos.about
     path = checkpoint.save(
         save_path / NAME,
         model,
         epoch=-1,  # none
         weights=weights,
-        domains=[],
-        split={},
-        held_out=[],
         options=plain.values(),
         metrics={},
         frozen_norms=False,
+        **about,
     )
     log.info("%s: %s, untrained", path, plain.arch)
     return path
+
+
+_ABOUT_NOTHING: dict[str, Any] = {"domains": [], "split": {}, "held_out": []}
+
+
+@dataclass(frozen=True)
+class _Photos:
+    """The photos that a whitening is fitted to.
+
+    Attributes:
+        rows: (n,) int64, ascending.
+        labels: (n,) int64, their classes; None: no label is used.
+        about: What the checkpoint says of them.
+    """
+
+    rows: np.ndarray
+    labels: np.ndarray | None
+    about: dict[str, Any]
+
+
+def _photos_to_fit(data_dir: Path, config: TrainingConfig) -> _Photos:
+    """Return the training photos of the split; all photos where there is none."""
+    from retrieval.training.closed_form import fitted_rows
+
+    if not has_split(data_dir):
+        rows = fitted_rows(np.arange(len(layout.IMAGE_MATRIX.load(data_dir))), config.seed)
+        return _Photos(rows, None, _ABOUT_NOTHING)
+    check_files(data_dir)
+    data = TrainingData.load(data_dir, has_tuples=False)
+    if config.holdout_classes:
+        data = data.hold_out(config.holdout_classes, config.seed)
+    rows = fitted_rows(data.rows, config.seed)
+    held_out = np.unique(data.labels[data.holdout]).tolist()
+    about = {"domains": list(DOMAINS[:1]), "split": data.split, "held_out": held_out}
+    return _Photos(rows, data.labels[rows], about)
+
+
+def _whitened(
+    model: "EmbeddingModel", images: Images, photos: _Photos, config: TrainingConfig
+) -> "EmbeddingModel":
+    """Return the model, on the CPU, with the whitening of the photos' features as projection."""
+    import torch
+
+    from retrieval.compute import devices
+    from retrieval.model.embedding import put_on
+    from retrieval.search.whitening import OWN_SHRINKAGE, SHRINKAGE, fit_whitening
+    from retrieval.training.closed_form import pooled_features, set_projection
+
+    model = put_on(model, devices.choose(config.device))
+    features = pooled_features(model, images, photos.rows, config.batch_size, torch.float32)
+    shrinkage = OWN_SHRINKAGE if photos.labels is None else SHRINKAGE
+    mean, matrix = fit_whitening(features, photos.labels, model.config.dim, shrinkage)
+    model = model.cpu()
+    set_projection(model, mean, matrix)
+    kind = "without labels" if photos.labels is None else "within classes"
+    log.info("whitening fitted to %d photos %s", len(features), kind)
+    return model
