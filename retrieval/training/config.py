@@ -188,7 +188,7 @@ class TrainingConfig:
     whitening: bool = _model(
         False,
         "start the projection from the within-class whitening of the pretrained features, and end "
-        "with that of the trained ones",
+        "with that of the trained ones; with --epoch=0, whiten the untrained model",
         "fixed",
     )
 
