@@ -280,7 +280,7 @@ def _whitening_seconds(trainer: "Trainer") -> float:
     from retrieval.training import closed_form
 
     data, config = trainer.data, trainer.config
-    rows = closed_form.fitted_rows(data, config.seed)
+    rows = closed_form.fitted_rows(data.rows, config.seed)
     some = rows[:: max(1, len(rows) // EMBEDDED)]
     begin = time.monotonic()
     features = closed_form.pooled_features(
