@@ -93,9 +93,9 @@ page: .venv/serving
 	  run -m process_data.mask_data --dpath="$(PAGE)"; \
 	  run -m process_data.calibrate --dpath="$(PAGE)" || echo "the page shows similarities without probabilities"; \
 	else \
-	  run train.py --dpath="$(PAGE)" --save_path="$(PAGE)/para/" --arch=timm/tf_efficientnet_lite0 --epoch=0 --whitening --scale=1.25; \
+	  run train.py --dpath="$(PAGE)" --save_path="$(PAGE)/para/" --arch=timm/tf_efficientnet_lite0 --epoch=0 --whitening --encode_tta=flip --encode_scale=1.25; \
 	  model="$(PAGE)/para/model.untrained"; \
-	  run build_image_db.py --dpath="$(PAGE)" --save_path="$$model" --tta=flip; \
+	  run build_image_db.py --dpath="$(PAGE)" --save_path="$$model"; \
 	fi; \
 	run -m process_data.serve --dpath="$(PAGE)" --save_path="$$model"
 

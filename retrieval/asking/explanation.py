@@ -101,7 +101,7 @@ def _parts_of_views(encoder: QueryEncoder, square: np.ndarray) -> list[_Parts]:
     views: Views = encoder.views
     found = []
     for scale in views.scales:
-        model = encoder.model if scale == 1 else at_scale(encoder.model, scale)
+        model = at_scale(encoder.model, scale)
         for is_mirrored in (False, True)[: 2 if views.tta == "flip" else 1]:
             shown = images.flip(-1) if is_mirrored else images
             with torch.no_grad(), devices.autocast(encoder.device, encoder.dtype):

@@ -35,7 +35,7 @@ class ViewsGraph(nn.Module):
     def __init__(self, model: EmbeddingModel, views: Views, side: int) -> None:
         super().__init__()
         self.views = views
-        models = [model if scale == 1 else at_scale(model, scale) for scale in views.scales]
+        models = [at_scale(model, scale) for scale in views.scales]
         self.models = nn.ModuleList(models)
         for number, scaled in enumerate(models):
             new_side = scaled.config.side

@@ -52,7 +52,7 @@ class Views:
         Rows are of unit L2 norm. Each scale is one antialiased resampling of the images as given.
         """
         shown = [images, images.flip(-1)] if self.tta == "flip" else [images]
-        sizes = [model if scale == 1 else at_scale(model, scale) for scale in self.scales]
+        sizes = [at_scale(model, scale) for scale in self.scales]
         total = sum(sized(view) for sized in sizes for view in shown)
         # A single view stays as the model made it, to the last bit.
         return total if self.count == 1 else F.normalize(total)
@@ -61,9 +61,13 @@ class Views:
 def at_scale(model: EmbeddingModel, scale: float) -> EmbeddingModel:
     """Return the same model, sharing all weights, for images of ``scale`` times the side.
 
+    A scale of 1 returns the model itself.
+
     Raises:
         InputError: A transformer, which takes images of one size only.
     """
+    if scale == 1:
+        return model
     if takes_one_side(model):
         raise InputError(
             f"{model.config.arch} takes images of {model.config.side} px only: leave --scales out"

@@ -68,6 +68,8 @@ def save_untrained(
     photos = _photos_to_fit(data_dir, config) if config.whitening else None
     import torch
 
+    from retrieval.model.tta import takes_one_side
+
     plain = replace(config, dim=given.dim if config.whitening else None, neck="none")
     torch.manual_seed(plain.seed)
     model, weights = build_first_model(plain, images.shape[-1])
@@ -76,11 +78,13 @@ def save_untrained(
             f"--epoch=0 keeps the {model.config.dim} pooled features of {plain.arch}: leave --dim "
             "and --neck out, add --whitening for another --dim, or train"
         )
+    if takes_one_side(model):
+        plain = replace(plain, encode_scale=1.0)
     about = _ABOUT_NOTHING
     if photos is None:
         torch.nn.init.eye_(model.projection.weight)
     else:
-        model = _whitened(model, images, photos, config)
+        model = _whitened(model, images, photos, plain)
         about = photos.about
     path = checkpoint.save(
         save_path / NAME,
@@ -139,11 +143,13 @@ def _whitened(
 
     from retrieval.compute import devices
     from retrieval.model.embedding import put_on
+    from retrieval.model.tta import at_scale
     from retrieval.search.whitening import OWN_SHRINKAGE, SHRINKAGE, fit_whitening
     from retrieval.training.closed_form import pooled_features, set_projection
 
     model = put_on(model, devices.choose(config.device))
-    features = pooled_features(model, images, photos.rows, config.batch_size, torch.float32)
+    shown = at_scale(model, config.encode_scale)
+    features = pooled_features(shown, images, photos.rows, config.batch_size, torch.float32)
     shrinkage = OWN_SHRINKAGE if photos.labels is None else SHRINKAGE
     mean, matrix = fit_whitening(features, photos.labels, model.config.dim, shrinkage)
     model = model.cpu()

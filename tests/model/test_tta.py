@@ -42,6 +42,7 @@ def test_a_transformer_has_one_size() -> None:
     with pytest.raises(InputError, match="takes images of 32 px only"):
         Views(scales=(1.0, 0.5)).embed(model, random_images(1))
     assert Views("flip").embed(model, random_images(1)).shape == (1, 8)
+    assert at_scale(model, 1.0) is model  # as at the end of a training with --whitening
 
 
 @torch.inference_mode()

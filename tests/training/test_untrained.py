@@ -74,6 +74,16 @@ def test_whitening_takes_the_classes_of_the_training_photos(pipeline: Path) -> N
     assert content["model"]["dim"] == 10
 
 
+def test_whitening_is_fitted_at_the_scale_of_encoding(pipeline: Path) -> None:
+    path = untrained(pipeline, whitening=True, encode_scale=1.5)
+    for output, scales in (("own.npy", None), ("one.npy", (1.0,))):
+        build_image_db.run(pipeline, path, output=output, scales=scales, precision="float32")
+    rows = TrainingData.load(pipeline).rows
+    own, one = (layout.DATABASE.load(pipeline, name)[rows] for name in ("own.npy", "one.npy"))
+    # What is centered points nowhere on average.
+    assert np.linalg.norm(own.mean(axis=0)) < 0.5 * np.linalg.norm(one.mean(axis=0))
+
+
 def test_without_a_split_whitening_takes_no_label(pipeline: Path) -> None:
     features = pooled(pipeline)
     layout.VALID_QUERIES.at(pipeline).unlink()
