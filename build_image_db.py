@@ -24,6 +24,7 @@ import argparse
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
@@ -37,7 +38,7 @@ import numpy as np
 
 from retrieval import cli
 from retrieval.compute.devices import Precision
-from retrieval.data import layout, options, provenance
+from retrieval.data import layout, options, provenance, sources
 from retrieval.data.formats import InputError
 from retrieval.data.photo_array import (
     USUAL_PHOTOS,
@@ -138,7 +139,7 @@ def run(
             return _encode_shards(job, shard, engine)
         except UnreadableImages:
             if image_info is not None and photos.on_unreadable == "stop":
-                IndexedPhotos.open(data_dir, image_info, photos).readable()  # lists them
+                IndexedPhotos.open(data_dir, image_info, photos).readable("", {})  # lists them
             raise InputError(
                 "some photos cannot be read; shards take the rows of one csv: list those that can "
                 "be read with --on_unreadable=drop and without --shards, and name that csv"
@@ -149,7 +150,9 @@ def run(
     try:
         return _encode(data_dir, save_path, Source.of_photos(indexed), output, how)
     except UnreadableImages:
-        source = Source.of_photos(indexed.readable())
+        asked = {"save_path": str(save_path), "output": output, "image_info": image_info}
+        kept = indexed.readable("python build_image_db.py", {**asked, **asdict(photos)})
+        source = Source.of_photos(kept)
     return _encode(data_dir, save_path, source, output, how)
 
 
@@ -161,6 +164,8 @@ def _encode(
 
     path, n_image = layout.DATABASE.at(data_dir, output), len(source.images)
     with distributed.process_group(encoding_device(how)) as place:
+        if distributed.is_main():
+            sources.tell_old(data_dir, source.name, photos=True)
         encoder = DatabaseEncoder(save_path, source, how, place)
         rows = distributed.own_part(n_image, how.batch_size)
         shape = (n_image, encoder.dim)
@@ -179,6 +184,7 @@ def _encode_shards(job: EncodingJob, shard: int | None, engine: Engine) -> Path:
 
     if distributed.size() > 1:
         raise InputError("--shards divides the work by itself; start it without torchrun")
+    sources.tell_old(job.data_dir, job.image_info or job.input, photos=True)
     plan = ray_tasks.make_shards(job) if engine == "ray" else job.plan
     if plan.is_done:
         log.info("%s was made from the same images with the same options: done", job.target)
@@ -192,6 +198,8 @@ def _encode_shards(job: EncodingJob, shard: int | None, engine: Engine) -> Path:
 
 
 def _save_record(data_dir: Path, output: str, record: dict[str, Any], parts: list[str]) -> None:
+    checkpoint = sources.source_name(data_dir, Path(record["checkpoint"]))
+    record["sources"] = {**record["sources"], checkpoint: record["checkpoint_sha256"]}
     record["images_sha256"] = provenance.RowsDigest.of_parts(parts).hexdigest()
     _name_other_threads(data_dir, output, record)
     provenance.save_record(data_dir, output, record)

@@ -34,7 +34,10 @@ if __name__ == "__main__":  # before numpy is loaded
 import numpy as np
 
 from retrieval import cli, threads
-from retrieval.data import files, options
+from retrieval.data import files, layout, options
+from retrieval.data.provenance import fingerprint
+from retrieval.data.sources import tell_old
+from retrieval.data.split import HASHES, load_split_record
 from retrieval.training import config as training
 from retrieval.training import recipes, thread_choice
 from retrieval.training.cameras import DOMAINS, add_cameras
@@ -93,6 +96,10 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
             dim = resumed.content["model"]["dim"]
             before = resumed.content["options"]
             checkpointing.check_resumable(config, before, dim, str(resumed.path))
+        if resumed.content is not None:
+            now = load_split_record(data_dir)
+            hashes = {name: now[name] for name in HASHES}
+            check_same_split(hashes, resumed.content["split"], str(resumed.path))
         if resumed.is_finished(config):
             assert resumed.path is not None
             return resumed.path
@@ -102,8 +109,9 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
 
         # Data and model.
         data = load_data(data_dir, config)
-        if resumed.content is not None:
-            check_same_split(data.split, resumed.content["split"], str(resumed.path))
+        matrix = fingerprint(layout.IMAGE_MATRIX.load(data_dir))
+        if distributed.is_main():
+            tell_old_images(data_dir, config, resumed, matrix)
         config = replace(config, threads=choose_threads(config, given, data, resumed, device))
         stack.enter_context(threads.computing_with(config.threads))
         # Batches of one size, as all losses but tuple have: search the fastest convolutions once.
@@ -132,7 +140,8 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
         # What is written.
         domains = list(DOMAINS if config.cameras else DOMAINS[:1])
         about = {"weights": weights, "domains": domains, "options": config.values()}
-        about |= {"split": data.split, "held_out": np.unique(data.labels[data.holdout]).tolist()}
+        about |= {"split": data.split, "matrix": matrix}
+        about |= {"held_out": np.unique(data.labels[data.holdout]).tolist()}
         checkpointer = checkpointing.Checkpointer(save_path, trainer, config.save_every, about)
         is_main = distributed.is_main()
         checkpointing.put_aside(save_path, resumed.epoch)
@@ -171,6 +180,29 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
         if is_in_time:
             budget.report_left(given, begin)
     return path
+
+
+def tell_old_images(
+    data_dir: Path, config: TrainingConfig, resumed: "ResumePoint", matrix: str
+) -> None:
+    """Say what is older than its sources, and whether a resumed run gets other images.
+
+    Args:
+        data_dir: The data directory.
+        config: The options, none left out.
+        resumed: The point to continue from.
+        matrix: ``provenance.fingerprint`` of the images.
+    """
+    cameras = (config.camera_images,) if config.cameras else ()
+    name = layout.IMAGE_MATRIX.name
+    tell_old(data_dir, name, layout.SPLIT.name, *cameras, photos=True)
+    if (resumed.content or {}).get("matrix") not in (None, matrix):
+        log.warning(
+            "%s was trained on another %s than there is now; to train on this one from the start, "
+            "leave --resume and --start_epoch out",
+            resumed.path,
+            name,
+        )
 
 
 def load_data(data_dir: Path, config: TrainingConfig) -> TrainingData:

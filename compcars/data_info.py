@@ -30,6 +30,7 @@ from compcars import names, tree
 from retrieval import cli
 from retrieval.data import layout
 from retrieval.data.formats import InputError
+from retrieval.data.sources import save_list_record, states
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,6 +115,10 @@ def run(data_dir: Path) -> Path:
         layout.CLASS_NAMES.save(data_dir, class_names)
     layout.CAR_REAR.save(data_dir, rear)
     path = layout.CAR_FRONT.save(data_dir, front)
+    origins = states(data_dir, root / "image")
+    for file in (layout.CAR_REAR, layout.CAR_FRONT):
+        made_by = "python -m compcars.data_info"
+        save_list_record(data_dir, file.at(data_dir), made_by, {}, origins)
     _log_counts(images, left_out)
     for name, chosen in ((layout.CAR_FRONT.name, front), (layout.CAR_REAR.name, rear)):
         log.info("%s: %d images of %d models", name, len(chosen), chosen["Class"].nunique())

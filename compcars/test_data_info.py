@@ -32,6 +32,7 @@ from retrieval import cli
 from retrieval.data import layout
 from retrieval.data.formats import InputError
 from retrieval.data.mat_reader import read_mat
+from retrieval.data.sources import save_list_record, states
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +104,10 @@ def run(data_dir: Path, split: str = "all") -> Path:
     else:
         layout.TEST_QUERIES.save(data_dir, np.stack([index, classes], axis=1))
         path = layout.TEST_INDEX.save(data_dir, table)
+    listed = [root / f"{split}_surveillance.txt"] if split != "all" else []
+    origins = states(data_dir, root / "image", root / "sv_make_model_name.mat", *listed)
+    made_by = "python -m compcars.test_data_info"
+    save_list_record(data_dir, path, made_by, {"split": split}, origins)
     log.info(
         "%s: %d surveillance images of %d models", path.name, len(images), len(np.unique(classes))
     )

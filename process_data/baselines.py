@@ -22,7 +22,8 @@ if __name__ == "__main__":  # before numpy is loaded
     prepare_command()
 
 from retrieval import cli
-from retrieval.data import image_index, layout, provenance
+from retrieval.data import image_index, layout, provenance, sources
+from retrieval.data.split import check_same_list, load_split_record
 from retrieval.evaluation import descriptors
 from retrieval.evaluation.evaluate import save_evaluation
 from retrieval.evaluation.exact_search import ExactSearch
@@ -57,8 +58,12 @@ def run(
     index = truth.query_index
     image_index.check_rows(index, len(query_images), truth.query_file, query_file.name)
     paths = [layout.IMAGE_MATRIX.at(data_dir), query_file.at(data_dir)]
-    for file in {layout.IMAGE_MATRIX, query_file}:
-        provenance.load_record(data_dir, file.name, file)  # refuses a matrix of another run
+    files = (layout.IMAGE_MATRIX, query_file)
+    # Refuses a matrix of another run.
+    origins = [provenance.load_record(data_dir, file.name, file) for file in files]
+    check_same_list(origins[0], layout.IMAGE_MATRIX.name, load_split_record(data_dir))
+    names = (*(file.name for file in files), layout.SPLIT.name, layout.MASKS_RECORD.name)
+    sources.tell_old(data_dir, *names)
     search = ExactSearch(batch_size)
     records = []
     for name, descriptor in DESCRIPTORS.items():

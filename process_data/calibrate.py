@@ -38,7 +38,7 @@ from retrieval.evaluation.calibration_fit import (
     groups_of,
     query_rows,
 )
-from retrieval.evaluation.query_gallery import load_query_gallery
+from retrieval.evaluation.query_gallery import load_query_gallery, tell_old_inputs
 
 log = logging.getLogger(__name__)
 
@@ -61,12 +61,13 @@ def run(
     if not 0 < false_reject < 1:
         raise InputError(f"--false_reject must be above 0 and below 1; got {false_reject:g}")
     found = load_query_gallery(data_dir, is_valid=True, database=database)
+    tell_old_inputs(found)
     Preparation.of_record(found.gallery_record, database)
     catalogue = load_catalogue(data_dir, found.gallery_record, database)
     groups = groups_of(catalogue.labels, catalogue.makes, catalogue.years)
     cases = find_cases(found.gallery, groups, query_rows(found), devices.resolve(device))
     calibration, measured = calibrate_answers(cases, false_reject)
-    path = save_calibration(data_dir, database, calibration, measured)
+    path = save_calibration(data_dir, database, calibration, measured, found.inputs.paths)
     print(_text(measured))
     log.info("%s: %d queries of %d classes", path, measured["n_query"], measured["n_class"])
     return path

@@ -1,7 +1,8 @@
 """List your own images: any folder with one sub-folder per class, or a csv that names them.
 
 Reads   the image files below --image_root_path; the csv given as --csv
-Writes  indexinfo.csv, or the name given as --output; class_names.csv; test.npy with --queries
+Writes  indexinfo.csv, or the name given as --output, and its record; class_names.csv; test.npy with
+        --queries
 
     python -m process_data.data_info --dpath=~/ir/ --image_root_path=photos/
 
@@ -39,7 +40,7 @@ if __name__ == "__main__":  # before numpy is loaded
 import numpy as np
 
 from retrieval import cli
-from retrieval.data import image_index, layout, levels
+from retrieval.data import image_index, layout, levels, sources
 from retrieval.data.formats import InputError, Table
 from retrieval.data.levels import CLASS_LEVELS, ClassLevel
 from retrieval.data.photo_list import photos_in_folders, photos_of_csv
@@ -95,6 +96,7 @@ def run(
         class_level: What a class is: ``folder`` takes the first folder, ``make``, ``model`` and
             ``year`` that level; None: the finest that every photo has.
     """
+    options = {name: value for name, value in locals().items() if name != "data_dir"}
     # Queries, and images of other cameras, have names that other commands use for CompCars.
     others = {file.name: file for file in (layout.TEST_INDEX, layout.CAMERA_INDEX)}
     index = others.get(output, layout.IMAGE_INDEX)
@@ -125,11 +127,18 @@ def run(
         source = str(data_dir / Path(csv).expanduser())
         table = photos_of_csv(Path(source), root, class_level, taken)
     if "ClassName" not in table.columns:
-        return _save_unsorted(data_dir, table, root, output, classes_of is not None or queries)
-    table = _with_class(table, source, class_level)
-    levels.check_levels(table, source)
-    table = table.drop(columns="Line", errors="ignore")
-    return _save(data_dir, table, index, output, known, queries)
+        path = _save_unsorted(data_dir, table, root, output, classes_of is not None or queries)
+    else:
+        table = _with_class(table, source, class_level)
+        levels.check_levels(table, source)
+        table = table.drop(columns="Line", errors="ignore")
+        path = _save(data_dir, table, index, output, known, queries)
+    origins = sources.states(data_dir, Path(source))
+    if classes_of is not None:
+        origins |= sources.states(data_dir, classes_of, columns=("Class", "ClassName"))
+    made_by = "python -m process_data.data_info"
+    sources.save_list_record(data_dir, path, made_by, options, origins)
+    return path
 
 
 def _with_class(

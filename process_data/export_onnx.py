@@ -8,7 +8,8 @@ Writes  model.onnx, or the name given as --output
 Input ``images``: (n, 3, side, side) uint8, RGB; ``side`` is that of the training images.
 Output ``embeddings``: (n, dim) float32, rows of unit L2 norm. The graph includes the views of --tta
 and --scales, scaling to [0, 1], normalization, pooling and projection. To search a database with
-it, name the views of that database. The export is checked with onnxruntime against torch.
+it, name the views of that database. The metadata name the checkpoint by its hash. The export is
+checked with onnxruntime against torch.
 """
 
 import argparse
@@ -29,6 +30,7 @@ if __name__ == "__main__":  # before numpy is loaded
 from retrieval import cli
 from retrieval.data import files, layout
 from retrieval.data.formats import InputError
+from retrieval.data.provenance import sha256
 from retrieval.model import checkpoint
 from retrieval.model.model_config import Tta
 
@@ -73,7 +75,7 @@ def run(
     views = Views(tta or own_tta, tuple(scales or own_scales))
     model = checkpoint.build_model(content, save_path).eval()
     with files.whole(path) as part:
-        onnx.export(model, part, views)
+        onnx.export(model, part, views, metadata={"checkpoint_sha256": sha256(save_path)})
         difference = onnx.largest_difference(model, part, seed, views)
         log.info("largest difference between onnxruntime and torch: %.2g", difference)
         if not difference <= tolerance:

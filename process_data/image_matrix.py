@@ -11,6 +11,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 if not __package__:  # run as a file
@@ -22,7 +23,7 @@ if __name__ == "__main__":  # before numpy is loaded
     prepare_command()
 
 from retrieval import cli
-from retrieval.data import decode, files, layout, options, provenance
+from retrieval.data import decode, files, layout, options, provenance, sources
 from retrieval.data.formats import InputError
 from retrieval.data.matrix_job import MatrixJob, write_squares
 from retrieval.data.photo_array import (
@@ -88,19 +89,23 @@ def run(
     photos = IndexedPhotos.open(data_dir, image_info, preparing)
     target = layout.IMAGE_MATRIX.target(data_dir, mname)
     provenance.record_target(data_dir, mname)
+    sources.tell_old(data_dir, image_info, photos=True)
+    record = photos.record()
     try:
         if shards > 1:
             job = MatrixJob(data_dir, mname, image_info, preparing, shards)
             return _write_shards(job, shard, engine)
         write_matrix(target, photos.images)
     except UnreadableImages:
-        photos = photos.readable()
+        made_by, asked = "python -m process_data.image_matrix", asdict(preparing)
+        photos = photos.readable(made_by, {"image_info": image_info, "mname": mname, **asked})
         if shards > 1:
             raise InputError(
                 f"name the csv of the images kept: --image_info={photos.image_info}"
             ) from None
+        record = photos.record()
         write_matrix(target, photos.images)
-    provenance.save_record(data_dir, mname, photos.record(), layout.IMAGE_MATRIX)
+    provenance.save_record(data_dir, mname, record, layout.IMAGE_MATRIX)
     log.info("%s: %d images of %d px", target, len(photos.images), image_resolution)
     return target
 

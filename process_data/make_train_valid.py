@@ -36,7 +36,7 @@ import numpy as np
 from tqdm import tqdm
 
 from retrieval import cli
-from retrieval.data import files, image_index, layout, provenance
+from retrieval.data import files, image_index, layout, provenance, sources
 from retrieval.data.formats import InputError
 from retrieval.data.split import Protocol, Split, split_classes, split_images
 from retrieval.data.tuples import draw_others, tuple_blocks
@@ -109,6 +109,7 @@ def run(
     if iname.endswith(".json"):
         iname = _index_of(data_dir, iname)
     table = image_index.by_index(layout.IMAGE_INDEX.load(data_dir, iname), iname)
+    sources.tell_old(data_dir, iname, photos=True)
     rng = np.random.default_rng(seed)
     labels = table["Class"].to_numpy()
     if fit:
@@ -144,6 +145,7 @@ def run(
     layout.MINOR_CLASSES.save(data_dir, split.classes[split.is_minor].tolist())
     record = {"protocol": protocol, "index": iname, "seed": seed, "neg_count": neg_count}
     record |= {"index_sha256": provenance.index_hash(table), "sha256": split.digest()}
+    record["sources"] = sources.states(data_dir, iname, columns=("Index", "Path", "Class"))
     if protocol == "images":
         record |= {"ratio": ratio, "min_len": min_len}
     layout.SPLIT.save(data_dir, record)

@@ -36,6 +36,7 @@ from retrieval.compute import devices
 from retrieval.data import files, layout
 from retrieval.data.decode import Box
 from retrieval.data.formats import InputError
+from retrieval.data.sources import tell_old
 
 if TYPE_CHECKING:
     from retrieval.asking.detector import Detector
@@ -93,6 +94,7 @@ def run(
     from retrieval.asking.preparation import UnreadablePhoto
 
     search = PhotoSearch.open(data_dir, save_path, database, device)
+    tell_old(data_dir, database)
     filters = Filters(make, model, year, viewpoint)
     if box is None and search.preparation.crop == "box":
         log.info("the database's images are cropped to the car: --box=x1,y1,x2,y2 or auto does so")

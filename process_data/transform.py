@@ -32,7 +32,7 @@ if __name__ == "__main__":  # before numpy is loaded
 import numpy as np
 
 from retrieval import cli
-from retrieval.data import files, layout, provenance
+from retrieval.data import files, layout, provenance, sources
 from retrieval.data.formats import InputError
 from retrieval.evaluation.records import is_fitted_on_queries
 from retrieval.search import whitening
@@ -80,6 +80,7 @@ def run(
     takes_queries = center == "per_domain"
     if takes_queries or layout.TEST_DATABASE.at(data_dir, queries).exists():
         names.append(queries)
+    sources.tell_old(data_dir, *names)
     domains = [layout.DATABASE.load(data_dir, name) for name in names]
     records = {name: provenance.load_record(data_dir, name) or {} for name in names}
     if len(names) > 1:
@@ -100,6 +101,7 @@ def run(
     layout.TRANSFORM_MEANS.save(data_dir, transform.means, f"{stem}.means.npy")
     layout.TRANSFORM_MATRIX.save(data_dir, transform.matrix, f"{stem}.matrix.npy")
     digest = hashlib.sha256(transform.means.tobytes() + transform.matrix.tobytes()).hexdigest()
+    origins = sources.states(data_dir, *names)
     more = {"transform": options, "transform_sha256": digest}
     outputs = (output_database, output_queries)
     for domain, (name, output) in enumerate(zip(names, outputs, strict=False)):
@@ -108,6 +110,7 @@ def run(
         # Later transforms do not undo that an earlier one was fitted on queries.
         is_fitted = takes_queries or is_fitted_on_queries(record)
         record |= {"from": name, "fitted_on_queries": is_fitted, **more}
+        record |= {"sources": origins, sources.PHOTOS: None}
         provenance.save_record(data_dir, output, record)
         log.info("%s: %d dimensions", output, transform.matrix.shape[1])
     return layout.DATABASE_TRANSFORMED.at(data_dir, output_database)

@@ -188,6 +188,32 @@ def check_listed(
         )
 
 
+def check_same_names(table: "pd.DataFrame", name: str, other: "pd.DataFrame", source: str) -> None:
+    """Refuse two lists that give one class two ids, or one id two classes.
+
+    Args:
+        table: An index csv that took its ids from the other one.
+        name: Its file.
+        other: The other one; lists without the column ClassName are taken.
+        source: Its file.
+    """
+    if not ("ClassName" in table.columns and "ClassName" in other.columns):
+        return
+    mine, theirs = (
+        dict(zip(of["ClassName"].astype(str), of["Class"].tolist(), strict=True))
+        for of in (table, other)
+    )
+    of_id = {label: known for known, label in theirs.items()}
+    for known, label in mine.items():
+        if theirs.get(known, label) != label or of_id.get(label, known) != known:
+            raise InputError(
+                f"{name} has {known} as class {label}, and {source} has class "
+                f"{theirs.get(known, 'none')} of that name and {of_id.get(label, 'none')} as class "
+                f"{label}: list these images again: process_data.data_info --output={name} "
+                f"--classes_of={source}"
+            )
+
+
 def load_labels(data_dir: Path) -> np.ndarray:
     """Return the class of each image of the split, (n_image,) int64, from ``model_num.json``."""
     class_images = layout.CLASS_IMAGES.load(data_dir)

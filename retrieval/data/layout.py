@@ -33,6 +33,8 @@ _ORIGIN = {
     "index?": str,
     "index_sha256?": str | None,
     "images_sha256?": str,
+    "sources?": dict[str, str],
+    "photos?": dict[str, str] | None,
     "preparation?": dict[str, Any] | None,
     "checkpoint?": str,
     "checkpoint_sha256?": str,
@@ -52,6 +54,7 @@ _MEASURED = {
     "versions": dict[str, str],
     "definitions": dict[str, str],
     "files": dict[str, str],
+    "sources?": dict[str, str],
     "macro?": dict[str, float],
     "intervals?": dict[str, list[float]],  # of two classes or more
     "device": str,
@@ -168,7 +171,13 @@ SPLIT = Json(
     "split.json",
     _SPLIT,
     "the protocol and the options of the split",
-    {"protocol": Literal["images", "classes"], "index": str, "sha256": str, "index_sha256": str},
+    {
+        "protocol": Literal["images", "classes"],
+        "index": str,
+        "sha256": str,
+        "index_sha256": str,
+        "sources?": dict[str, str],
+    },
 )
 CLASS_IMAGES = Json(
     "model_num.json", _SPLIT, "class -> the Indexes of its images", dict[str, list[int]]
@@ -257,7 +266,7 @@ MASKS_RECORD = Json(
     "masks.json",
     _MASKS,
     "which split and which list of test images the masks were made from",
-    {"split_sha256": str, "tindex": str | None},
+    {"split_sha256": str, "tindex": str | None, "sources?": dict[str, str]},
 )
 NEIGHBORS = Array(
     "neighbors.npy",

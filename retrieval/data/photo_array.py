@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from tqdm import tqdm
 
-from retrieval.data import decode, image_index, layout, provenance
+from retrieval.data import decode, image_index, layout, provenance, sources
 from retrieval.data.formats import InputError
 from retrieval.data.options import option
 from retrieval.data.pixel_budget import MEGAPIXELS, PixelBudget
@@ -196,8 +196,12 @@ class IndexedPhotos:
         return cls(data_dir, image_info, table, PhotoArray(paths, boxes, options))
 
     def record(self) -> dict[str, Any]:
-        """Return what the record of an array made from these photos says of them."""
+        """Return what the record of an array made from these photos says of them, as they are now.
+
+        Call it before the photos are read: what changes meanwhile then counts as a change.
+        """
         options = self.images.options
+        columns = ("Index", "Path", *(CORNERS if options.crop == "box" else ()))
         return {
             "index": self.image_info,
             "image_root_path": options.image_root_path,
@@ -205,10 +209,16 @@ class IndexedPhotos:
             "image_resolution": options.image_resolution,
             "filter_type": options.filter_type,
             "crop": options.crop,
+            "sources": sources.states(self.data_dir, self.image_info, columns=columns),
+            sources.PHOTOS: sources.photo_states(self.images.paths),
         }
 
-    def readable(self) -> "IndexedPhotos":
+    def readable(self, made_by: str, options: dict[str, Any]) -> "IndexedPhotos":
         """Return the photos without the unreadable ones, and write the csv of those that stay.
+
+        Args:
+            made_by: The beginning of the command that asks, for the record of the csv.
+            options: Its options.
 
         Raises:
             InputError: ``on_unreadable`` is ``stop``, or no photo can be read.
@@ -228,6 +238,8 @@ class IndexedPhotos:
         kept = kept.assign(Index=np.arange(len(kept)))
         name = f"{Path(self.image_info).stem}.kept.csv"
         path = layout.IMAGE_INDEX.save(self.data_dir, kept, name)
+        origins = sources.states(self.data_dir, self.image_info)
+        sources.save_list_record(self.data_dir, path, made_by, options, origins)
         log.warning(
             "%s lists the %d images kept, with new Indexes: use it from now on "
             "(make_train_valid --iname=%s, or mask_data --tindex=%s)",

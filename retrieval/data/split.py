@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from retrieval.data import layout
+from retrieval.data.formats import InputError
 
 Protocol = Literal["images", "classes"]
 HASHES = ("sha256", "index_sha256")  # of the split, and of the list of images
@@ -107,3 +108,18 @@ def load_split_record(data_dir: Path) -> dict[str, Any]:
     """
     record: dict[str, Any] = layout.SPLIT.load(data_dir)
     return record
+
+
+def check_same_list(record: dict[str, Any] | None, name: str, split: dict[str, Any]) -> None:
+    """Refuse an array that was made from another list of images than the split.
+
+    Args:
+        record: The record of an image matrix or of embeddings; None or without a list: taken.
+        name: The array's file.
+        split: ``split.json``.
+    """
+    if (record or {}).get("index_sha256") not in (None, split["index_sha256"]):
+        raise InputError(
+            f"{name} was made from another list of images than {split['index']}, or from the same "
+            "in another order; make image matrix, split and embeddings from the same csv"
+        )

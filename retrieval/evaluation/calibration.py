@@ -5,13 +5,15 @@
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from retrieval.data import layout, provenance
+from retrieval.data import layout, provenance, sources
+from retrieval.data.command_lines import command
 from retrieval.data.formats import InputError
 from retrieval.evaluation.local_means import FEATURES, NEIGHBORS
 
@@ -95,7 +97,11 @@ class Calibration:
 
 
 def save_calibration(
-    data_dir: Path, database: str, calibration: Calibration, measured: dict[str, Any]
+    data_dir: Path,
+    database: str,
+    calibration: Calibration,
+    measured: dict[str, Any],
+    inputs: Sequence[Path] = (),
 ) -> Path:
     """Write ``calibration.json``: the numbers, what they were measured to be worth, and for what.
 
@@ -104,12 +110,14 @@ def save_calibration(
         database: Name of the embeddings that it was fitted on; they have a record.
         calibration: The numbers.
         measured: Plain values.
+        inputs: The files that the queries and the gallery come from.
     """
     content = {
         "k": NEIGHBORS,
         "features": list(FEATURES),
         **asdict(calibration),
         "measured": measured,
+        "sources": sources.states(data_dir, *inputs),
     }
     return layout.CALIBRATION.save(data_dir, content | _origin(data_dir, database))
 
@@ -137,14 +145,19 @@ def load_calibration(data_dir: Path, database: str) -> tuple[Calibration, dict[s
         raise _broken(path) from error
     if not (is_ours and is_whole and {"model"} <= set(levels) <= set(LEVELS)):
         raise _broken(path)
+    again = command(layout.CALIBRATION.stage, {"database": database}, data_dir)
     if origin != _origin(data_dir, database):
         log.warning(
             "%s was fitted on other embeddings than %s and is ignored; fit it again: %s",
             path.name,
             database,
-            layout.CALIBRATION.made_by,
+            again,
         )
         return None
+    if changed := sources.changed_sources(data_dir, content):
+        log.warning(
+            "%s is older than %s; fit it again: %s", path.name, " and ".join(changed), again
+        )
     return Calibration(levels), measured
 
 

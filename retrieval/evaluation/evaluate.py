@@ -9,7 +9,11 @@ from retrieval.compute import devices, distributed
 from retrieval.data import layout, provenance
 from retrieval.data.provenance import fingerprint
 from retrieval.evaluation.measure import DEFINITIONS, Measured
-from retrieval.evaluation.query_gallery import QueryGallery, load_query_gallery
+from retrieval.evaluation.query_gallery import (
+    QueryGallery,
+    load_query_gallery,
+    tell_old_inputs,
+)
 from retrieval.evaluation.ranking import RankingOptions, Search, rank_gallery
 from retrieval.evaluation.records import check_run_name, evaluation_file, evaluation_metadata
 from retrieval.evaluation.tables import evaluation_table
@@ -41,6 +45,8 @@ def evaluate_search(
     k = options["k"]
     query_gallery = load_query_gallery(data_dir, **{name: options[name] for name in SELECTION})
     query_gallery.check_k(k)
+    if distributed.is_main():
+        tell_old_inputs(query_gallery)
     ranked = rank_gallery(query_gallery, k, ranking, search)
     measured = search.measure(ranked, k)
     if not distributed.is_main():

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from retrieval.data import image_index, layout, provenance
+from retrieval.data import image_index, layout, provenance, sources
 from retrieval.data.formats import InputError
 from retrieval.data.provenance import InputFiles
-from retrieval.data.split import load_split_record
+from retrieval.data.split import check_same_list, load_split_record
 from retrieval.evaluation.ground_truth import GroundTruth, check_n_image, load_ground_truth
 from retrieval.search.embeddings import check_unit_rows
 
@@ -86,6 +86,13 @@ def load_query_gallery(
     )
 
 
+def tell_old_inputs(query_gallery: QueryGallery) -> None:
+    """Say in one line which of the files behind an evaluation are older than their sources."""
+    data_dir, paths = query_gallery.inputs.data_dir, query_gallery.inputs.paths
+    names = (sources.source_name(data_dir, path) for path in paths)
+    sources.tell_old(data_dir, *names, layout.SPLIT.name, layout.MASKS_RECORD.name)
+
+
 def attach_embeddings(
     truth: GroundTruth,
     queries: np.ndarray,
@@ -118,11 +125,7 @@ def attach_embeddings(
 def _check_split(data_dir: Path, record: dict[str, Any], database: str, is_valid: bool) -> None:
     """Refuse a database of other images than the split's, and queries that were trained on."""
     split, trained = load_split_record(data_dir), record.get("split") or {}
-    if record.get("index_sha256") not in (None, split["index_sha256"]):
-        raise InputError(
-            f"{database} was made from another list of images than {split['index']}, or from the "
-            "same in another order; make image matrix, split and embeddings from the same csv"
-        )
+    check_same_list(record, database, split)
     if not is_valid or not trained:
         return
     if trained.get("index_sha256") != split["index_sha256"]:

@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from retrieval.data import layout
+from retrieval.data import layout, sources
+from retrieval.data.command_lines import search_command
 from retrieval.data.formats import InputError
 from retrieval.evaluation.ground_truth import GroundTruth
 
@@ -44,6 +45,21 @@ def load_evaluation_records(data_dir: Path) -> dict[str, dict[str, Any]]:
     }
 
 
+def tell_old_evaluations(data_dir: Path, records: dict[str, dict[str, Any]]) -> None:
+    """Say in one line which evaluations are of other files than those that are there now."""
+    changed = {name: sources.changed_sources(data_dir, of) for name, of in records.items()}
+    old = [name for name, files in changed.items() if files]
+    if old:
+        files = dict.fromkeys(file for name in old for file in changed[name])
+        log.warning(
+            "%s: older than %s; to measure again, type: %s%s",
+            ", ".join(old),
+            " and ".join(files),
+            search_command(records[old[0]], data_dir),
+            " (and so on)" if len(old) > 1 else "",
+        )
+
+
 def query_hash(record: dict[str, Any]) -> str:
     """Return the hash of the file that lists an evaluation's queries."""
     return record["inputs"][record["query_file"]]
@@ -57,6 +73,7 @@ def evaluation_metadata(truth: GroundTruth) -> dict[str, Any]:
         "protocol": "classes" if truth.is_same_set else "images",
         "query_file": truth.query_file,
         "inputs": truth.inputs.sha256,
+        "sources": sources.states(truth.inputs.data_dir, *truth.inputs.paths),
     }
     sides = [_side(of) for of in (record, getattr(truth, "gallery_record", {}))]
     if None not in sides and sides[0] != sides[1]:

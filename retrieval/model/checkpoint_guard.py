@@ -54,6 +54,7 @@ FORM = {
     "scaler?": dict[str, Any],
     "raw?": dict[str, Any] | None,
     "rows?": list[list[float]],
+    "matrix?": str,
 }
 
 

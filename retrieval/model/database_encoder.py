@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from retrieval.compute.devices import Precision
-from retrieval.data import layout, provenance
+from retrieval.data import layout, provenance, sources
 from retrieval.data.files import RowWriter
 from retrieval.data.formats import InputError
 from retrieval.data.joined import Images
@@ -57,7 +57,7 @@ class Source:
 
     Attributes:
         images: (n_image, 3, side, side) uint8.
-        name: What to call them.
+        name: Their file: a matrix, or the csv that lists photos.
         matrix: Name of their matrix; None if they are decoded from photos.
         record: Their origin and preparation; None if a matrix has no record.
     """
@@ -72,6 +72,14 @@ class Source:
         """Return the images of a matrix."""
         record = provenance.load_record(data_dir, name, layout.IMAGE_MATRIX)
         return cls(layout.IMAGE_MATRIX.load(data_dir, name), name, name, record)
+
+    def origin(self) -> dict[str, Any]:
+        """Return the part of a record that says which files the images come from (`sources`)."""
+        record = self.record or {}
+        if self.matrix is None:
+            return {name: record[name] for name in ("sources", sources.PHOTOS)}
+        content = record.get("content") or provenance.fingerprint(np.asarray(self.images))
+        return {"sources": {self.matrix: content}}
 
     @classmethod
     def of_photos(cls, photos: IndexedPhotos) -> "Source":
@@ -171,6 +179,7 @@ class DatabaseEncoder:
             "images": self.source.matrix,
             "index_sha256": (self.source.record or {}).get("index_sha256"),
             "preparation": provenance.preparation_of(self.source.record),
+            **self.source.origin(),
             "rows": len(self.source.images),
             "dim": self.dim,
             **{name: how[name] for name in kept},

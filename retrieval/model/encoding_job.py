@@ -71,7 +71,7 @@ class EncodingJob:
     def plan(self) -> Plan:
         """The shards, and whether the whole database is there."""
         source, record = self.encoder.source, self.encoder.record()
-        made_from = record | {"matrix": (source.record or {}).get("content")}
+        made_from = dict(record)
         made_from.pop("checkpoint")  # its hash counts, not its place
         shape = (len(source.images), self.encoder.dim)
         dtype, multiple = layout.DATABASE.dtype, self.how.batch_size

@@ -67,7 +67,11 @@ def shrinking_weights(side: int, new_side: int) -> torch.Tensor:
 
 
 def export(
-    model: EmbeddingModel, path: Path, views: Views | None = None, side: int | None = None
+    model: EmbeddingModel,
+    path: Path,
+    views: Views | None = None,
+    side: int | None = None,
+    metadata: dict[str, str] | None = None,
 ) -> Path:
     """Write a model in evaluation mode as one ONNX file.
 
@@ -79,6 +83,7 @@ def export(
         path: The file to write.
         views: Views to embed and average; None embeds the plain image.
         side: Side of the images in pixels; None is the model's.
+        metadata: What the file says of its origin (``custom_metadata_map`` of onnxruntime).
     """
     _library("onnxscript")
     for name in ("onnxscript", "onnx_ir"):  # which log every step
@@ -100,6 +105,7 @@ def export(
             verbose=False,
         )
         assert program is not None
+        program.model.metadata_props.update(metadata or {})
         program.save(str(path), external_data=False)
     return path
 

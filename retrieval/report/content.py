@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from retrieval.data import layout, provenance
+from retrieval.data.command_lines import search_command
 from retrieval.evaluation.calibration import load_calibration
 from retrieval.evaluation.measure import DEFINITIONS
 from retrieval.report import commands, confusion, figures, picture_rows, run_tables
@@ -47,7 +48,7 @@ def report_content(
         "details": [_detail(run, makes, rows, k) for run in runs if run.results is not None],
         "model_commands": commands.model_commands(data_dir, embeddings),
         # One command can make several evaluations.
-        "search_commands": list(dict.fromkeys(commands.search_command(run.record) for run in runs)),
+        "search_commands": list(dict.fromkeys(search_command(run.record) for run in runs)),
         "notes": _grouped({run.name: run.note for run in runs}),
         "versions": _grouped({run.name: _versions(run) for run in runs}),
         "records": {name: record for name, record in records.items() if record},

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retrieval.data import image_index, layout
+from retrieval.data import image_index, layout, provenance
 from retrieval.data.formats import InputError
 from retrieval.report import near_duplicates
 from retrieval.report.near_duplicates import ImageMatrices, Marks, Pairs
@@ -144,6 +144,12 @@ def _index(data_dir: Path, name: str, n_image: int, matrix: str, flag: str) -> "
         raise InputError(
             f"{name} lists {len(table)} images and {matrix} holds {n_image}; name the csv that "
             f"{matrix} was made from: {flag}=..."
+        )
+    record = provenance.load_record(data_dir, matrix, layout.IMAGE_MATRIX) or {}
+    if record.get("index_sha256") not in (None, provenance.index_hash(table)):
+        raise InputError(
+            f"{matrix} was made from another list of images than {name} is now; name the csv that "
+            f"it was made from ({flag}=...), or make it again: {layout.IMAGE_MATRIX.made_by}"
         )
     return table[[c for c in ("Index", "Path", "Class", "FileName") if c in table.columns]].copy()
 

@@ -168,5 +168,12 @@ def images_of(data_dir: Path, record: dict[str, Any] | None, usual: Array) -> Im
     if record and record.get("images") is None and record.get("preparation"):
         return IndexedPhotos.of_record(data_dir, record["preparation"]).images
     name = record.get("images", usual.name) if record else usual.name
-    provenance.load_record(data_dir, name, usual)  # refuses a matrix that is not its record's
+    # Refuses a matrix that is not its record's.
+    matrix = provenance.load_record(data_dir, name, usual) or {}
+    lists = [of.get("index_sha256") for of in (matrix, record or {})]
+    if None not in lists and lists[0] != lists[1]:
+        raise InputError(
+            f"{name} holds other images than the embeddings were made from; encode them again: "
+            f"{layout.DATABASE.made_by}"
+        )
     return usual.load(data_dir, name)

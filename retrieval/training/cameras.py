@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from retrieval.data import image_index, layout
+from retrieval.data import image_index, layout, provenance, sources, split
 from retrieval.data.formats import InputError
 from retrieval.data.joined import JoinedArrays
 from retrieval.training.dataset import TrainingData
@@ -49,6 +49,16 @@ def add_cameras(data: TrainingData, data_dir: Path, index: str, matrix: str) -> 
         )
     _check_no_test_paths(data_dir, table["Path"].astype(str).tolist(), index)
     _check_no_test_images(data_dir, images, matrix)
+    record = provenance.load_record(data_dir, matrix, layout.CAMERA_MATRIX) or {}
+    if record.get("index_sha256") not in (None, provenance.index_hash(table)):
+        raise InputError(
+            f"{matrix} was made from another list of images than {index} is now; make it again "
+            f"with: {sources.commands_to_renew(data_dir, matrix)}"
+        )
+    source = split.load_split_record(data_dir)["index"]
+    if layout.IMAGE_INDEX.at(data_dir, source).exists():
+        database = layout.IMAGE_INDEX.load(data_dir, source)
+        image_index.check_same_names(table, index, database, source)
     labels = table["Class"].to_numpy()
     first = len(data.labels)
     kept_out = np.setdiff1d(data.labels, data.classes)  # held out, or classes to validate on

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.compute import distributed
+from retrieval.data.command_lines import EARLIER
 from retrieval.data.formats import InputError
 from retrieval.model import checkpoint
 from retrieval.training.config import RULES, TrainingConfig
@@ -171,7 +172,7 @@ def put_aside(save_path: Path, first_epoch: int) -> None:
         found += [path for path in (save_path / LAST, save_path / LOG) if path.is_file()]
     if not found:
         return
-    folders = (save_path / f"earlier-{number}" for number in itertools.count(1))
+    folders = (save_path / f"{EARLIER}{number}" for number in itertools.count(1))
     folder = next(folder for folder in folders if not folder.exists())
     folder.mkdir()
     for path in found:

@@ -4,7 +4,6 @@ import logging
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -103,7 +102,8 @@ class TrainingData:
                 "make_train_valid --iname=...)"
             )
         record = split.load_split_record(data_dir)
-        check_same_list(data_dir, record)
+        matrix = provenance.load_record(data_dir, layout.IMAGE_MATRIX.name, layout.IMAGE_MATRIX)
+        split.check_same_list(matrix, layout.IMAGE_MATRIX.name, record)
         pairs = np.array(layout.VALID_PAIRS.load(data_dir))
         queries = np.array(layout.VALID_QUERIES.load(data_dir))
         minor = layout.MINOR_CLASSES.load(data_dir)
@@ -164,24 +164,13 @@ class TrainingData:
         )
 
 
-def check_same_list(data_dir: Path, split_record: dict[str, Any]) -> None:
-    """Refuse an image matrix that was made from another list of images than the split."""
-    name = layout.IMAGE_MATRIX.name
-    record = provenance.load_record(data_dir, name, layout.IMAGE_MATRIX)
-    if record is not None and record.get("index_sha256") != split_record["index_sha256"]:
-        raise InputError(
-            f"{name} was made from {record.get('index')} and the split from "
-            f"{split_record['index']}, which list other images now, or in another order; make "
-            "both from the same csv (image_matrix --image_info=..., make_train_valid --iname=...)"
-        )
-
-
 def check_same_split(now: dict[str, str], before: dict[str, str], name: str) -> None:
     """Refuse to continue a training on another split: it would train on validation images."""
     if now != before:
         raise InputError(
-            f"{name} was trained on another split of the images; make that split again "
-            "(make_train_valid --seed=...), or start a new run in another folder"
+            f"{name} was trained on another split of the images; start a new run without --resume "
+            "and --start_epoch (the old one is moved aside), or make that split again "
+            "(make_train_valid --seed=...)"
         )
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from process_data import baselines, mips, nns, report, transform
 from retrieval.data import layout, provenance
+from retrieval.data.command_lines import search_command
 from retrieval.data.formats import InputError
 from retrieval.evaluation.ranking import RankingOptions
 from retrieval.report import commands, confusion, figures, page, retrieval_results, runs
@@ -198,7 +199,7 @@ def test_every_command_parses(pipeline: Path) -> None:
     baselines.run(pipeline, k=5, is_valid=True)
     transform.run(pipeline, dim=8)
     mips.run(pipeline, k=5, run_name="other", ranking=RankingOptions(qe=2))
-    lines = [commands.search_command(run.record) for run in load(pipeline).values()]
+    lines = [search_command(run.record) for run in load(pipeline).values()]
     lines += commands.model_commands(pipeline, [*EMBEDDINGS, "tdatabase_t.npy"])
     assert len(lines) == 5 + 4
     for line in lines:

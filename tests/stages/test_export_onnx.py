@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from process_data import export_onnx
-from retrieval.data import layout
+from retrieval.data import layout, provenance
 from retrieval.data.formats import InputError
 from retrieval.model import checkpoint, onnx
 from retrieval.model.tta import Views
@@ -25,6 +25,8 @@ def test_the_exported_model_embeds_as_torch_does(
     path = export_onnx.run(pipeline, save_path, tta="flip", scales=(1.25,))
     assert "largest difference" in caplog.text
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    origin = session.get_modelmeta().custom_metadata_map
+    assert origin["checkpoint_sha256"] == provenance.sha256(save_path)
     model = checkpoint.build_model(checkpoint.load(save_path), save_path).eval()
     images = np.array(layout.IMAGE_MATRIX.load(pipeline)[:5])
     with torch.inference_mode():

@@ -1,0 +1,109 @@
+"""The commands that made files, as they are typed, from the records of these files."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+FLAG_OF = {"is_valid": "isValid", "run_name": "run"}
+ENCODING = ("batch_size", "precision", "tta", "scales", "adapt_bn", "runtime")
+PREPARING = ("image_root_path", "image_resolution", "filter_type", "crop")
+EARLIER = "earlier-"  # beginning of the folders where train.py puts other runs
+SPLITTING = ("ratio", "min_len", "neg_count", "seed", "protocol")
+
+
+def remake_command(data_dir: Path | None, name: str, record: dict[str, Any]) -> str | None:
+    """Return the command that makes a file again, from its record; None if it does not say.
+
+    Args:
+        data_dir: The data directory; None writes ``...`` in its place.
+        name: Name of the file.
+        record: Its record.
+    """
+    start, options = "", dict[str, Any]()
+    if "made_by" in record:
+        start, options = record["made_by"], record["options"]
+    elif "transform" in record:
+        start, options = "python -m process_data.transform", record["transform"]
+    elif "checkpoint" in record and "images" in record:
+        start, options = "python build_image_db.py", _encoding(data_dir, name, record)
+    elif "stage" in record:
+        return search_command(record, data_dir)
+    elif "split_sha256" in record:
+        start, options = "python -m process_data.mask_data", {"tindex": record.get("tindex")}
+    elif "protocol" in record:
+        start = "python -m process_data.make_train_valid"
+        options = {"iname": record["index"], **{key: record.get(key) for key in SPLITTING}}
+    elif "image_resolution" in record:
+        start = "python -m process_data.image_matrix"
+        more = {key: record.get(key) for key in PREPARING}
+        options = {"image_info": record["index"], "mname": name, **more}
+    return command(start, options, data_dir) if start else None
+
+
+def search_command(record: dict[str, Any], data_dir: Path | None = None) -> str:
+    """Return the command that an evaluation was made with, from its recorded options.
+
+    >>> search_command({"stage": "baselines", "queries": "valid", "options": {"k": 5}})
+    'python -m process_data.baselines --dpath=... --k=5 --isValid=1'
+    """
+    options = dict(record["options"]) | {"is_valid": record["queries"] == "valid"}
+    return command(f"python -m process_data.{record['stage']}", options, data_dir)
+
+
+def command(start: str, options: dict[str, Any], data_dir: Path | None = None) -> str:
+    """Return a command line; options that are None were left out.
+
+    >>> command("python x.py", {"rate": None, "flip": False, "sizes": (1, 2), "name": "my cars"})
+    "python x.py --dpath=... --no-flip --sizes=1,2 '--name=my cars'"
+    """
+    words = [start, shlex.quote(f"--dpath={'...' if data_dir is None else data_dir}")]
+    for name, value in options.items():
+        flag = FLAG_OF.get(name, name)
+        if name == "is_valid":
+            words.append(f"--{flag}={int(value)}")
+        elif isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif isinstance(value, (list, tuple)):
+            words.append(shlex.quote(f"--{flag}={','.join(map(str, value))}"))
+        elif value is not None:
+            words.append(shlex.quote(f"--{flag}={value}"))
+    return " ".join(words)
+
+
+def checkpoints_of(data_dir: Path | None, record: dict[str, Any]) -> list[Path]:
+    """Return where the checkpoint that made some embeddings may be, the likeliest place first.
+
+    Args:
+        data_dir: The data directory, which may have been moved or copied; None: unknown.
+        record: The record of the embeddings.
+    """
+    named = Path(record["checkpoint"])
+    places = [named]
+    if data_dir is not None:
+        inside = (name for name in record.get("sources", {}) if Path(name).name == named.name)
+        places = [*(data_dir / name for name in inside), named]
+    moved = (file for of in places for file in sorted(of.parent.glob(f"{EARLIER}*/{of.name}")))
+    return list(dict.fromkeys([*places, *moved]))
+
+
+def _encoding(data_dir: Path | None, name: str, record: dict[str, Any]) -> dict[str, Any]:
+    options = {
+        "save_path": _checkpoint(checkpoints_of(data_dir, record)[0]),
+        "input": record["images"],
+        "output": name,
+    }
+    if record["images"] is None:
+        photos = dict(record["preparation"])
+        options |= {"image_info": photos.pop("index"), **photos}
+    # A switch that is off has no flag: None.
+    return options | {key: record.get(key) or None for key in ENCODING}
+
+
+def _checkpoint(path: Path) -> Path:
+    """Return a checkpoint, or the newest one of its folder if a later training moved it."""
+    if path.is_file() or not path.parent.is_dir():
+        return path
+    matches = {file: re.fullmatch(r"model\.ep(\d+)", file.name) for file in path.parent.iterdir()}
+    epochs = {file: int(match[1]) for file, match in matches.items() if match}
+    return max(epochs, key=lambda file: epochs[file], default=path)
