@@ -78,7 +78,7 @@ def run(
     with open_store(data_dir, store) as target:
         record = target.collection.record
         preparation = Preparation.of_record(record, target.name)
-        check_model(record, save_path, target.name)
+        check_model(data_dir, record, save_path, layout.DATABASE.name, store)
         photos = listed_photos(image, target)
         from retrieval.asking.encoder import QueryEncoder  # imports torch
 
@@ -162,7 +162,7 @@ def _row(
         year=photo.year,
         viewpoint=photo.viewpoint,
         box=photo.box,
-        path=str(photo.file),
+        path=str(photo.file.absolute()),
         thumbnail=thumbnail(square),
     )
 

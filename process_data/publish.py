@@ -6,7 +6,9 @@ Writes  store/, or the store named as --store
 
     python -m process_data.publish --dpath=~/ir/
 
-Images that the store has are left out: a command that was stopped goes on where it was.
+Images that the store has are left out: a command that was stopped goes on where it was. A store of
+an earlier database is renewed in one step. Photos that were added to it stay, encoded again if the
+model has changed.
 """
 
 import argparse
@@ -33,6 +35,7 @@ def run(
     database: str = layout.DATABASE.name,
     image_root_path: str | None = None,
     store: str = layout.STORE.name,
+    save_path: Path | None = None,
 ) -> int:
     """Publish a database and return how many of its images were new.
 
@@ -42,8 +45,10 @@ def run(
         image_root_path: Folder of the image files, relative to ``data_dir``; None takes the one
             that image_matrix was told.
         store: A folder, the address of a Milvus server or a file of Milvus Lite.
+        save_path: The checkpoint that encoded the database, for photos that were added to a store
+            of another model; None takes it from where build_image_db.py found it.
     """
-    return publish_database(data_dir, database, image_root_path, store)
+    return publish_database(data_dir, database, image_root_path, store, save_path)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -54,6 +59,12 @@ def make_parser() -> argparse.ArgumentParser:
         help="folder of the image files, relative to --dpath; default: as image_matrix was told",
     )
     parser.add_argument("--store", help=STORE_HELP)
+    parser.add_argument(
+        "--save_path",
+        type=cli.user_path,
+        help="the checkpoint that encoded the database, if it was moved: to encode photos again "
+        "that were added to a store of another model",
+    )
     return parser
 
 

@@ -1,8 +1,9 @@
 """Serve the search page and its HTTP API.
 
 Reads   store/ or the store named as --store, the checkpoint, the image files; calibration.json if
-        it exists; what process_data.publish reads if there is no store yet
-Writes  store/ if it does not exist yet, and what clients with the token add and remove
+        it exists; what process_data.publish reads if there is a database
+Writes  store/ if it is missing or of an earlier database, and what clients with the token add and
+        remove
 
     python -m process_data.serve --dpath=~/ir/ --save_path=~/ir/para/model.ep0
 
@@ -57,7 +58,7 @@ def run(
             is not loopback takes any name if this is empty.
         root_path: What a proxy puts before all paths, such as ``/cars``.
         store: A folder, the address of a Milvus server or a file of Milvus Lite.
-        database: Name of the embeddings to publish if there is no store yet.
+        database: Name of the embeddings to publish if there is no store yet, or an older one.
         device: Where the model runs: auto, cpu, cuda or cuda:n.
     """
     if not 0 <= port <= 65535:
@@ -73,17 +74,17 @@ def run(
         raise InputError(
             f"{error.name} is not installed; install it with: pip install -r requirements-serve.txt"
         ) from None
-    from retrieval.asking.publishing import publish_if_missing
+    from retrieval.asking.current_store import bring_up_to_date
     from retrieval.web import proxies, server
     from retrieval.web.app import create_app
     from retrieval.web.gallery import Gallery
 
     names, prefix = proxies.checked_hosts(allow_host), proxies.checked_prefix(root_path)
-    publish_if_missing(data_dir, database, store)
+    bring_up_to_date(data_dir, save_path, database, store)
     _warn_if_open(host, token)
     sockets = server.bind(host, port)
     try:
-        gallery = Gallery.open(data_dir, save_path, store, device)
+        gallery = Gallery.open(data_dir, save_path, store, device, database)
         gallery.warm_up()
         app = create_app(gallery, token, _own_names(host, names), root_path=prefix)
         log.info("%s: %d images", gallery.store.name, gallery.store.count())
@@ -147,7 +148,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("--root_path", help="what a proxy puts before all paths, such as /cars")
     add("--store", help=STORE_HELP)
-    add("--database", help="embeddings to publish if there is no store yet")
+    add("--database", help="embeddings to publish if the store is missing or older")
     add("--device", help=devices.DEVICE_HELP)
     return parser
 

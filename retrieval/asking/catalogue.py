@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from retrieval.data import image_index, layout, provenance
+from retrieval.data import image_index, layout, provenance, sources
 from retrieval.data.formats import InputError
 from retrieval.data.spelling import folded
 from retrieval.report.retrieval_results import load_class_names
@@ -58,6 +58,11 @@ class Catalogue:
     def name(self, label: int) -> str:
         """Return the name of a class; empty for -1, unknown, unless it has one."""
         return self.names.get(label, f"class {label}" if label >= 0 else "")
+
+    def classes_of_models(self) -> dict[str, tuple[int, str]]:
+        """Return class and make of each model of the images."""
+        labels = [int(label) for label in np.unique(self.labels) if label >= 0]
+        return {self.name(label): (label, self.makes.get(label, "")) for label in labels}
 
     def mask(self, filters: Filters) -> np.ndarray | None:
         """Return which images the filters allow, (n_image,) bool; None if there are no filters.
@@ -115,8 +120,7 @@ def load_catalogue(data_dir: Path, record: dict[str, Any], database: str) -> Cat
     if provenance.index_hash(table) != record.get("index_sha256"):
         raise InputError(
             f"{database} was made from another list of images than {source} is now; make image "
-            f"matrix and database again: {layout.IMAGE_MATRIX.made_by}, then "
-            f"{layout.DATABASE.made_by}"
+            f"matrix and database again: {sources.commands_to_renew(data_dir, database)}"
         )
     names = load_class_names(data_dir)
     has = set(table.columns)

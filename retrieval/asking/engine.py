@@ -20,7 +20,8 @@ from retrieval.asking.catalogue import Catalogue, Filters, load_catalogue
 from retrieval.asking.found import Found
 from retrieval.asking.preparation import Photo, Preparation
 from retrieval.asking.verdict import judge
-from retrieval.data import layout, provenance
+from retrieval.data import layout, provenance, sources
+from retrieval.data.command_lines import checkpoints_of, command, remake_command
 from retrieval.data.decode import Box
 from retrieval.data.formats import InputError
 from retrieval.data.joined import Images
@@ -81,7 +82,7 @@ class PhotoSearch:
         gallery = layout.DATABASE.load(data_dir, database)
         record = provenance.load_record(data_dir, database) or {}
         preparation = Preparation.of_record(record, database)
-        check_model(record, save_path, database)
+        check_model(data_dir, record, save_path, database)
         catalogue = load_catalogue(data_dir, record, database)
         check_unit_rows(gallery, database)
         calibrated = load_calibration(data_dir, database)
@@ -199,22 +200,75 @@ class PhotoSearch:
         ]
 
 
-def check_model(record: dict[str, Any], save_path: Path, database: str) -> None:
+def check_model(
+    data_dir: Path,
+    record: dict[str, Any],
+    save_path: Path,
+    database: str,
+    store: str | None = None,
+) -> None:
     """Refuse a checkpoint that did not encode the database, before torch is imported.
 
     Args:
-        record: The record of the database's embeddings.
+        data_dir: The data directory.
+        record: The record of the embeddings.
         save_path: The checkpoint.
-        database: Name of the embeddings, for the messages.
+        database: Name of the embeddings.
+        store: The store that holds them, if they are of one.
     """
-    check_comparable(record, database)
+    check_comparable(record, store or database)
     checkpoint.check_exists(save_path)
-    if record.get("checkpoint_sha256") != provenance.sha256(save_path):
-        raise InputError(
-            f"{save_path} is not the model that encoded {database}; that was "
-            f"{record.get('checkpoint', 'another one')}: name it with --save_path, or encode the "
-            f"database with this one: {layout.DATABASE.made_by}"
-        )
+    sha256 = provenance.sha256(save_path)
+    if record.get("checkpoint_sha256") == sha256:
+        return
+    remedies = []
+    if found := found_checkpoint(data_dir, record):
+        remedies.append(f"name the one that did: --save_path={found}")
+    now = sources.load_record_as_it_is(data_dir, database)
+    commands = []
+    if store is None or now.get("checkpoint_sha256") != sha256:
+        commands.append(_encode_command(data_dir, database, now or record, save_path))
+    if store is not None:
+        commands.append(publish_command(data_dir, store, database))
+    what = "encode the database with this one" if len(commands) > bool(store) else "publish it anew"
+    remedies.append(f"{what}: {' && '.join(commands)}")
+    raise InputError(
+        f"{save_path} is not the model that encoded {store or database}; {', or '.join(remedies)}"
+    )
+
+
+def found_checkpoint(
+    data_dir: Path, record: dict[str, Any], save_path: Path | None = None
+) -> Path | None:
+    """Return the checkpoint that encoded some embeddings; None if it is nowhere.
+
+    Args:
+        data_dir: The data directory.
+        record: The record of the embeddings.
+        save_path: Where to look first; then where it was, and where a later training puts it.
+    """
+    places = checkpoints_of(data_dir, record) if record.get("checkpoint") else []
+    for path in (*([save_path] if save_path else ()), *places):
+        if path.is_file() and provenance.sha256(path) == record.get("checkpoint_sha256"):
+            return path
+    return None
+
+
+def publish_command(data_dir: Path, store: str, database: str) -> str:
+    """Return the command that publishes a database into a store, as it is typed."""
+    usual = {"store": layout.STORE.name, "database": layout.DATABASE.name}
+    options = {"store": store, "database": database}
+    return command(
+        "python -m process_data.publish",
+        {name: value for name, value in options.items() if value != usual[name]},
+        data_dir,
+    )
+
+
+def _encode_command(data_dir: Path, database: str, record: dict[str, Any], save_path: Path) -> str:
+    new = record | {"checkpoint": str(save_path), "sources": {}}
+    made_by = remake_command(data_dir, database, new)
+    return made_by or layout.DATABASE.made_by
 
 
 def check_comparable(record: dict[str, Any], database: str) -> None:

@@ -8,6 +8,7 @@ from types import TracebackType
 
 import numpy as np
 
+from retrieval.data.formats import InputError
 from retrieval.store.filters import Filter
 from retrieval.store.rows import Collection, Facts, ImageRow
 
@@ -33,6 +34,10 @@ class RankedRows:
     similarities: np.ndarray
     is_exact: bool
     recall: float | None = None
+
+
+class NoStore(InputError):
+    """There is no store of that name yet."""
 
 
 class ImageStore(ABC):
@@ -103,6 +108,30 @@ class ImageStore(ABC):
     @abstractmethod
     def optimize(self) -> None:
         """Fold new and removed rows into the files and the index; searches go on meanwhile."""
+
+    @abstractmethod
+    def published(self) -> dict[str, str] | None:
+        """Return what was marked (`mark_published`); None if not all rows of a database are in."""
+
+    @abstractmethod
+    def mark_published(self, states: dict[str, str]) -> None:
+        """Say that all rows of a database are in.
+
+        Args:
+            states: File -> state, of the files that they were made from (`retrieval.data.sources`).
+        """
+
+    @abstractmethod
+    def renew(self, collection: Collection, batches: Iterable[Sequence[ImageRow]]) -> None:
+        """Put other rows into the place of all rows, in one step at the end.
+
+        Until then, and if it fails, the old rows are there. Whoever else has opened the store gets
+        an error afterwards, and must open it again.
+
+        Args:
+            collection: What the new rows have in common.
+            batches: The new rows; no id occurs twice.
+        """
 
     @abstractmethod
     def close(self) -> None:

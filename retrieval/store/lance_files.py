@@ -8,7 +8,7 @@ twice as fast.
 import errno
 import fcntl
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,7 +17,7 @@ import numpy as np
 
 from retrieval.data.formats import InputError
 from retrieval.store import rescoring
-from retrieval.store.rows import ImageRow
+from retrieval.store.rows import Collection, ImageRow, check_new_rows
 
 if TYPE_CHECKING:
     import lance
@@ -107,6 +107,28 @@ def nearest(
         nearest={"column": "embedding", "q": query, "k": n, "metric": "dot", "use_index": False},
     )
     return rescoring.Candidates(table["id"].to_numpy(), embeddings_of(table))
+
+
+def replace_rows(
+    folder: Path, collection: Collection, batches: Iterable[Sequence[ImageRow]]
+) -> None:
+    """Put other rows into the place of all rows of a store, in one step at the end.
+
+    Args:
+        folder: The folder of the store.
+        collection: What they have in common.
+        batches: The rows.
+    """
+    import lance
+    from lance.fragment import write_fragments
+
+    path, columns = str(folder / TABLE), schema(collection.dim, collection.to_json())
+    written: list[Any] = []
+    for rows in batches:
+        embeddings = check_new_rows(rows, collection.dim, str(folder))
+        table = as_table(rows, embeddings, time.time_ns())
+        written += write_fragments(table, path, mode="overwrite", schema=columns)
+    lance.LanceDataset.commit(path, lance.LanceOperation.Overwrite(columns, written))
 
 
 @contextmanager

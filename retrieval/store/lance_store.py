@@ -1,5 +1,6 @@
 """A store in a folder, without a server: LanceDB."""
 
+import json
 import threading
 import time
 from collections import Counter
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retrieval.data import files
+from retrieval.data import files, schema
 from retrieval.data.formats import InputError
 from retrieval.store import code_index, filters, lance_files, rescoring
 from retrieval.store.filters import Filter
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 KEPT_VERSIONS = timedelta(hours=1)  # a reader of another process may still read the files
 LARGEST_FILE = 1_000_000  # rows
+PUBLISHED = "published.json"  # in the store's folder: what the published rows were made from
 KEPT_FILTERS = 16  # whose rows are remembered, for one version
 
 # What the index covers, by version of the store and filter.
@@ -171,6 +173,25 @@ class LanceStore(ImageStore):
             if self._dataset().count_rows() > self.exact_rows:
                 retried(lambda: code_index.make_or_renew(self._dataset(), self.folder))
             self._dataset().cleanup_old_versions(older_than=KEPT_VERSIONS)
+
+    def published(self) -> dict[str, str] | None:
+        try:
+            states = json.loads((self.folder / PUBLISHED).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError, RecursionError):
+            return None
+        return dict(states) if schema.fits(states, dict[str, str]) else None
+
+    def mark_published(self, states: dict[str, str]) -> None:
+        files.write_text(self.folder / PUBLISHED, json.dumps(states, indent=1) + "\n")
+
+    def renew(self, collection: Collection, batches: Iterable[Sequence[ImageRow]]) -> None:
+        with lance_errors(self.folder), lance_files.writer_lock(self.folder):
+            # A kill from here on leaves the old rows, or the new ones as if half were published.
+            for name in (PUBLISHED, code_index.RECORD):
+                (self.folder / name).unlink(missing_ok=True)
+            lance_files.replace_rows(self.folder, collection, batches)
+        self.close()
+        self._text, self.collection = collection.to_json().encode(), collection
 
     def close(self) -> None:
         with self._lock:

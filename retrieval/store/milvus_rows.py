@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 NAME = "images"  # of the collection
+RENEWED = "images_renewed"  # of one that is about to take its place
 RECORD, RECALL = "retrieval.collection", "retrieval.recall"  # its properties
+PUBLISHED = "retrieval.published"
 TEXTS = {
     "sha256": 64,
     "make": 256,
@@ -28,7 +30,7 @@ PLAIN = ("sha256", "make", "model", "year", "viewpoint", "path")  # stored as th
 NUMBERS = ("label", "added_ns")
 
 
-def create_collection(client: "MilvusClient", collection: Collection) -> None:
+def create_collection(client: "MilvusClient", collection: Collection, table: str = NAME) -> None:
     from pymilvus import DataType
 
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
@@ -39,7 +41,7 @@ def create_collection(client: "MilvusClient", collection: Collection) -> None:
     for name in NUMBERS:
         schema.add_field(name, DataType.INT64)
     client.create_collection(
-        NAME,
+        table,
         schema=schema,
         index_params=index_params(client, "FLAT"),
         consistency_level="Strong",  # a search sees what was added before

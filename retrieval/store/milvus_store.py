@@ -1,5 +1,6 @@
 """A store on a Milvus server, or in a file of Milvus Lite."""
 
+import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from retrieval.data import schema
 from retrieval.data.formats import InputError
 from retrieval.store import filters, rescoring
 from retrieval.store.filters import Filter
-from retrieval.store.interface import ALL, ImageStore, RankedRows
+from retrieval.store.interface import ALL, ImageStore, NoStore, RankedRows
 from retrieval.store.milvus_client import (
     TIMEOUT_S,
     connect,
@@ -24,8 +26,10 @@ from retrieval.store.milvus_client import (
 )
 from retrieval.store.milvus_rows import (
     NAME,
+    PUBLISHED,
     RECALL,
     RECORD,
+    RENEWED,
     create_collection,
     index_params,
     packed,
@@ -51,14 +55,15 @@ class MilvusStore(ImageStore):
     Up to ``exact_rows`` rows Milvus compares all rows; `optimize` makes an index beyond that.
     """
 
-    def __init__(self, client: "MilvusClient", address: str, exact_rows: int) -> None:
+    def __init__(
+        self, client: "MilvusClient", address: str, exact_rows: int, table: str = NAME
+    ) -> None:
         self._client, self.name, self.exact_rows = client, address, exact_rows
-        self._is_closed = False
-        with milvus_errors(address):
-            properties = client.describe_collection(NAME, timeout=TIMEOUT_S)["properties"]
-        if RECORD not in properties:
+        self._table, self._is_closed = table, False
+        self._text = self._properties().get(RECORD, "")
+        if not self._text:
             raise InputError(f"{address} has a collection {NAME} that is not a store of images")
-        self.collection = Collection.from_json(properties[RECORD])
+        self.collection = Collection.from_json(self._text)
 
     @classmethod
     def open(cls, address: str, create: Collection | None, exact_rows: int) -> "MilvusStore":
@@ -68,6 +73,7 @@ class MilvusStore(ImageStore):
         client = connect(address)
         try:
             with milvus_errors(address):
+                finish_renewal(client)
                 if not client.has_collection(NAME, timeout=TIMEOUT_S):
                     if create is None:
                         raise _no_store(address)
@@ -90,6 +96,7 @@ class MilvusStore(ImageStore):
 
         calls = 1 if is_file(self.name) else CALLS
         with self._errors(), writing(self.name), ThreadPoolExecutor(calls) as pool:
+            self._check_not_replaced()
             return sum(pool.map(add_some, starts))
 
     def _add(self, rows: Sequence[ImageRow], embeddings: np.ndarray, now: int) -> int:
@@ -102,7 +109,7 @@ class MilvusStore(ImageStore):
         ]
         if data:
             # Not insert: of two writers that add one photo, Milvus keeps one row.
-            self._client.upsert(NAME, data, timeout=TIMEOUT_S)
+            self._client.upsert(self._table, data, timeout=TIMEOUT_S)
         return len(data)
 
     def remove(self, ids: Iterable[int]) -> int:
@@ -113,7 +120,7 @@ class MilvusStore(ImageStore):
                 rows = self._query(wanted[start : start + ROWS_PER_CALL], ["id"])
                 if rows:
                     found = [row["id"] for row in rows]
-                    self._client.delete(NAME, ids=found, timeout=TIMEOUT_S)
+                    self._client.delete(self._table, ids=found, timeout=TIMEOUT_S)
                 n_removed += len(rows)
         return n_removed
 
@@ -140,7 +147,7 @@ class MilvusStore(ImageStore):
     def count(self, where: Filter = ALL) -> int:
         with self._errors():
             (row,) = self._client.query(
-                NAME,
+                self._table,
                 filter=where.expression() or "id >= 0",
                 output_fields=["count(*)"],
                 timeout=TIMEOUT_S,
@@ -158,6 +165,7 @@ class MilvusStore(ImageStore):
         if k > MOST_FOUND - rescoring.SPARE:
             raise InputError(f"Milvus finds at most {MOST_FOUND} rows; got --k={k}")
         with self._errors():
+            self._check_not_replaced()
             if not self._is_indexed():
                 found = rescoring.ranked_exactly(
                     queries, lambda some, n: self._nearest(some, n, where), k, MOST_FOUND
@@ -167,18 +175,45 @@ class MilvusStore(ImageStore):
             candidates = self._nearest(queries, n, where, {"nprobe": PROBES})
             if min(len(of_query.ids) for of_query in candidates) < k:  # too few cells were read
                 candidates = self._nearest(queries, n, where, {"nprobe": self._n_cell()})
-            properties = self._client.describe_collection(NAME, timeout=TIMEOUT_S)["properties"]
+            properties = self._properties()
             recall = float(properties[RECALL]) if RECALL in properties else None
             return RankedRows(*rescoring.ranked(queries, candidates, k), False, recall)
 
     def optimize(self) -> None:
         with self._errors(), writing(self.name):
-            self._client.flush(NAME, timeout=6 * TIMEOUT_S)
+            self._client.flush(self._table, timeout=6 * TIMEOUT_S)
             if not is_file(self.name):
-                self._client.compact(NAME, timeout=TIMEOUT_S)
+                self._client.compact(self._table, timeout=TIMEOUT_S)
             n_row = self.count()
             if n_row > self.exact_rows and not is_file(self.name):
                 self._make_index(n_row)
+
+    def published(self) -> dict[str, str] | None:
+        try:
+            states = json.loads(self._properties().get(PUBLISHED, "null"))
+        except (ValueError, RecursionError):
+            return None
+        return dict(states) if states and schema.fits(states, dict[str, str]) else None
+
+    def mark_published(self, states: dict[str, str]) -> None:
+        with self._errors():
+            self._client.alter_collection_properties(
+                self._table, properties={PUBLISHED: json.dumps(states)}, timeout=TIMEOUT_S
+            )
+
+    def renew(self, collection: Collection, batches: Iterable[Sequence[ImageRow]]) -> None:
+        client = self._client
+        with self._errors(), writing(self.name):
+            client.drop_collection(RENEWED, timeout=6 * TIMEOUT_S)
+            create_collection(client, collection, RENEWED)
+            client.load_collection(RENEWED, timeout=6 * TIMEOUT_S)
+            new = MilvusStore(client, self.name, self.exact_rows, RENEWED)
+            for rows in batches:
+                new.add(rows)
+            new.mark_published({})  # from here on, whoever opens the store ends what a kill leaves
+            finish_renewal(client)
+            client.load_collection(NAME, timeout=6 * TIMEOUT_S)
+        self._text, self.collection = collection.to_json(), collection
 
     def close(self) -> None:
         if not self._is_closed:
@@ -194,12 +229,24 @@ class MilvusStore(ImageStore):
         except InputError as error:
             if "not loaded" in str(error):
                 with milvus_errors(self.name):
-                    self._client.load_collection(NAME, timeout=TIMEOUT_S)
+                    self._client.load_collection(self._table, timeout=TIMEOUT_S)
             raise
+
+    def _properties(self) -> dict[str, str]:
+        with milvus_errors(self.name):
+            found = self._client.describe_collection(self._table, timeout=TIMEOUT_S)
+        return dict(found["properties"])
+
+    def _check_not_replaced(self) -> None:
+        if self._properties().get(RECORD) != self._text:
+            raise InputError(f"the store {self.name} was replaced by another one; start again")
 
     def _query(self, ids: list[int], columns: list[str]) -> list[dict[str, Any]]:
         return self._client.query(
-            NAME, filter=filters.ids_expression(ids), output_fields=columns, timeout=TIMEOUT_S
+            self._table,
+            filter=filters.ids_expression(ids),
+            output_fields=columns,
+            timeout=TIMEOUT_S,
         )
 
     def _columns(self, ids: Iterable[int], columns: Sequence[str]) -> list[dict[str, Any]]:
@@ -214,7 +261,7 @@ class MilvusStore(ImageStore):
         """Yield the rows that fit a filter, in blocks."""
         with self._errors():
             rows = self._client.query_iterator(
-                NAME,
+                self._table,
                 batch_size=MOST_FOUND,
                 filter=where.expression() or "id >= 0",
                 output_fields=columns,
@@ -228,7 +275,7 @@ class MilvusStore(ImageStore):
         self, queries: np.ndarray, n: int, where: Filter, options: dict[str, int] | None = None
     ) -> list[rescoring.Candidates]:
         found = self._client.search(
-            NAME,
+            self._table,
             data=list(queries),
             limit=n,
             filter=where.expression(),
@@ -252,18 +299,20 @@ class MilvusStore(ImageStore):
         return int(self._index()["nlist"])
 
     def _index(self) -> dict[str, Any]:
-        (name,) = self._client.list_indexes(NAME, timeout=TIMEOUT_S)
-        return self._client.describe_index(NAME, name, timeout=TIMEOUT_S)
+        (name,) = self._client.list_indexes(self._table, timeout=TIMEOUT_S)
+        return self._client.describe_index(self._table, name, timeout=TIMEOUT_S)
 
     def _make_index(self, n_row: int) -> None:
         """Make an approximate index, and keep the recall that it has on some of the rows."""
         n_cell = int(4 * n_row**0.5)
         if not self._is_indexed():
-            self._client.release_collection(NAME, timeout=6 * TIMEOUT_S)
-            (name,) = self._client.list_indexes(NAME, timeout=TIMEOUT_S)
-            self._client.drop_index(NAME, name, timeout=TIMEOUT_S)
-            self._client.create_index(NAME, index_params(self._client, "IVF_FLAT", nlist=n_cell))
-            self._client.load_collection(NAME, timeout=60 * TIMEOUT_S)
+            self._client.release_collection(self._table, timeout=6 * TIMEOUT_S)
+            (name,) = self._client.list_indexes(self._table, timeout=TIMEOUT_S)
+            self._client.drop_index(self._table, name, timeout=TIMEOUT_S)
+            self._client.create_index(
+                self._table, index_params(self._client, "IVF_FLAT", nlist=n_cell)
+            )
+            self._client.load_collection(self._table, timeout=60 * TIMEOUT_S)
         ids = self.ids()
         rows = self.get(ids[np.linspace(0, len(ids) - 1, MEASURED).astype(int)])
         queries = np.stack([row.embedding for row in rows])
@@ -272,12 +321,23 @@ class MilvusStore(ImageStore):
         pairs = zip(exact, found, strict=True)
         recall = np.mean([np.isin(truth.ids, some.ids).mean() for truth, some in pairs])
         self._client.alter_collection_properties(
-            NAME, properties={RECALL: f"{recall:.4f}"}, timeout=TIMEOUT_S
+            self._table, properties={RECALL: f"{recall:.4f}"}, timeout=TIMEOUT_S
         )
 
 
-def _no_store(address: str) -> InputError:
-    return InputError(
+def finish_renewal(client: "MilvusClient") -> None:
+    """Put a renewed collection that is whole into the place of the old one; else do nothing."""
+    if not client.has_collection(RENEWED, timeout=TIMEOUT_S):
+        return
+    if PUBLISHED not in client.describe_collection(RENEWED, timeout=TIMEOUT_S)["properties"]:
+        return
+    if client.has_collection(NAME, timeout=TIMEOUT_S):
+        client.drop_collection(NAME, timeout=6 * TIMEOUT_S)
+    client.rename_collection(RENEWED, NAME, timeout=TIMEOUT_S)
+
+
+def _no_store(address: str) -> NoStore:
+    return NoStore(
         f"{address} has no store yet; make it with: "
         f"python -m process_data.publish --dpath=... --store={address}"
     )

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from retrieval.data import layout
 from retrieval.data.formats import InputError
-from retrieval.store.interface import EXACT_ROWS, ImageStore
+from retrieval.store.interface import EXACT_ROWS, ImageStore, NoStore
 from retrieval.store.rows import Collection
 
 STORE_HELP = (
@@ -30,7 +30,8 @@ def open_store(
         exact_rows: Most rows that a search compares with every query.
 
     Raises:
-        InputError: There is no store and ``create`` is None, or it is of another model.
+        NoStore: There is no store, and ``create`` is None.
+        InputError: It cannot be used, or is of another model than ``create``.
     """
     opened: ImageStore
     if "://" in store or store.endswith(".db"):
@@ -75,7 +76,7 @@ def _open_folder(folder: Path, create: Collection | None, exact_rows: int) -> Im
     str(folder).encode()  # Lance takes no other names, and says so at length
     if not LanceStore.exists(folder):
         if create is None:
-            raise InputError(f"{folder} is missing; make it with: {layout.STORE.made_by}")
+            raise NoStore(f"{folder} is missing; make it with: {layout.STORE.made_by}")
         if folder.exists() and any(folder.iterdir()):
             raise InputError(f"{folder} is not a store of images; name another --store")
         folder.parent.mkdir(parents=True, exist_ok=True)  # else Lance says it is gone

@@ -25,8 +25,8 @@ class ImageRow:
     """One image of a store.
 
     Attributes:
-        id: Its number, which never changes and is never given to another image: the Index of a
-            published image, `photo_id` of an added one.
+        id: Its number, which never changes and is given to no other image until the store is
+            renewed: the Index of a published image, `photo_id` of an added one.
         embedding: (dim,) float32 of unit L2 norm.
         sha256: SHA-256 of the image file, in hexadecimal.
         label: Class (model id), -1 if unknown.
@@ -103,7 +103,7 @@ class Collection:
             if ours != theirs:
                 raise InputError(
                     f"{name} holds embeddings with {key} {ours}, not {theirs}: they cannot be "
-                    "compared; name another --store, or remove this one and publish again"
+                    "compared; name another --store, or renew this one with process_data.publish"
                 )
 
     def _encoding(self) -> dict[str, Any]:

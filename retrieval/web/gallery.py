@@ -19,6 +19,7 @@ import numpy as np
 from retrieval.asking.engine import check_model
 from retrieval.asking.preparation import Preparation
 from retrieval.data import decode, layout, provenance
+from retrieval.data.command_lines import command
 from retrieval.data.formats import InputError
 from retrieval.evaluation.calibration import Calibration, load_calibration
 from retrieval.store.filters import Filter
@@ -64,7 +65,14 @@ class Gallery:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
-    def open(cls, data_dir: Path, save_path: Path, store: str, device: str = "auto") -> "Gallery":
+    def open(
+        cls,
+        data_dir: Path,
+        save_path: Path,
+        store: str,
+        device: str = "auto",
+        database: str = layout.DATABASE.name,
+    ) -> "Gallery":
         """Open a store that exists, and load its model.
 
         Args:
@@ -72,6 +80,7 @@ class Gallery:
             save_path: The checkpoint that encoded the database.
             store: A folder, the address of a Milvus server or a file of Milvus Lite.
             device: Where the model runs: auto, cpu, cuda or cuda:n.
+            database: Name of the embeddings that are published, for messages.
 
         Raises:
             InputError: A file is missing, or files do not belong together.
@@ -79,7 +88,7 @@ class Gallery:
         opened = open_store(data_dir, store)
         record = opened.collection.record
         preparation = Preparation.of_record(record, opened.name)
-        check_model(record, save_path, opened.name)
+        check_model(data_dir, record, save_path, database, store)
         from retrieval.asking.encoder import QueryEncoder
 
         return cls(
@@ -215,9 +224,13 @@ def store_failures() -> Iterator[None]:
 def _calibration(data_dir: Path, checkpoint_sha256: str) -> Calibration | None:
     if not layout.CALIBRATION.at(data_dir).exists():
         return None
-    database = layout.CALIBRATION.load(data_dir).get("database", "")
-    record = provenance.load_record(data_dir, database)
-    if record is None or record.get("checkpoint_sha256") != checkpoint_sha256:
+    content = layout.CALIBRATION.load(data_dir)
+    if content.get("checkpoint_sha256") != checkpoint_sha256:
+        log.warning(
+            "%s was fitted on another model and is ignored; fit it again: %s",
+            layout.CALIBRATION.name,
+            command(layout.CALIBRATION.stage, {}, data_dir),
+        )
         return None
-    found = load_calibration(data_dir, database)
+    found = load_calibration(data_dir, content.get("database", ""))
     return found[0] if found else None

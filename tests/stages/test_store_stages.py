@@ -1,7 +1,11 @@
 """publish, add and remove: images into and out of a store."""
 
+import importlib
+import io
 import logging
+import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +14,8 @@ import pytest
 
 from compcars import sample
 from process_data import add, publish, remove
+from retrieval.asking.encoder import QueryEncoder
+from retrieval.asking.preparation import Preparation
 from retrieval.data import layout, provenance
 from retrieval.data.decode import load_square
 from retrieval.data.formats import InputError
@@ -18,6 +24,7 @@ from retrieval.store.filters import Filter
 from retrieval.store.naming import class_of_name
 from retrieval.store.opening import open_store
 from retrieval.store.rows import FIRST_PHOTO_ID, photo_id
+from tests.conftest import train_small
 from tests.store.drawn_database import PHOTOS, write_database
 
 
@@ -98,9 +105,6 @@ def test_publish_refuses_what_does_not_belong_together(data_dir: Path) -> None:
     publish.run(data_dir)
     record = layout.DATABASE_RECORD.load(data_dir)
     for change, words in (
-        ({"checkpoint_sha256": "d" * 64}, "checkpoint_sha256"),
-        ({"preparation": {**record["preparation"], "image_resolution": 64}}, "image_resolution"),
-        ({"images_sha256": "1" * 64}, "another list of images"),
         ({"preparation": None}, "image_matrix"),
         ({"adapt_bn": True}, "adapt_bn"),
         ({"transform_sha256": "e" * 64}, "database.npy was transformed"),
@@ -114,6 +118,61 @@ def test_publish_refuses_what_does_not_belong_together(data_dir: Path) -> None:
         publish.run(data_dir)
     with open_store(data_dir) as store:
         assert store.count() == 24
+
+
+def added_photo(data_dir: Path, sha256: str, model: str) -> int:
+    """Add a photo to the store without a file and without a model; return its id."""
+    with open_store(data_dir) as store:
+        (row,) = store.get([6])
+        number = photo_id(sha256)
+        store.add([replace(row, id=number, sha256=sha256, path="", model=model, label=9, make="")])
+    return number
+
+
+def test_publish_renews_a_store_of_an_earlier_database(
+    data_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish.run(data_dir)
+    number = added_photo(data_dir, "e" * 64, "Audi Q5")
+    with open_store(data_dir) as store:
+        (before,) = store.get([number])
+    gallery = write_database(data_dir, 26)
+    added_photo(data_dir, provenance.sha256(data_dir / PHOTOS / "25.png"), "")
+    caplog.set_level(logging.INFO)
+    assert publish.run(data_dir) == 26
+    assert "store is of another database: renewing it" in messages(caplog)[-2]
+    assert "26 images published" in messages(caplog)[-1]
+    assert "added photos kept: 1; it holds 27" in messages(caplog)[-1]
+    with open_store(data_dir) as store:
+        rows = store.get(range(26))
+        np.testing.assert_array_equal([row.embedding for row in rows], gallery)
+        assert store.collection.record == provenance.load_record(data_dir, "database.npy")
+        (after,) = store.get([number])
+    assert (after.label, after.make, after.model) == (2, "Audi", "Audi Q5")
+    np.testing.assert_array_equal(after.embedding, before.embedding)
+    assert publish.run(data_dir) == 0
+
+
+@pytest.mark.parametrize("name", ["class_names.csv", "car_front.csv"])
+def test_publish_renews_what_is_known_of_images(data_dir: Path, name: str) -> None:
+    publish.run(data_dir)
+    path = data_dir / name
+    path.write_text(path.read_text().replace("Audi A4", "Audi RS4").replace("2009", "1999"))
+    assert publish.run(data_dir) == 24
+    with open_store(data_dir) as store:
+        (row,) = store.get([7])
+    assert (row.model, row.year) == {
+        "class_names.csv": ("Audi RS4", "2009"),
+        "car_front.csv": ("Audi A4", "1999"),
+    }[name]
+
+
+def test_publish_refuses_photos_that_are_others_now(data_dir: Path) -> None:
+    publish.run(data_dir)
+    shutil.copy(data_dir / PHOTOS / "3.png", data_dir / PHOTOS / "7.png")
+    (data_dir / PHOTOS / "3.png").write_bytes(b"another photo")
+    with pytest.raises(InputError, match=r"photos of car_front\.csv have changed .* type: python"):
+        publish.run(data_dir)
 
 
 def test_remove_by_ids_and_by_names(data_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -232,3 +291,38 @@ def test_another_checkpoint_is_refused(published: Path) -> None:
     photo = next((published / "Image_data").glob("**/*.jpg"))
     with pytest.raises(InputError, match=r"model\.ep9 is not the model that encoded"):
         add.run(published, other, [photo])
+
+
+def test_a_new_model_renews_the_store_and_the_photos_that_were_added(
+    pipeline: Path,
+) -> None:
+    checkpoint, photo = pipeline / "para" / "model.ep0", pipeline / "new.jpg"
+    publish.run(pipeline)
+    shutil.copy(next(new_folder(pipeline).glob("*/*/*.jpg")), photo)
+    (with_file,) = add.run(pipeline, checkpoint, [photo])
+    without_file = added_photo(pipeline, "e" * 64, "Trabant")
+    train_small(pipeline, epoch=1, seed=8)  # in the place of the old one
+    with pytest.raises(InputError) as error:
+        add.run(pipeline, checkpoint, [photo])
+    said = str(error.value)
+    assert f"name the one that did: --save_path={checkpoint.parent}/earlier-1/model.ep0" in said
+    for command in said.partition("encode the database with this one: ")[2].split(" && "):
+        type_command(command)
+    assert add.run(pipeline, checkpoint, [photo]) == []  # it is there
+    record = provenance.load_record(pipeline, "database.npy") or {}
+    encoder = QueryEncoder.load(checkpoint, record)
+    preparation = Preparation.of_record(record, "database.npy")
+    with open_store(pipeline) as store:
+        assert store.collection.record == record and store.count() == 50
+        rows = store.get([0, with_file, without_file])
+    squares = [preparation.square(photo), preparation.square(io.BytesIO(rows[2].thumbnail))]
+    expected = [layout.DATABASE.load(pipeline)[0], *encoder.embed(np.stack(squares))]
+    np.testing.assert_allclose([row.embedding for row in rows], expected, atol=2e-6)
+
+
+def type_command(line: str) -> None:
+    """Run a command of a message as it is typed, in this process."""
+    first, *words = shlex.split(line)
+    assert first == "python"
+    name, arguments = (words[1], words[2:]) if words[0] == "-m" else (words[0][:-3], words[1:])
+    assert importlib.import_module(name).main(arguments) == 0

@@ -17,7 +17,7 @@ def write_database(data_dir: Path, n: int = 24) -> np.ndarray:
     """Write photos, their csv, matrix, embeddings and records; return the embeddings."""
     rng = np.random.default_rng(5)
     folder = data_dir / PHOTOS
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for number in range(n):
         pixels = rng.integers(0, 255, (24, 32, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")

@@ -1,5 +1,6 @@
 """What every store does, on each of them."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from retrieval.data.formats import InputError
 from retrieval.store.filters import Filter
 from retrieval.store.interface import ImageStore
 from retrieval.store.opening import open_store
-from retrieval.store.rows import Collection
+from retrieval.store.rows import Collection, ImageRow
 from tests.store.conftest import Opener, one_line
 from tests.store.drawn_rows import (
     COLLECTION,
@@ -148,6 +149,35 @@ def test_nothing_is_lost_by_optimize_and_by_opening_again(opener: Opener) -> Non
     assert second.collection == COLLECTION
     check(second.search(queries, 20), expected(left, queries, 20))
     assert all(same(row, draw_row(row.id)) for row in second.get(second.ids()))
+
+
+def test_other_rows_take_the_place_of_all_rows(opener: Opener) -> None:
+    store = opener()
+    store.add(draw_rows(range(20)))
+    other = opener(create=False)
+    store.mark_published({"database.npy": "a"})
+    assert other.published() == {"database.npy": "a"}
+    new, wide = Collection({**RECORD, "checkpoint_sha256": "d" * 64, "dim": 32}), DIM * 2
+
+    def broken() -> Iterator[list[ImageRow]]:
+        yield draw_rows(range(5), wide)
+        raise InputError("a photo is missing")
+
+    with pytest.raises(InputError, match="a photo is missing"):
+        store.renew(new, broken())
+    check(store.search(draw_queries(2), 5), expected(draw_rows(range(20)), draw_queries(2), 5))
+    rows, queries = draw_rows(range(4, 30), wide), draw_queries(2, dim=wide)
+    store.renew(new, iter([rows[:10], rows[10:]]))
+    assert store.collection == new and store.published() is None
+    check(store.search(queries, 5), expected(rows, queries, 5))
+    store.add(draw_rows(range(30, 33), wide))
+    store.optimize()
+    again = opener(create=False)
+    assert again.collection == new and again.count() == 29
+    check(again.search(queries, 5), expected(draw_rows(range(4, 33), wide), queries, 5))
+    with pytest.raises(InputError) as error:
+        other.search(draw_queries(2), 5)
+    one_line(error, "was replaced by another one")
 
 
 def test_another_model_or_preparation_is_refused(opener: Opener) -> None:
