@@ -139,7 +139,7 @@ def run(
             return _encode_shards(job, shard, engine)
         except UnreadableImages:
             if image_info is not None and photos.on_unreadable == "stop":
-                IndexedPhotos.open(data_dir, image_info, photos).readable("", {})  # lists them
+                IndexedPhotos.open(data_dir, image_info, photos).readable()  # lists them
             raise InputError(
                 "some photos cannot be read; shards take the rows of one csv: list those that can "
                 "be read with --on_unreadable=drop and without --shards, and name that csv"

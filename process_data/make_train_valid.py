@@ -145,7 +145,8 @@ def run(
     layout.MINOR_CLASSES.save(data_dir, split.classes[split.is_minor].tolist())
     record = {"protocol": protocol, "index": iname, "seed": seed, "neg_count": neg_count}
     record |= {"index_sha256": provenance.index_hash(table), "sha256": split.digest()}
-    record["sources"] = sources.states(data_dir, iname, columns=("Index", "Path", "Class"))
+    columns = [name for name in ("Index", "Path", "Class", "Split") if name in table.columns]
+    record["sources"] = sources.states(data_dir, iname, columns=columns)
     if protocol == "images":
         record |= {"ratio": ratio, "min_len": min_len}
     layout.SPLIT.save(data_dir, record)

@@ -83,8 +83,8 @@ def checkpoints_of(data_dir: Path | None, record: dict[str, Any]) -> list[Path]:
     if data_dir is not None:
         inside = (name for name in record.get("sources", {}) if Path(name).name == named.name)
         places = [*(data_dir / name for name in inside), named]
-    moved = (file for of in places for file in sorted(of.parent.glob(f"{EARLIER}*/{of.name}")))
-    return list(dict.fromkeys([*places, *moved]))
+    moved = ([of, *sorted(of.parent.glob(f"{EARLIER}*/{of.name}"))] for of in places)
+    return list(dict.fromkeys(path for paths in moved for path in paths))
 
 
 def _encoding(data_dir: Path | None, name: str, record: dict[str, Any]) -> dict[str, Any]:

@@ -213,11 +213,12 @@ class IndexedPhotos:
             sources.PHOTOS: sources.photo_states(self.images.paths),
         }
 
-    def readable(self, made_by: str, options: dict[str, Any]) -> "IndexedPhotos":
+    def readable(self, made_by: str = "", options: dict[str, Any] | None = None) -> "IndexedPhotos":
         """Return the photos without the unreadable ones, and write the csv of those that stay.
 
         Args:
-            made_by: The beginning of the command that asks, for the record of the csv.
+            made_by: The beginning of the command that asks, for the record of the csv; empty: no
+                record.
             options: Its options.
 
         Raises:
@@ -238,8 +239,9 @@ class IndexedPhotos:
         kept = kept.assign(Index=np.arange(len(kept)))
         name = f"{Path(self.image_info).stem}.kept.csv"
         path = layout.IMAGE_INDEX.save(self.data_dir, kept, name)
-        origins = sources.states(self.data_dir, self.image_info)
-        sources.save_list_record(self.data_dir, path, made_by, options, origins)
+        if made_by:
+            origins = sources.states(self.data_dir, self.image_info)
+            sources.save_list_record(self.data_dir, path, made_by, options or {}, origins)
         log.warning(
             "%s lists the %d images kept, with new Indexes: use it from now on "
             "(make_train_valid --iname=%s, or mask_data --tindex=%s)",

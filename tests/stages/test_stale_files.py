@@ -34,18 +34,14 @@ from retrieval.asking.publishing import load_source
 from retrieval.data import files, layout
 from retrieval.data.formats import InputError
 from retrieval.data.photo_array import PhotoOptions
-from retrieval.evaluation.calibration import (
-    MEASURED,
-    Calibration,
-    load_calibration,
-    save_calibration,
-)
+from retrieval.evaluation.calibration import load_calibration, save_calibration
 from retrieval.evaluation.query_gallery import load_query_gallery
 from retrieval.report import image_audit
 from retrieval.store.opening import open_store
 from retrieval.training.cameras import add_cameras
 from retrieval.training.dataset import TrainingData
 from retrieval.web.gallery import Gallery
+from tests.calibrations import MEASURES, some_calibration
 from tests.conftest import IMAGES, SIDE, replace_embeddings, train_small
 from tests.typed import type_commands
 
@@ -118,9 +114,8 @@ def _world(_pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     mask_data.run(data_dir)
     mips.run(data_dir, k=5)
     found = load_query_gallery(data_dir, is_valid=True)
-    function = Calibration("logistic", slope=20.0, intercept=0.0)
-    measured = dict.fromkeys(MEASURED, 0)
-    save_calibration(data_dir, "database.npy", function, measured, found.inputs.paths)
+    fitted = some_calibration(), MEASURES
+    save_calibration(data_dir, "database.npy", *fitted, found.inputs.paths)
     publish.run(data_dir)
     return data_dir
 
