@@ -15,7 +15,7 @@ import threadpoolctl
 
 WITH_BLAS = ("numpy", "scipy.linalg", "faiss")
 OF_PYTEST = {"PYTEST_CURRENT_TEST"}
-OF_LIBRARIES = ("RAY_", "TORCHINDUCTOR_", "LD_LIBRARY_PATH")  # set when they are imported
+OF_LIBRARIES = ("RAY_", "TORCHINDUCTOR_", "LD_LIBRARY_PATH", "KMP_")  # set at imports
 STATUS = Path("/proc/self/status")
 
 
