@@ -55,6 +55,7 @@ def test_mask_data_writes_what_it_declares(masked: Path) -> None:
 
 
 def test_queries_without_a_relevant_image_are_left_out_and_counted(pipeline: Path) -> None:
+    layout.TEST_INDEX.at(pipeline).unlink()  # which has other classes
     queries = np.array(layout.TEST_QUERIES.load(pipeline))
     queries[:2, 1] = 99_999
     layout.TEST_QUERIES.save(pipeline, queries)
@@ -99,6 +100,7 @@ def test_dropped_test_images_need_their_csv(pipeline: Path) -> None:
     with pytest.raises(InputError, match=r"--tindex=tindexinfo\.kept\.csv"):
         mask_data.run(pipeline)
     kept = layout.TEST_INDEX.load(pipeline)[1:]
+    layout.TEST_INDEX.at(pipeline).unlink()
     layout.TEST_INDEX.save(pipeline, kept.assign(Index=range(len(kept))), "tindexinfo.kept.csv")
     mask_data.run(pipeline, tindex="tindexinfo.kept.csv")
     assert len(layout.TEST_MASKED.load(pipeline)) == len(kept)
