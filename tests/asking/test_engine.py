@@ -163,7 +163,9 @@ def test_probabilities_are_for_the_whole_database(pipeline: Path) -> None:
 
 def test_other_models_and_databases_are_refused(pipeline: Path) -> None:
     other = train_small(pipeline, pipeline / "other", epoch=1, seed=8)
-    with pytest.raises(InputError, match="is not the model that encoded database.npy; name the one that did"):
+    with pytest.raises(
+        InputError, match="is not the model that encoded database.npy; name the one that did"
+    ):
         PhotoSearch.open(pipeline, other)
     with pytest.raises(InputError, match="model.ep9 is missing"):
         PhotoSearch.open(pipeline, pipeline / "para" / "model.ep9")
