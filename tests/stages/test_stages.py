@@ -6,8 +6,8 @@ import inspect
 import io
 import os
 import re
-import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import is_dataclass
 from pathlib import Path
 from types import ModuleType
@@ -32,9 +32,8 @@ STAGES = [
 ]
 
 
-@pytest.fixture(params=STAGES)
-def stage(request: pytest.FixtureRequest) -> ModuleType:
-    return importlib.import_module(request.param)
+def stages() -> Iterator[ModuleType]:
+    return map(importlib.import_module, STAGES)
 
 
 def option_groups(stage: ModuleType) -> dict[str, type]:
@@ -60,91 +59,71 @@ def defaults_of(stage: ModuleType) -> dict[str, Any]:
     return defaults
 
 
-def test_flags_are_the_parameters_with_their_defaults(stage: ModuleType) -> None:
-    parser = stage.make_parser()
-    actions = {action.dest: action for action in parser._actions if action.dest != "help"}
-    defaults = defaults_of(stage)
-    assert set(actions) == set(defaults)
-    for name, default in defaults.items():
-        if default is inspect.Parameter.empty:
-            # Two evaluations can be named by their paths.
-            assert actions[name].required or (stage, name) == (compare, "data_dir")
-        else:
-            assert not actions[name].required
-            assert parser.get_default(name) in (default, None)
-            assert parser.get_default(name) == default or name in grouped_options(stage)
+def test_flags_are_the_parameters_with_their_defaults() -> None:
+    for stage in stages():
+        parser = stage.make_parser()
+        actions = {action.dest: action for action in parser._actions if action.dest != "help"}
+        defaults = defaults_of(stage)
+        assert set(actions) == set(defaults)
+        for name, default in defaults.items():
+            if default is inspect.Parameter.empty:
+                # Two evaluations can be named by their paths.
+                assert actions[name].required or (stage, name) == (compare, "data_dir")
+            else:
+                assert not actions[name].required
+                assert parser.get_default(name) in (default, None)
+                assert parser.get_default(name) == default or name in grouped_options(stage)
 
 
-def test_the_docstring_has_the_command_and_help_shows_the_defaults(stage: ModuleType) -> None:
-    text = stage.make_parser().format_help()
-    command = (
-        f"python -m {stage.__name__} --dpath"
-        if "." in stage.__name__
-        else f"python {stage.__name__}.py --dpath"
-    )
-    assert command in text
-    for name, default in defaults_of(stage).items():
-        is_shown = stage.make_parser().get_default(name) is not None
-        if is_shown and default is not inspect.Parameter.empty:
-            assert f"(default: {default})" in re.sub(r"\s+", " ", text)
+def test_the_docstring_has_the_command_and_help_shows_the_defaults() -> None:
+    for stage in stages():
+        text = stage.make_parser().format_help()
+        command = (
+            f"python -m {stage.__name__} --dpath"
+            if "." in stage.__name__
+            else f"python {stage.__name__}.py --dpath"
+        )
+        assert command in text
+        for name, default in defaults_of(stage).items():
+            is_shown = stage.make_parser().get_default(name) is not None
+            if is_shown and default is not inspect.Parameter.empty:
+                assert f"(default: {default})" in re.sub(r"\s+", " ", text)
 
 
-# Runs files as `python FILE -h` does, in one process that forks. How the threads of numpy wait must
-# be set before it is loaded.
-HELP_OF_FILES = """
-import os, runpy, sys
-
-def look(event, arguments):
-    if event == "import" and arguments[0] == "numpy" and "OMP_WAIT_POLICY" not in os.environ:
-        os._exit(3)
-
-sys.addaudithook(look)
-for path in sys.argv[1:]:
-    if os.fork() == 0:
-        sys.argv, sys.path[0] = [path, "-h"], os.path.dirname(path)
-        runpy.run_path(path, run_name="__main__")
-    if os.wait()[1]:
-        sys.exit(path)
-"""
-
-
-def test_help_works_for_every_file_from_any_folder(tmp_path: Path) -> None:
-    paths = [str(ROOT / (name.replace(".", "/") + ".py")) for name in STAGES]
-    command = [sys.executable, "-W", "ignore", "-c", HELP_OF_FILES, *paths]
-    unset = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    result = subprocess.run(command, cwd=tmp_path, env=unset, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count("--dpath") >= len(paths)
-
-
-@pytest.mark.parametrize("name", STAGES)
 def test_a_missing_folder_is_one_line_and_exit_1(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if name == "compcars.sample":
-        pytest.skip("it makes the folder")
-    module = importlib.import_module(name)
-    argv = [f"--dpath={tmp_path / 'no where'}"]
-    takes_photos = name in ("process_data.search", "process_data.add")
-    with_checkpoint = ("train", "build_image_db", "process_data.export_onnx", "process_data.serve")
-    if takes_photos or name in with_checkpoint:
-        argv.append(f"--save_path={tmp_path / 'no where'}")
-    if takes_photos:
-        argv.append(f"--image={tmp_path / 'no where'}")
-    if name == "process_data.compare":
-        argv += ["mips-test", "nns-test"]
-    assert module.main(argv) == 1
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len([line for line in lines if line.startswith("error: ")]) == 1
-    assert str(tmp_path) in lines[-1]
-    assert list(tmp_path.iterdir()) == []
+    for name in STAGES:
+        if name == "compcars.sample":
+            continue  # it makes the folder
+        module = importlib.import_module(name)
+        argv = [f"--dpath={tmp_path / 'no where'}"]
+        takes_photos = name in ("process_data.search", "process_data.add")
+        with_checkpoint = (
+            "train",
+            "build_image_db",
+            "process_data.export_onnx",
+            "process_data.serve",
+        )
+        if takes_photos or name in with_checkpoint:
+            argv.append(f"--save_path={tmp_path / 'no where'}")
+        if takes_photos:
+            argv.append(f"--image={tmp_path / 'no where'}")
+        if name == "process_data.compare":
+            argv += ["mips-test", "nns-test"]
+        assert module.main(argv) == 1
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len([line for line in lines if line.startswith("error: ")]) == 1
+        assert str(tmp_path) in lines[-1]
+        assert list(tmp_path.iterdir()) == []
 
 
-def test_wrong_usage_is_exit_2(stage: ModuleType) -> None:
-    for argv in (["--no_such_flag=1", "--dpath=x"], []):
-        with pytest.raises(SystemExit) as error:
-            stage.main(argv)
-        assert error.value.code == 2
+def test_wrong_usage_is_exit_2() -> None:
+    for stage in stages():
+        for argv in (["--no_such_flag=1", "--dpath=x"], []):
+            with pytest.raises(SystemExit) as error:
+                stage.main(argv)
+            assert error.value.code == 2
 
 
 def test_no_stage_spells_a_file_name_of_the_data_directory() -> None:
@@ -180,9 +159,14 @@ NUMBERS = (int, float, cli.numbers)
 
 
 def test_every_text_option_expands_home(
-    stage: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HOME", "/home/me")
+    for stage in stages():
+        check_paths(stage, capsys)
+
+
+def check_paths(stage: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     parser = stage.make_parser()
     actions = [a for a in parser._actions if a.nargs != 0 and not a.choices]
     given = {a: ["1" if a.type in NUMBERS else "x"] for a in actions if a.required}
