@@ -24,7 +24,7 @@ from retrieval.data.provenance import fingerprint, record_name, sha256
 
 log = logging.getLogger(__name__)
 
-PHOTOS = "photos"  # key of a record: the sizes and times of the photos that a csv lists
+PHOTOS = "photos"  # key of a record: the sizes of the photos that a csv lists
 FORM = {
     "sources?": dict[str, str],
     "photos?": dict[str, str] | None,
@@ -77,14 +77,11 @@ def _columns_hash(path: Path, columns: Sequence[str]) -> str:
 
 
 def photo_states(photos: Sequence[Path]) -> dict[str, str]:
-    """Return the states of photos as a whole: of their sizes, and of their times in seconds.
+    """Return the states of photos as a whole: of their sizes in bytes.
 
-    Other sizes mean other photos; other times may be those of copies.
+    Not of their times, as copies have others: equal photos give equal records.
     """
-    found = [path.stat() if path.exists() else None for path in photos]
-    sizes = [status and status.st_size for status in found]
-    times = [status and int(status.st_mtime) for status in found]
-    return {name: _digest(values) for name, values in (("sizes", sizes), ("times", times))}
+    return {"sizes": _digest([path.stat().st_size if path.exists() else None for path in photos])}
 
 
 def _digest(values: object) -> str:
@@ -244,8 +241,11 @@ class _Look:
 
 def load_record_as_it_is(data_dir: Path, name: str) -> dict[str, Any]:
     """Return the record of a file, whatever the file holds now; empty if there is none."""
+    path = data_dir / record_name(name)
+    if not path.is_file():  # a pipe would wait for a writer
+        return {}
     try:
-        record = json.loads((data_dir / record_name(name)).read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     return record if schema.fits(record, FORM) else {}

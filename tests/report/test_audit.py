@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from process_data import audit as stage
-from retrieval.data import layout
+from retrieval.data import layout, provenance
 from retrieval.data.formats import InputError
 from retrieval.report import image_audit
 from tests.pages import read_page
@@ -17,7 +17,13 @@ def write(file: layout.Array, data_dir: Path, change: dict[int, np.ndarray | int
     images = np.array(file.load(data_dir))
     for row, pixels in change.items():
         images[row] = pixels
+    save(file, data_dir, images)
+
+
+def save(file: layout.Array, data_dir: Path, images: np.ndarray) -> None:
+    """Write images that no record describes."""
     file.save(data_dir, images)
+    layout.DATABASE_RECORD.at(data_dir, provenance.record_name(file.name)).unlink(missing_ok=True)
 
 
 @pytest.fixture
@@ -144,7 +150,7 @@ def test_the_page_says_where_pairs_are_missing(pipeline: Path) -> None:
     images = np.array(layout.IMAGE_MATRIX.load(pipeline))
     images[:] = images[:1]  # more copies than are looked at
     images = np.concatenate([images] * 2)
-    layout.IMAGE_MATRIX.save(pipeline, images)
+    save(layout.IMAGE_MATRIX, pipeline, images)
     table = layout.CAR_FRONT.load(pipeline)
     layout.CAR_FRONT.save(pipeline, pd.concat([table] * 2).assign(Index=range(len(images))))
     for file in (layout.TRAIN, layout.VALID_QUERIES, layout.TEST_MATRIX):
