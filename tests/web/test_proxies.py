@@ -43,7 +43,7 @@ def follow_all(client: Any, prefix: str) -> set[str]:
     while waiting:
         address = unescape(waiting.pop())
         assert address.startswith(f"{prefix}/"), address
-        kind = re.sub(r"=[^&]*|/\d+|(?<=/photos)/[\w-]+", "#", address.split("#")[0])
+        kind = re.sub(r"=[^&]*|(?<=/photos)/[\w-]+|/\d+", "#", address.split("#")[0])
         kinds[kind] = kinds.get(kind, 0) + 1
         if address in seen or kinds[kind] > STEPS:
             continue
