@@ -32,11 +32,13 @@ PACKAGES = ("numpy", "torch", "faiss-cpu", "faiss-gpu")
 
 
 def record_name(name: str) -> str:
-    """Return the name of the record of the embeddings file ``name``.
+    """Return the name of the record of a file: of an array, or of a csv that lists images.
 
-    >>> record_name("tdatabase.npy")
-    'tdatabase.json'
+    >>> record_name("tdatabase.npy"), record_name("car_front.csv")
+    ('tdatabase.json', 'car_front.csv.json')
     """
+    if name.endswith(".csv"):  # beside an array of the same stem
+        return f"{name}.json"
     return Path(name).with_suffix(".json").as_posix()
 
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from retrieval.data.provenance import fingerprint, record_name, sha256
 log = logging.getLogger(__name__)
 
 PHOTOS = "photos"  # key of a record: the sizes of the photos that a csv lists
+THREADS, AT_ONCE = 8, 500  # that ask for sizes of photos, and how many each at once
 FORM = {
     "sources?": dict[str, str],
     "photos?": dict[str, str] | None,
@@ -81,7 +83,24 @@ def photo_states(photos: Sequence[Path]) -> dict[str, str]:
 
     Not of their times, as copies have others: equal photos give equal records.
     """
-    return {"sizes": _digest([path.stat().st_size if path.exists() else None for path in photos])}
+    return {"sizes": _digest(_sizes(photos))}
+
+
+def _sizes(photos: Sequence[Path]) -> list[int]:
+    """Return the size of each photo in bytes; -1 of those that are gone."""
+
+    def of_some(some: Sequence[Path]) -> list[int]:
+        found = []
+        for photo in some:
+            try:
+                found.append(photo.stat().st_size)
+            except (OSError, ValueError):
+                found.append(-1)
+        return found
+
+    parts = [photos[start : start + AT_ONCE] for start in range(0, len(photos), AT_ONCE)]
+    with ThreadPoolExecutor(THREADS) as pool:  # a disk of the network answers many at once
+        return [size for part in pool.map(of_some, parts) for size in part]
 
 
 def _digest(values: object) -> str:
@@ -156,9 +175,9 @@ def photos_have_changed(data_dir: Path, record: dict[str, Any]) -> bool:
     except InputError:
         return False
     photos = [root / row["Path"] for row in sorted(rows, key=lambda row: int(row["Index"]))]
+    sizes = _sizes(photos)
     # Photos that are gone, as from a machine that only trains, say nothing about the others.
-    are_there = all(photo.is_file() for photo in photos)
-    return are_there and photo_states(photos)["sizes"] != known.get("sizes")
+    return -1 not in sizes and _digest(sizes) != known.get("sizes")
 
 
 def tell_old(data_dir: Path, *names: str, photos: bool = False) -> list[str]:
@@ -241,10 +260,10 @@ class _Look:
 
 def load_record_as_it_is(data_dir: Path, name: str) -> dict[str, Any]:
     """Return the record of a file, whatever the file holds now; empty if there is none."""
-    path = data_dir / record_name(name)
-    if not path.is_file():  # a pipe would wait for a writer
-        return {}
     try:
+        path = data_dir / record_name(name)
+        if not path.is_file():  # a pipe would wait for a writer
+            return {}
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
