@@ -55,7 +55,7 @@ from retrieval.model.database_encoder import (
     encoding_device,
 )
 from retrieval.model.encoding_job import EncodingJob
-from retrieval.model.model_config import Runtime, Tta
+from retrieval.model.model_config import SCALES_HELP, TTA_HELP, Runtime, Tta
 
 log = logging.getLogger(__name__)
 
@@ -238,17 +238,8 @@ def make_parser() -> argparse.ArgumentParser:
     cli.add_shard_arguments(parser)
     parser.add_argument("--batch_size", type=int, help="images per batch")
     parser.add_argument("--arch", help="refused if the checkpoint has another one")
-    parser.add_argument(
-        "--tta",
-        choices=get_args(Tta),
-        help="flip: average with the mirror image; default: what the model was trained for",
-    )
-    parser.add_argument(
-        "--scales",
-        type=cli.numbers,
-        help="average over these multiples of the side, as in 1,0.7071; default: what the model "
-        "was trained for",
-    )
+    parser.add_argument("--tta", choices=get_args(Tta), help=TTA_HELP)
+    parser.add_argument("--scales", type=cli.numbers, help=SCALES_HELP)
     parser.add_argument(
         "--adapt_bn",
         action="store_true",

@@ -32,7 +32,7 @@ from retrieval.data import files, layout
 from retrieval.data.formats import InputError
 from retrieval.data.provenance import sha256
 from retrieval.model import checkpoint
-from retrieval.model.model_config import Tta
+from retrieval.model.model_config import SCALES_HELP, TTA_HELP, Tta
 
 log = logging.getLogger(__name__)
 
@@ -93,17 +93,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--save_path", type=cli.user_path, required=True, help="checkpoint file to export"
     )
     parser.add_argument("--output", help="name of the file to write")
-    parser.add_argument(
-        "--tta",
-        choices=get_args(Tta),
-        help="flip: average with the mirror image; default: what the model was trained for",
-    )
-    parser.add_argument(
-        "--scales",
-        type=cli.numbers,
-        help="average over these multiples of the side, as in 1,0.7071; default: what the model "
-        "was trained for",
-    )
+    parser.add_argument("--tta", choices=get_args(Tta), help=TTA_HELP)
+    parser.add_argument("--scales", type=cli.numbers, help=SCALES_HELP)
     parser.add_argument("--tolerance", type=float, help="largest difference from torch")
     parser.add_argument("--seed", type=int, help="seed of the random images compared")
     return parser

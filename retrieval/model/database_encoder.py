@@ -111,8 +111,8 @@ class DatabaseEncoder:
         self.save_path, self.source, self._device = save_path, source, device
         self._content = checkpoint.load(save_path)
         tta, scales = checkpoint.recommended_views(self._content)
-        how = replace(how, tta=how.tta or tta, scales=how.scales or scales)
         self._views = Views(how.tta or tta, how.scales or scales)
+        how = replace(how, tta=self._views.tta, scales=self._views.scales)
         side, runtime = source.images.shape[-1], how.runtime
         if runtime == "auto" and not _may_choose(how, device, source, self._views):
             runtime = "torch"

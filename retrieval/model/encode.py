@@ -16,7 +16,7 @@ from retrieval.compute import devices, distributed
 from retrieval.data.image_loader import AsyncCopy, read_ahead
 from retrieval.data.joined import Images
 from retrieval.model.embedding import EmbeddingModel
-from retrieval.model.pieces import in_pieces
+from retrieval.model.pieces import Embed, in_pieces
 from retrieval.model.runtime import Embedder
 from retrieval.model.tta import Views
 
@@ -30,6 +30,7 @@ def embedding_blocks(
     dtype: torch.dtype,
     title: str,
     views: Views | None = None,
+    compute: Embed | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Embed some rows of an image matrix, in their order.
 
@@ -42,6 +43,8 @@ def embedding_blocks(
         title: Title of the progress bar.
         views: Views to embed with torch; None embeds the plain image. A ``RuntimeModel`` has
             views of its own.
+        compute: What to compute in the place of embeddings, from (n, 3, side, side) images on the
+            model's device.
 
     Yields:
         images: (batch, 3, side, side) uint8, as read.
@@ -52,6 +55,8 @@ def embedding_blocks(
 
     def embed_piece(images: torch.Tensor) -> torch.Tensor:
         with devices.autocast(device, dtype):
+            if compute is not None:
+                return compute(images)
             if isinstance(model, EmbeddingModel):
                 return (views or Views()).embed(model, images)
             return model(images)
@@ -91,8 +96,32 @@ def embed(
 
     With several processes, each embeds a part of them and gets all.
     """
+    return _gathered(model, matrix, rows, batch_size, dtype, title, None, model.config.dim)
+
+
+def pooled_features(
+    model: EmbeddingModel, matrix: Images, rows: np.ndarray, batch_size: int, dtype: torch.dtype
+) -> np.ndarray:
+    """Return the backbone's pooled features of some rows: (n, width) float32, not normalized.
+
+    With several processes, each computes a part of them and gets all.
+    """
+    width = model.projection.in_features
+    return _gathered(model, matrix, rows, batch_size, dtype, "features", model.pooled, width)
+
+
+def _gathered(
+    model: EmbeddingModel,
+    matrix: Images,
+    rows: np.ndarray,
+    batch_size: int,
+    dtype: torch.dtype,
+    title: str,
+    compute: Embed | None,
+    width: int,
+) -> np.ndarray:
     part = distributed.own_part(len(rows), batch_size)
     own = rows[part.start : part.stop]
-    blocks = embedding_blocks(model, matrix, own, batch_size, dtype, title)
-    parts = [np.empty((0, model.config.dim), np.float32), *(found for _, found in blocks)]
+    blocks = embedding_blocks(model, matrix, own, batch_size, dtype, title, compute=compute)
+    parts = [np.empty((0, width), np.float32), *(found for _, found in blocks)]
     return np.concatenate(distributed.gather(np.concatenate(parts)))

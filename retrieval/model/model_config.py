@@ -10,6 +10,11 @@ Pool = Literal["gem", "avg", "max", "avgmax"]
 Neck = Literal["none", "before", "after"]
 Tta = Literal["none", "flip"]
 Runtime = Literal["auto", "torch", "openvino", "onnxruntime"]
+TTA_HELP = "flip: average with the mirror image; default: what the model was trained for"
+SCALES_HELP = (
+    "average over these multiples of the side, as in 1,0.7071; default: what the model was trained "
+    "for"
+)
 Channels = tuple[float, float, float]
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")

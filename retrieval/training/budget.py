@@ -277,15 +277,14 @@ def _checkpoint_seconds(trainer: "Trainer", save_path: Path) -> float:
 
 def _whitening_seconds(trainer: "Trainer") -> float:
     """Return the seconds of a whitening, from one that is fitted to a few images."""
+    from retrieval.model.encode import pooled_features
     from retrieval.training import closed_form
 
     data, config = trainer.data, trainer.config
     rows = closed_form.fitted_rows(data.rows, config.seed)
     some = rows[:: max(1, len(rows) // EMBEDDED)]
     begin = time.monotonic()
-    features = closed_form.pooled_features(
-        trainer.result, data.images, some, config.batch_size, trainer.dtype
-    )
+    features = pooled_features(trainer.result, data.images, some, config.batch_size, trainer.dtype)
     embedded = time.monotonic()
     closed_form.whitened(trainer.result, features, data.numbers(some))
     return (embedded - begin) * len(rows) / len(some) + time.monotonic() - embedded

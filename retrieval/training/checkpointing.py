@@ -108,10 +108,9 @@ def check_resumable(config: TrainingConfig, before: Mapping[str, Any], dim: int,
     for option, value in config.values().items():
         known, rule = before.get(option), RULES[option].on_resume
         is_equal = value == known or (option == "dim" and value == dim)
-        is_new = option not in before  # an older version wrote the checkpoint
-        if (
-            is_equal or is_new or rule == "free" or option == "arch"
-        ):  # arch is checked with the weights
+        if option not in before:  # an older version wrote the checkpoint
+            continue
+        if is_equal or rule == "free" or option == "arch":  # arch is checked with the weights
             continue
         if rule == "fixed":
             raise InputError(

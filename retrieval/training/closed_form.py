@@ -7,22 +7,15 @@ stores and ONNX use it like any other projection.
 """
 
 import copy
-import logging
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from retrieval.compute import devices, distributed
-from retrieval.data.image_loader import read_ahead
-from retrieval.data.joined import Images
 from retrieval.model.embedding import EmbeddingModel
-from retrieval.model.pieces import CPU_PIECE
 from retrieval.search.whitening import fit_whitening
 from retrieval.training.losses import TrainingLoss
-
-log = logging.getLogger(__name__)
 
 FITTED_IMAGES = 2048  # images that a whitening is fitted to; more change little and take time
 CLASS_WEIGHT = 0.5  # norm of the classifier's first rows: logits of about 10
@@ -33,27 +26,6 @@ def fitted_rows(rows: np.ndarray, seed: int) -> np.ndarray:
     if len(rows) <= FITTED_IMAGES:
         return np.sort(rows)
     return np.sort(np.random.default_rng(seed).choice(rows, FITTED_IMAGES, replace=False))
-
-
-@torch.inference_mode()
-def pooled_features(
-    model: EmbeddingModel, matrix: Images, rows: np.ndarray, batch_size: int, dtype: torch.dtype
-) -> np.ndarray:
-    """Return the backbone's pooled features of some images, (n, width) float32, not normalized.
-
-    With several processes, each computes a part of them and gets all.
-    """
-    model.eval()
-    device = model.mean.device
-    part = distributed.own_part(len(rows), batch_size)
-    own = rows[part.start : part.stop]
-    blocks = (own[start : start + batch_size] for start in range(0, len(own), batch_size))
-    found = [np.empty((0, model.projection.in_features), np.float32)]
-    for loaded in read_ahead(matrix, blocks, device):
-        pieces = loaded.images.split(CPU_PIECE if device.type == "cpu" else batch_size)
-        with devices.autocast(device, dtype):
-            found += [model.pooled(piece).float().cpu().numpy() for piece in pieces]
-    return np.concatenate(distributed.gather(np.concatenate(found)))
 
 
 def set_projection(model: EmbeddingModel, mean: np.ndarray, matrix: np.ndarray) -> None:

@@ -12,6 +12,7 @@ from retrieval.compute import collectives, devices, distributed
 from retrieval.data.formats import InputError
 from retrieval.data.image_loader import AsyncCopy
 from retrieval.model.embedding import EmbeddingModel
+from retrieval.model.encode import pooled_features
 from retrieval.model.tta import at_scale
 from retrieval.training import (
     closed_form,
@@ -93,7 +94,7 @@ class Trainer:
     def _fitted(self, model: EmbeddingModel) -> tuple[np.ndarray, np.ndarray]:
         """Return pooled features to fit a whitening to, and their class numbers."""
         rows = closed_form.fitted_rows(self.data.rows, self.config.seed)
-        features = closed_form.pooled_features(
+        features = pooled_features(
             model, self.data.images, rows, self.config.batch_size, self.dtype
         )
         return features, self.data.numbers(rows)

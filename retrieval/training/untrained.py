@@ -143,9 +143,10 @@ def _whitened(
 
     from retrieval.compute import devices
     from retrieval.model.embedding import put_on
+    from retrieval.model.encode import pooled_features
     from retrieval.model.tta import at_scale
     from retrieval.search.whitening import OWN_SHRINKAGE, SHRINKAGE, fit_whitening
-    from retrieval.training.closed_form import pooled_features, set_projection
+    from retrieval.training.closed_form import set_projection
 
     model = put_on(model, devices.choose(config.device))
     shown = at_scale(model, config.encode_scale)

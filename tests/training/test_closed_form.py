@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from retrieval.data import layout
 from retrieval.model import checkpoint
 from retrieval.model.embedding import EmbeddingModel
+from retrieval.model.encode import pooled_features
 from retrieval.model.model_config import ModelConfig
 from retrieval.search.whitening import fit_whitening
 from retrieval.training import closed_form, losses
@@ -92,7 +93,7 @@ def test_the_last_checkpoint_is_whitened_and_training_goes_on_without_it(
     model = checkpoint.build_model(last, whole / "model.ep1").eval()
     images = layout.IMAGE_MATRIX.load(pipeline)
     rows = np.arange(len(images))
-    pooled = closed_form.pooled_features(model, images, rows, 16, torch.float32)
+    pooled = pooled_features(model, images, rows, 16, torch.float32)
     moved = model.projection(torch.from_numpy(pooled)).detach().numpy()
     assert np.abs(np.cov(moved.T) - np.diag(np.var(moved, axis=0))).max() < np.var(moved)
 
