@@ -108,7 +108,9 @@ def watched(model: Path, photos: Path, n_pair: int) -> list[Watched]:
         Watched("image_matrix", squares, "retrieval.data.decode:load_square", "images", 1),
         Watched("mips", "process_data.mips --device=cpu", evaluate, "comparisons", n_pair, True),
         Watched("nns", "process_data.nns", evaluate, "evaluations", 1, True),
-        Watched("page", search, "retrieval.asking.encoder:QueryEncoder.embed", "photos", 1),
+        Watched(
+            "page", search, "retrieval.photo_search.query_encoder:QueryEncoder.embed", "photos", 1
+        ),
     ]
 
 

@@ -26,10 +26,10 @@ import pandas as pd
 from benchmarks import processes, results
 from benchmarks.harness import median, once
 from compcars import data_info, sample
-from retrieval.asking.engine import PhotoSearch
 from retrieval.data import layout, provenance
 from retrieval.data.decode import Box
 from retrieval.evaluation.reliability import expected_calibration_error
+from retrieval.photo_search.engine import PhotoSearch
 
 IMPORTS = "import torch, torchvision, timm"
 NOISE = 0.02  # of each coordinate of the copies; that of a unit vector of 512 dimensions is 0.044
@@ -87,7 +87,7 @@ def latency(data_dir: Path, model: Path, n_row: int, repeats: int, threads: int)
         for _ in range(repeats + 1):  # the first warms the cache of files
             runs.append((processes.run(command, threads), processes.run(imports, threads)))
         search = PhotoSearch.open(large, model)
-        asked = [once(partial(search.ask, photo)) for _ in range(10 * repeats + 1)]
+        asked = [once(partial(search.search, photo)) for _ in range(10 * repeats + 1)]
     pairs = runs[1:]
     return {
         "rows": n_row,
@@ -128,8 +128,8 @@ def accuracy(
     """Return how often answers, vote and "not in the database" are right, as shares."""
     rows, probabilities = [], []
     for path, label, box in photos:
-        found = search.ask(path, box if is_cropped else None)
-        model = found.verdict.model
+        found = search.search(path, box if is_cropped else None)
+        model = found.prediction.model
         assert model is not None
         rows.append(
             {

@@ -24,8 +24,8 @@ import psutil
 
 from benchmarks import results
 from benchmarks.serve_load import K, Load, body_of, joined, load, server
-from retrieval.asking.preparation import Preparation
 from retrieval.data import image_index, layout, provenance
+from retrieval.photo_search.preprocessing import Preprocessing
 from retrieval.store.interface import ImageStore
 from retrieval.store.opening import open_store
 from retrieval.store.rows import Collection, ImageRow
@@ -52,18 +52,18 @@ class Parts:
     """Decoding, encoding and searching alone, in this process, as the server does them."""
 
     def __init__(self, store: ImageStore, save_path: Path, photos: list[bytes]) -> None:
-        from retrieval.asking.encoder import QueryEncoder
+        from retrieval.photo_search.query_encoder import QueryEncoder
 
         record = store.collection.record
         self.store, self.photos = store, photos
-        self.preparation = Preparation.of_record(record, store.name)
+        self.preprocessing = Preprocessing.of_record(record, store.name)
         self.encoder = QueryEncoder.load(save_path, record)
-        self.squares = [prepare_upload(photo, self.preparation, None).square for photo in photos]
+        self.squares = [prepare_upload(photo, self.preprocessing, None).square for photo in photos]
         self.queries = self.encoder.embed(np.stack(self.squares))
 
     def decode(self, turn: int) -> None:
         """Prepare a photo."""
-        prepare_upload(self.photos[turn % len(self.photos)], self.preparation, None)
+        prepare_upload(self.photos[turn % len(self.photos)], self.preprocessing, None)
 
     def encode(self, turn: int) -> None:
         """Encode a photo."""

@@ -31,12 +31,12 @@ import numpy as np
 from tqdm import tqdm
 
 from retrieval import cli
-from retrieval.asking.engine import check_model
-from retrieval.asking.new_photos import NewPhoto, listed_photos
-from retrieval.asking.preparation import Preparation
 from retrieval.compute import devices
 from retrieval.data import layout
 from retrieval.data.formats import InputError
+from retrieval.ingest.new_photos import NewPhoto, listed_photos
+from retrieval.photo_search.engine import check_model
+from retrieval.photo_search.preprocessing import Preprocessing
 from retrieval.store.adding import new_photo_ids
 from retrieval.store.interface import ImageStore
 from retrieval.store.opening import STORE_HELP, open_store
@@ -45,7 +45,7 @@ from retrieval.store.thumbnails import thumbnail
 from retrieval.threads import worker_threads
 
 if TYPE_CHECKING:
-    from retrieval.asking.encoder import QueryEncoder
+    from retrieval.photo_search.query_encoder import QueryEncoder
 
 log = logging.getLogger(__name__)
 
@@ -77,16 +77,16 @@ def run(
     n_unreadable = 0
     with open_store(data_dir, store) as target:
         record = target.collection.record
-        preparation = Preparation.of_record(record, target.name)
+        preprocessing = Preprocessing.of_record(record, target.name)
         check_model(data_dir, record, save_path, layout.DATABASE.name, store)
         photos = listed_photos(image, target)
-        from retrieval.asking.encoder import QueryEncoder  # imports torch
+        from retrieval.photo_search.query_encoder import QueryEncoder  # imports torch
 
         encoder = QueryEncoder.load(save_path, record, device)
         with tqdm(total=len(photos), desc=target.name, unit="photo", disable=None) as bar:
             for start in range(0, len(photos), batch_size):
                 some = photos[start : start + batch_size]
-                ids, unreadable = add_photos(target, some, preparation, encoder)
+                ids, unreadable = add_photos(target, some, preprocessing, encoder)
                 added += ids
                 n_unreadable += unreadable
                 bar.update(len(some))
@@ -108,7 +108,7 @@ def run(
 def add_photos(
     store: ImageStore,
     photos: Sequence[NewPhoto],
-    preparation: Preparation,
+    preprocessing: Preprocessing,
     encoder: "QueryEncoder",
 ) -> tuple[list[int], int]:
     """Add some photos in one transaction.
@@ -116,7 +116,7 @@ def add_photos(
     Args:
         store: The store.
         photos: What to add.
-        preparation: How the images of the database were prepared.
+        preprocessing: How the images of the database were prepared.
         encoder: The model that encoded them.
 
     Returns:
@@ -126,8 +126,8 @@ def add_photos(
     def read(photo: NewPhoto) -> tuple[NewPhoto, str, np.ndarray] | None:
         try:
             content = photo.file.read_bytes()
-            box = photo.box if preparation.crop == "box" else None
-            square = preparation.square(io.BytesIO(content), box, str(photo.file))
+            box = photo.box if preprocessing.crop == "box" else None
+            square = preprocessing.square(io.BytesIO(content), box, str(photo.file))
         except (OSError, InputError) as error:
             log.warning("%s", error)
             return None

@@ -26,8 +26,6 @@ if __name__ == "__main__":  # before numpy is loaded
     prepare_command()
 
 from retrieval import cli
-from retrieval.asking.catalogue import load_catalogue
-from retrieval.asking.preparation import Preparation
 from retrieval.compute import devices
 from retrieval.data import layout
 from retrieval.data.formats import InputError
@@ -39,6 +37,8 @@ from retrieval.evaluation.calibration_fit import (
     query_rows,
 )
 from retrieval.evaluation.query_gallery import load_query_gallery, tell_old_inputs
+from retrieval.photo_search.metadata import load_catalogue
+from retrieval.photo_search.preprocessing import Preprocessing
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def run(
         raise InputError(f"--false_reject must be above 0 and below 1; got {false_reject:g}")
     found = load_query_gallery(data_dir, is_valid=True, database=database)
     tell_old_inputs(found)
-    Preparation.of_record(found.gallery_record, database)
+    Preprocessing.of_record(found.gallery_record, database)
     catalogue = load_catalogue(data_dir, found.gallery_record, database)
     groups = groups_of(catalogue.labels, catalogue.makes, catalogue.years)
     cases = find_cases(found.gallery, groups, query_rows(found), devices.resolve(device))

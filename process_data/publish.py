@@ -25,8 +25,8 @@ if __name__ == "__main__":  # before numpy is loaded
     prepare_command()
 
 from retrieval import cli
-from retrieval.asking.publishing import publish_database
 from retrieval.data import layout
+from retrieval.ingest.publishing import publish_database
 from retrieval.store.opening import STORE_HELP
 
 

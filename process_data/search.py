@@ -28,18 +28,18 @@ if __name__ == "__main__":  # before numpy is loaded
     prepare_command()
 
 from retrieval import cli
-from retrieval.asking.answers import texts
-from retrieval.asking.found import Found
-from retrieval.asking.photos import AUTO, parse_box, photo_files
-from retrieval.asking.verdict import summary
 from retrieval.compute import devices
 from retrieval.data import files, layout
 from retrieval.data.decode import Box
 from retrieval.data.formats import InputError
 from retrieval.data.sources import tell_old
+from retrieval.photo_search.found import Found
+from retrieval.photo_search.photo_files import AUTO, parse_box, photo_files
+from retrieval.photo_search.prediction import summary
+from retrieval.photo_search.results import texts
 
 if TYPE_CHECKING:
-    from retrieval.asking.detector import Detector
+    from retrieval.photo_search.car_detector import Detector
 
 log = logging.getLogger(__name__)
 
@@ -88,15 +88,15 @@ def run(
     path = layout.SEARCH_SHEET.target(data_dir, output)
     part = None if box == AUTO else parse_box(box)
     photos = photo_files([image] if isinstance(image, Path) else image)
-    from retrieval.asking.catalogue import Filters
-    from retrieval.asking.detector import coco_detector
-    from retrieval.asking.engine import PhotoSearch
-    from retrieval.asking.preparation import UnreadablePhoto
+    from retrieval.photo_search.car_detector import coco_detector
+    from retrieval.photo_search.engine import PhotoSearch
+    from retrieval.photo_search.metadata import Filters
+    from retrieval.photo_search.preprocessing import UnreadablePhoto
 
     search = PhotoSearch.open(data_dir, save_path, database, device)
     tell_old(data_dir, database)
     filters = Filters(make, model, year, viewpoint)
-    if box is None and search.preparation.crop == "box":
+    if box is None and search.preprocessing.crop == "box":
         log.info("the database's images are cropped to the car: --box=x1,y1,x2,y2 or auto does so")
     detector = coco_detector() if box == AUTO else None
     found: list[Found] = []
@@ -105,7 +105,7 @@ def run(
     for photo in photos:
         try:
             of_photo = part if detector is None else _car_box(photo, detector)
-            found.append(search.ask(photo, of_photo, k, filters, at_least))
+            found.append(search.search(photo, of_photo, k, filters, at_least))
         except UnreadablePhoto as error:
             errors.append(error)
             told.append({"photo": str(photo), "error": str(error)})
@@ -126,7 +126,7 @@ def run(
         log.warning(
             "%d of %d photos cannot be searched with (listed above)", len(errors), len(photos)
         )
-    from retrieval.asking.answer_sheet import answer_sheet
+    from retrieval.photo_search.answer_sheet import answer_sheet
 
     sheet = answer_sheet(search, found, explain)
     with files.whole(path) as unfinished:
@@ -137,8 +137,8 @@ def run(
 
 def _car_box(photo: Path, detector: "Detector") -> Box | None:
     """Return the box of the car in a photo; None, with a line, for the whole photo."""
-    from retrieval.asking.detector import car_box
-    from retrieval.asking.preparation import whole_photo
+    from retrieval.photo_search.car_detector import car_box
+    from retrieval.photo_search.preprocessing import whole_photo
 
     box = car_box(whole_photo(photo, str(photo)), detector)
     if box is None:
@@ -154,7 +154,7 @@ def _text(found: Found) -> str:
         lines += _aligned(texts(found.answers))
     if found.n_hidden:
         lines.append(f"{found.n_hidden} hidden by --at_least")
-    said = summary(found.verdict, found.is_filtered)
+    said = summary(found.prediction, found.is_filtered)
     return "\n".join([*lines, said or "no model is named: these images have no classes", ""])
 
 

@@ -74,24 +74,25 @@ def run(
         raise InputError(
             f"{error.name} is not installed; install it with: pip install -r requirements-serve.txt"
         ) from None
-    from retrieval.asking.current_store import bring_up_to_date
-    from retrieval.web import proxies, server
+    from retrieval.ingest.current_store import bring_up_to_date
+    from retrieval.web import server
     from retrieval.web.app import create_app
-    from retrieval.web.gallery import Gallery
+    from retrieval.web.image_database import ImageDatabase
+    from retrieval.web.middleware import proxies
 
     names, prefix = proxies.checked_hosts(allow_host), proxies.checked_prefix(root_path)
     bring_up_to_date(data_dir, save_path, database, store)
     _warn_if_open(host, token)
     sockets = server.bind(host, port)
     try:
-        gallery = Gallery.open(data_dir, save_path, store, device, database)
-        gallery.warm_up()
-        app = create_app(gallery, token, _own_names(host, names), root_path=prefix)
-        log.info("%s: %d images", gallery.store.name, gallery.store.count())
+        images = ImageDatabase.open(data_dir, save_path, store, device, database)
+        images.warm_up()
+        app = create_app(images, token, _own_names(host, names), root_path=prefix)
+        log.info("%s: %d images", images.store.name, images.store.count())
         try:
             server.serve(app, sockets, host)
         finally:
-            gallery.store.close()
+            images.store.close()
     finally:
         for listening in sockets:
             listening.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = (
     *("threads", "data", "compute", "model", "search", "store"),
-    *("evaluation", "training", "report", "asking", "web", "cli"),
+    *("evaluation", "training", "report", "photo_search", "ingest", "web", "cli"),
 )
 STAGES = [
     *(p for folder in ("compcars", "process_data") for p in ROOT.glob(f"{folder}/*.py")),

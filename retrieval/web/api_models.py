@@ -5,9 +5,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from retrieval.asking.verdict import Named
+from retrieval.photo_search.prediction import LevelPrediction
 from retrieval.store.rows import ImageRow
-from retrieval.web.search_options import MOST_K, K, SearchOptions, parsed_options
+from retrieval.web.search_options import MAX_K, K, SearchOptions, parsed_options
 from retrieval.web.search_service import SearchResult
 
 PLAIN = ("n_hidden", "n_searched", "is_exact", "recall", "seconds")
@@ -16,7 +16,7 @@ PLAIN = ("n_hidden", "n_searched", "is_exact", "recall", "seconds")
 class ApiOptions(BaseModel):
     """Options of a search, as parameters of the address."""
 
-    k: Annotated[int, Field(ge=1, le=MOST_K, description="answers to look for")] = K
+    k: Annotated[int, Field(ge=1, le=MAX_K, description="answers to look for")] = K
     at_least: Annotated[
         float | None, Field(ge=-1, le=1, description="hide answers of a lower similarity")
     ] = None
@@ -96,7 +96,7 @@ class ApiAnswer(BaseModel):
     photo: str
 
 
-class ApiNamed(BaseModel):
+class ApiLevel(BaseModel):
     """What is most likely: a model, a make or a year."""
 
     name: str
@@ -122,9 +122,9 @@ class ApiResult(BaseModel):
             "for lack of a calibration or of names, or as the images were filtered"
         ),
     ]
-    most_likely: Annotated[ApiNamed | None, Field(description="model; null: there are no names")]
-    make: ApiNamed | None
-    year: ApiNamed | None
+    most_likely: Annotated[ApiLevel | None, Field(description="model; null: there are no names")]
+    make: ApiLevel | None
+    year: ApiLevel | None
     answers: list[ApiAnswer]
     n_hidden: int
     n_searched: int
@@ -150,19 +150,19 @@ class ApiResult(BaseModel):
             )
             for answer in result.answers
         ]
-        verdict = result.verdict
+        prediction = result.prediction
         return cls(
-            in_database=verdict.in_database,
-            most_likely=_named(verdict.model),
-            make=_named(verdict.make),
-            year=_named(verdict.year),
+            in_database=prediction.in_database,
+            most_likely=_named(prediction.model),
+            make=_named(prediction.make),
+            year=_named(prediction.year),
             answers=answers,
             **{name: getattr(result, name) for name in PLAIN},
         )
 
 
-def _named(named: Named | None) -> ApiNamed | None:
-    return None if named is None else ApiNamed(**asdict(named))
+def _named(named: LevelPrediction | None) -> ApiLevel | None:
+    return None if named is None else ApiLevel(**asdict(named))
 
 
 class ApiAdded(BaseModel):

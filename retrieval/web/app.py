@@ -7,17 +7,18 @@ from fastapi import FastAPI
 from starlette.responses import PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from retrieval.web import api, pages, pictures, protection
 from retrieval.web.errors import add_error_handlers
-from retrieval.web.gallery import Gallery, StoreFailure
-from retrieval.web.proxies import HeadAsGet, KnownHosts, UnderPrefix
+from retrieval.web.image_database import ImageDatabase, StoreFailure
+from retrieval.web.middleware import protection
+from retrieval.web.middleware.proxies import HeadAsGet, KnownHosts, UnderPrefix
+from retrieval.web.routes import api, images, pages
 from retrieval.web.search_service import WAITING, SearchService
 from retrieval.web.service_metrics import ServiceMetrics
 from retrieval.web.templating import STATIC
 
 
 def create_app(
-    gallery: Gallery,
+    database: ImageDatabase,
     token: str | None = None,
     allowed_hosts: Sequence[str] = ("*",),
     waiting: int = WAITING,
@@ -26,7 +27,7 @@ def create_app(
     """Return the application.
 
     Args:
-        gallery: The image database.
+        database: The image database.
         token: What a client must send to add and remove images; None: nobody can.
         allowed_hosts: Names by which a browser may call this server, ``*`` for any; others are
             refused, so that a foreign page cannot rebind its name to this address.
@@ -34,7 +35,7 @@ def create_app(
         root_path: What a proxy puts before all paths, such as ``/cars``.
     """
     metrics = ServiceMetrics()
-    service = SearchService(gallery, metrics, waiting)
+    service = SearchService(database, metrics, waiting)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -51,7 +52,7 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.service, app.state.token, app.state.root_path = service, token, root_path
-    for router in (api.router, pictures.router, pages.router):
+    for router in (api.router, images.router, pages.router):
         app.include_router(router)
     _add_health(app, service, metrics)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
@@ -82,7 +83,7 @@ def _add_health(app: FastAPI, service: SearchService, metrics: ServiceMetrics) -
         response_class=PlainTextResponse,
     )
     async def prometheus() -> Response:
-        metrics.waiting.set(service.room.taken)
+        metrics.waiting.set(service.slots.taken)
         try:
             metrics.images.set((await service.facets()).total())
         except StoreFailure:

@@ -18,24 +18,24 @@ class Busy(Exception):
     """Too many requests wait already; try again in a moment."""
 
 
-class WaitingRoom:
+class RequestSlots:
     """Bounds how many requests are being worked on, from their decoding to their answer."""
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, count: int) -> None:
         """Set how many requests may be inside at once."""
-        self.places = places
+        self.count = count
         self.taken = 0
         self._lock = threading.Lock()
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold a place within the block.
+    def take(self) -> Iterator[None]:
+        """Hold a slot within the block.
 
         Raises:
-            Busy: All places are taken.
+            Busy: All slots are taken.
         """
         with self._lock:
-            if self.taken >= self.places:
+            if self.taken >= self.count:
                 raise Busy(f"{self.taken} requests wait already")
             self.taken += 1
         try:
@@ -55,7 +55,10 @@ class Batcher(Generic[Task, Outcome]):
     """
 
     def __init__(
-        self, work: Callable[[Sequence[Task]], Sequence[Outcome | Exception]], name: str, most: int
+        self,
+        work: Callable[[Sequence[Task]], Sequence[Outcome | Exception]],
+        name: str,
+        max_batch: int,
     ) -> None:
         """Start the thread.
 
@@ -63,9 +66,9 @@ class Batcher(Generic[Task, Outcome]):
             work: Does a batch: tasks in, as many outcomes out, in order. An outcome may be the
                 error of its task. If it fails on a batch, each of the tasks is tried alone.
             name: Name of the thread.
-            most: Tasks of one batch.
+            max_batch: Tasks of one batch.
         """
-        self._work, self._most = work, most
+        self._work, self._max_batch = work, max_batch
         self._before = 1  # size of the last batch
         self._tasks: queue.SimpleQueue[Waiting[Task, Outcome] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -98,7 +101,7 @@ class Batcher(Generic[Task, Outcome]):
         one = self._tasks.get()
         while one is not None:
             batch.append(one)
-            if len(batch) == self._most:
+            if len(batch) == self._max_batch:
                 return batch, True
             try:
                 is_early = len(batch) < self._before

@@ -14,16 +14,16 @@ from typing import Any, Literal, get_args
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from retrieval.web.protection import BODY_S
+from retrieval.web.middleware.protection import BODY_S
 from retrieval.web.service_metrics import ServiceMetrics
 
-MOST_CONNECTIONS = 512
+MAX_CONNECTIONS = 512
 
 Wait = Literal["request", "body", "reading"]  # what the client has to do
 
 
 @dataclass(frozen=True)
-class Patience:
+class ClientTimeouts:
     """Seconds to wait for a client.
 
     Attributes:
@@ -37,7 +37,7 @@ class Patience:
     reading: float = 60.0
 
 
-PATIENCE = Patience()
+TIMEOUTS = ClientTimeouts()
 
 
 class Connections:
@@ -45,19 +45,23 @@ class Connections:
 
     Attributes:
         metrics: Where closed connections are counted.
-        patience: How long each may wait.
-        most: How many connections there may be.
+        timeouts: How long each may wait.
+        max_connections: How many connections there may be.
     """
 
     def __init__(
         self,
         metrics: ServiceMetrics,
-        patience: Patience = PATIENCE,
-        most: int | None = None,
+        timeouts: ClientTimeouts = TIMEOUTS,
+        max_connections: int | None = None,
     ) -> None:
-        """Take up to ``most`` connections; None: 512, or half the files the process may open."""
-        self.metrics, self.patience = metrics, patience
-        self.most = min(MOST_CONNECTIONS, _most_files() // 2) if most is None else most
+        """Take up to ``max_connections``; None: 512, or half the files the process may open."""
+        self.metrics, self.timeouts = metrics, timeouts
+        self.max_connections = (
+            min(MAX_CONNECTIONS, _max_open_files() // 2)
+            if max_connections is None
+            else max_connections
+        )
         # In the order in which they began to wait.
         self._waiting: dict[Wait, OrderedDict[Connection, None]] = {
             wait: OrderedDict() for wait in get_args(Wait)
@@ -82,7 +86,7 @@ class Connections:
         """
         largest = max(self._waiting.values(), key=lambda group: len(group))
         longest = next(iter(largest), new)
-        if len(new.connections) > self.most and longest is not new:
+        if len(new.connections) > self.max_connections and longest is not new:
             longest.give_up("room")
 
 
@@ -151,10 +155,10 @@ class Connection(H11Protocol):
         self._wait, self._of = wait, self.cycle
         self._timer = None
         if wait is not None:
-            seconds = getattr(self.group.patience, wait)
+            seconds = getattr(self.group.timeouts, wait)
             self._timer = self.loop.call_later(seconds, self.give_up, wait)
 
 
-def _most_files() -> int:
+def _max_open_files() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 2 * MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else soft
+    return 2 * MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else soft

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from retrieval.data.formats import InputError
 from retrieval.store.lance_files import is_full
 from retrieval.web.batching import Busy
-from retrieval.web.gallery import StoreFailure
+from retrieval.web.image_database import StoreFailure
 from retrieval.web.search_options import without_dashes
 from retrieval.web.templating import render
 from retrieval.web.uploads import UnsupportedPhoto

@@ -6,14 +6,14 @@ from collections import Counter
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from retrieval.asking.photos import parse_box
 from retrieval.data.decode import Box
 from retrieval.data.formats import InputError
+from retrieval.photo_search.photo_files import parse_box
 from retrieval.store.filters import Filter
 from retrieval.store.naming import filter_of
 from retrieval.store.rows import Facts
 
-K, MOST_K = 20, 200
+K, MAX_K = 20, 200
 FARTHEST = 1e6  # pixels; no photo is wider
 FILTERS = ("make", "model", "year", "viewpoint")
 
@@ -82,7 +82,7 @@ def parsed_options(
     if part is not None and not all(abs(corner) < FARTHEST for corner in part):
         raise InputError(f"box must be x1,y1,x2,y2 in pixels of the photo; got {box[:80]!r}")
     return SearchOptions(
-        k=int(_number("k", k, 1, MOST_K, is_whole=True)) if k.strip() else K,
+        k=int(_number("k", k, 1, MAX_K, is_whole=True)) if k.strip() else K,
         at_least=_number("at_least", at_least, -1, 1) if at_least.strip() else None,
         make=make.strip(),
         model=model.strip(),
@@ -110,12 +110,14 @@ def without_dashes(text: str) -> str:
     return re.sub(r"(?<!\w)--(?=\w)", "", text)
 
 
-def _number(name: str, text: str, least: float, most: float, is_whole: bool = False) -> float:
+def _number(name: str, text: str, minimum: float, maximum: float, is_whole: bool = False) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not least <= value <= most or (is_whole and value != int(value)):
+    if not minimum <= value <= maximum or (is_whole and value != int(value)):
         what = "a whole number" if is_whole else "a number"
-        raise InputError(f"{name} must be {what} from {least:g} to {most:g}; got {text[:40]!r}")
+        raise InputError(
+            f"{name} must be {what} from {minimum:g} to {maximum:g}; got {text[:40]!r}"
+        )
     return value

@@ -13,30 +13,30 @@ from typing import TypeVar
 
 import numpy as np
 
-from retrieval.asking.answers import Answer
-from retrieval.asking.verdict import Verdict, judge
 from retrieval.data.decode import Box
 from retrieval.data.formats import InputError
 from retrieval.evaluation.local_means import NEIGHBORS
+from retrieval.photo_search.prediction import Prediction, predict
+from retrieval.photo_search.results import Answer
 from retrieval.store.rows import ImageRow
 from retrieval.threads import worker_threads
-from retrieval.web.batching import Batcher, WaitingRoom
-from retrieval.web.gallery import Gallery
-from retrieval.web.menus import n_fitting
-from retrieval.web.photo_shelf import SHOWN_SIDE, KeptPhoto, PhotoShelf, square_of_kept
-from retrieval.web.row_finding import (
+from retrieval.web.batch_search import (
     FoundRows,
     PhotoTask,
     answers_of,
     encoded,
     find_rows,
 )
+from retrieval.web.batching import Batcher, RequestSlots
+from retrieval.web.facets import n_fitting
+from retrieval.web.image_database import ImageDatabase
 from retrieval.web.search_options import Facets, SearchOptions
 from retrieval.web.service_metrics import ServiceMetrics
+from retrieval.web.upload_cache import SHOWN_SIDE, CachedUpload, UploadCache, square_of_cached
 from retrieval.web.uploads import PreparedPhoto, clean_jpeg, prepare_upload
 
 BATCH = 32  # photos encoded and compared together
-MOST_PARTS = 16  # of one upload that are kept
+MAX_PARTS = 16  # of one upload that are kept
 WAITING = 64  # requests from decoding to answer; more are told to come again
 
 Result = TypeVar("Result")
@@ -49,7 +49,7 @@ class SearchResult:
 
     Attributes:
         answers: The answers that are shown, best first.
-        verdict: The most likely make, model and year.
+        prediction: The most likely make, model and year.
         n_hidden: Answers that are not shown, as they are less similar than was asked for.
         n_searched: Images that the filters allow.
         is_exact: Whether all of these images were compared.
@@ -58,7 +58,7 @@ class SearchResult:
     """
 
     answers: tuple[Answer, ...]
-    verdict: Verdict
+    prediction: Prediction
     n_hidden: int
     n_searched: int
     is_exact: bool
@@ -70,21 +70,23 @@ class SearchService:
     """Answers requests; all methods that are coroutines belong to one event loop.
 
     Attributes:
-        gallery: The image database.
-        shelf: The uploads of the last minutes.
-        room: Bounds the requests that are worked on.
+        database: The image database.
+        upload_cache: The uploads of the last minutes.
+        slots: Bounds the requests that are worked on.
     """
 
-    def __init__(self, gallery: Gallery, metrics: ServiceMetrics, waiting: int = WAITING) -> None:
+    def __init__(
+        self, database: ImageDatabase, metrics: ServiceMetrics, waiting: int = WAITING
+    ) -> None:
         """Start the threads.
 
         Args:
-            gallery: The image database.
+            database: The image database.
             metrics: Where times and counts go.
             waiting: Requests that are worked on or wait; more raise `Busy`.
         """
-        self.gallery, self.metrics = gallery, metrics
-        self.shelf, self.room = PhotoShelf(), WaitingRoom(waiting)
+        self.database, self.metrics = database, metrics
+        self.upload_cache, self.slots = UploadCache(), RequestSlots(waiting)
         self._pool = ThreadPoolExecutor(worker_threads(), "decode")
         self._batcher = Batcher(self._do, "encode and search", BATCH)
 
@@ -102,16 +104,16 @@ class SearchService:
         """Decode an upload."""
         with self.metrics.timed("decode"):
             return await self.in_thread(
-                prepare_upload, content, self.gallery.preparation, options.box
+                prepare_upload, content, self.database.preprocessing, options.box
             )
 
     async def keep(self, content: bytes, options: SearchOptions) -> str:
-        """Decode and encode an upload, keep it on the shelf, and return its key."""
+        """Decode and encode an upload, put it into the cache, and return its key."""
         photo = await self.prepare(content, options)
         embedding = await self.embed(photo.square)
         jpeg = await self.in_thread(clean_jpeg, content, SHOWN_SIDE)
         parts = {options.box: (embedding, photo.square)}
-        return self.shelf.put(KeptPhoto(jpeg, photo.size, parts))
+        return self.upload_cache.put(CachedUpload(jpeg, photo.size, parts))
 
     async def embed(self, square: np.ndarray) -> np.ndarray:
         """Return the embedding of a prepared photo, (dim,) float32."""
@@ -132,32 +134,34 @@ class SearchService:
         """
         if box is None:
             return row.embedding, None
-        path = await self.in_thread(self.gallery.image_file, row)
+        path = await self.in_thread(self.database.image_file, row)
         if path is None:
             raise InputError(f"the file of image {row.id} is not here; leave the box out")
-        square = await self.in_thread(self.gallery.preparation.square, path, box, "the image")
+        square = await self.in_thread(self.database.preprocessing.square, path, box, "the image")
         return await self.embed(square), square
 
-    async def embed_kept(self, photo: KeptPhoto, box: Box | None) -> tuple[np.ndarray, np.ndarray]:
-        """Return embedding and square of an upload on the shelf; each part is encoded once."""
+    async def embed_cached(
+        self, photo: CachedUpload, box: Box | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return embedding and square of a cached upload; each part is encoded once."""
         if box not in photo.embeddings:
-            square = await self.in_thread(square_of_kept, photo, self.gallery.preparation, box)
-            if len(photo.embeddings) >= MOST_PARTS:
+            square = await self.in_thread(square_of_cached, photo, self.database.preprocessing, box)
+            if len(photo.embeddings) >= MAX_PARTS:
                 photo.embeddings.pop(next(iter(photo.embeddings)))
             photo.embeddings[box] = await self.embed(square), square
-            self.shelf.trim()
+            self.upload_cache.trim()
         return photo.embeddings[box]
 
     async def facets(self) -> Facets:
-        """Return what `Gallery.facets` does."""
-        known = self.gallery.known_facets()
-        return await self.in_thread(self.gallery.facets) if known is None else known
+        """Return what `ImageDatabase.facets` does."""
+        known = self.database.known_facets()
+        return await self.in_thread(self.database.facets) if known is None else known
 
     async def search(
         self,
         photo: np.ndarray,
         options: SearchOptions,
-        but: int | None = None,
+        exclude_id: int | None = None,
         started: float | None = None,
     ) -> SearchResult:
         """Search with a photo.
@@ -165,7 +169,7 @@ class SearchService:
         Args:
             photo: (3, side, side) uint8, prepared; or its embedding, (dim,) float32.
             options: What is asked for; the box has been used already.
-            but: Id of an image to leave out: the one that is searched with.
+            exclude_id: Id of an image to leave out: the one that is searched with.
             started: When the work on the photo began, by ``time.perf_counter``; None: now.
 
         Raises:
@@ -178,19 +182,19 @@ class SearchService:
         if not n_searched:
             raise InputError("no image of the database has all of these values; widen the filters")
         depth = max(options.k, NEIGHBORS)  # as many as are judged, however many are shown
-        task = PhotoTask(photo, depth + (but is not None), where)
+        task = PhotoTask(photo, depth + (exclude_id is not None), where)
         _, found = await asyncio.wrap_future(self._batcher.submit(task))
         assert found is not None
-        rows = [row for row in found.rows if row.id != but]
+        rows = [row for row in found.rows if row.id != exclude_id]
         answers = answers_of(rows)
         embeddings = np.stack([row.embedding for row in rows]) if rows else np.empty((0, 0))
-        nearest, least = answers[: options.k], options.at_least
-        shown = tuple(a for a in nearest if least is None or a.similarity >= least)
+        nearest, threshold = answers[: options.k], options.at_least
+        shown = tuple(a for a in nearest if threshold is None or a.similarity >= threshold)
         # It holds for the whole database only.
-        calibration = self.gallery.calibration if n_searched == facets.total() else None
+        calibration = self.database.calibration if n_searched == facets.total() else None
         return SearchResult(
             answers=shown,
-            verdict=judge(answers, embeddings, calibration),
+            prediction=predict(answers, embeddings, calibration),
             n_hidden=len(nearest) - len(shown),
             n_searched=n_searched,
             is_exact=found.is_exact,
@@ -201,8 +205,8 @@ class SearchService:
     def _do(self, tasks: Sequence[PhotoTask]) -> Sequence[Outcome | Exception]:
         self.metrics.batch.observe(len(tasks))
         with self.metrics.timed("encode"):
-            embeddings = encoded(self.gallery, tasks)
+            embeddings = encoded(self.database, tasks)
         with self.metrics.timed("search"):
-            found = find_rows(self.gallery, tasks, embeddings)
+            found = find_rows(self.database, tasks, embeddings)
         pairs = zip(embeddings, found, strict=True)
         return [rows if isinstance(rows, Exception) else (of, rows) for of, rows in pairs]

@@ -12,12 +12,12 @@ import uvicorn
 from fastapi import FastAPI
 
 from retrieval.data.formats import InputError
-from retrieval.web.connections import PATIENCE, Connections, Patience
+from retrieval.web.connections import TIMEOUTS, ClientTimeouts, Connections
 
 log = logging.getLogger(__name__)
 
 BACKLOG = 64  # connections that are accepted at once, before any is looked at
-KEEP_ALIVE_S = 15  # for the next request; less than `Patience.request`
+KEEP_ALIVE_S = 15  # for the next request; less than `ClientTimeouts.request`
 SHUTDOWN_S = 5  # for requests in progress
 
 
@@ -89,9 +89,9 @@ def serve(app: FastAPI, sockets: list[socket.socket], host: str) -> None:
         make_server(app).run(sockets)
 
 
-def make_server(app: FastAPI, patience: Patience = PATIENCE) -> uvicorn.Server:
+def make_server(app: FastAPI, timeouts: ClientTimeouts = TIMEOUTS) -> uvicorn.Server:
     """Return the server of an application; ``run(sockets)`` runs it until it is told to end."""
-    connections = Connections(app.state.service.metrics, patience)
+    connections = Connections(app.state.service.metrics, timeouts)
     config = uvicorn.Config(
         app,
         http=connections.protocol,  # type: ignore[arg-type]  # any callable will do
@@ -101,7 +101,7 @@ def make_server(app: FastAPI, patience: Patience = PATIENCE) -> uvicorn.Server:
         access_log=False,
         server_header=False,
         backlog=BACKLOG,
-        limit_concurrency=connections.most + 1,  # all of them busy: 503
+        limit_concurrency=connections.max_connections + 1,  # all of them busy: 503
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=SHUTDOWN_S,
     )
@@ -111,10 +111,10 @@ def make_server(app: FastAPI, patience: Patience = PATIENCE) -> uvicorn.Server:
 class LogLimit(logging.Filter):
     """Passes a message only so often: what clients can provoke must not fill a disk."""
 
-    def __init__(self, most: int = 10, seconds: float = 60.0) -> None:
-        """Pass ``most`` messages of one kind in each ``seconds``."""
+    def __init__(self, max_count: int = 10, seconds: float = 60.0) -> None:
+        """Pass ``max_count`` messages of one kind in each ``seconds``."""
         super().__init__()
-        self.most, self.seconds = most, seconds
+        self.max_count, self.seconds = max_count, seconds
         self._since = monotonic()
         self._counts: Counter[tuple[str, str]] = Counter()
 
@@ -125,10 +125,10 @@ class LogLimit(logging.Filter):
             self._since, self._counts = now, Counter()
         kind = record.name, str(record.msg)[:60]
         self._counts[kind] += 1
-        if self._counts[kind] == self.most:
+        if self._counts[kind] == self.max_count:
             record.msg = f"{record.getMessage()} (more of these in this minute are not shown)"
             record.args = ()
-        return self._counts[kind] <= self.most
+        return self._counts[kind] <= self.max_count
 
 
 @contextmanager

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from retrieval.asking.preparation import Preparation, check_box
 from retrieval.data import decode
 from retrieval.data.decode import Box, UnreadableImage
 from retrieval.data.formats import InputError
 from retrieval.data.image_formats import upload_formats
+from retrieval.photo_search.preprocessing import Preprocessing, check_box
 
 QUALITY = 88
 
@@ -37,12 +37,12 @@ class PreparedPhoto:
     size: tuple[int, int]
 
 
-def prepare_upload(content: bytes, preparation: Preparation, box: Box | None) -> PreparedPhoto:
+def prepare_upload(content: bytes, preprocessing: Preprocessing, box: Box | None) -> PreparedPhoto:
     """Prepare an upload as the images of the database were.
 
     Args:
         content: The file.
-        preparation: How the database's images were prepared.
+        preprocessing: How the database's images were prepared.
         box: Crop to x1, y1, x2, y2: pixels of the photo as displayed, end exclusive.
 
     Raises:
@@ -54,7 +54,7 @@ def prepare_upload(content: bytes, preparation: Preparation, box: Box | None) ->
             size = decode.displayed_size(image)
             if box is not None:
                 check_box(box, size)
-            square = decode.to_square(image, preparation.side, preparation.fill, box)
+            square = decode.to_square(image, preprocessing.side, preprocessing.fill, box)
     except UnreadableImage as error:
         raise _unsupported(error) from error
     return PreparedPhoto(np.ascontiguousarray(square.transpose(2, 0, 1)), size)

@@ -6,8 +6,8 @@ import numpy as np
 
 from benchmarks import bench_search
 from process_data import calibrate
-from retrieval.asking.engine import PhotoSearch
 from retrieval.data import layout
+from retrieval.photo_search.engine import PhotoSearch
 
 
 def test_an_enlarged_database_can_be_asked(pipeline: Path, tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_an_enlarged_database_can_be_asked(pipeline: Path, tmp_path: Path) -> No
     assert search.calibration == small.calibration is not None
     # A copy has the class of the image that it was made from.
     photo = pipeline / bench_search.PHOTOS / small.catalogue.paths[0]
-    (best,) = search.ask(photo, k=1).answers
+    (best,) = search.search(photo, k=1).answers
     assert best.label == small.catalogue.labels[0] and best.similarity > 0.9
 
 
@@ -33,7 +33,7 @@ def test_unseen_photos_are_unseen_and_counted(pipeline: Path, tmp_path: Path) ->
     assert {label for _, label, _ in photos} <= set(layout.CAR_FRONT.load(pipeline)["Class"])
     search = PhotoSearch.open(pipeline, pipeline / "para" / "model.ep0")
     found = bench_search.accuracy(search, photos, is_cropped=False)
-    right = [search.ask(path, k=1).answers[0].label == label for path, label, _ in photos]
+    right = [search.search(path, k=1).answers[0].label == label for path, label, _ in photos]
     assert found["first_answer_right"] == np.mean(right)
     assert found["not_in_database"] == 0 and "ece" not in found
     calibrate.run(pipeline)

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from process_data import data_info, image_matrix
-from retrieval.asking.catalogue import Filters, load_catalogue
 from retrieval.data import image_index, layout, provenance
 from retrieval.data.formats import InputError
 from retrieval.data.levels import classes_of_levels, levels_of_folders
+from retrieval.photo_search.metadata import Filters, load_catalogue
 from retrieval.report.confusion import load_makes
 from retrieval.report.retrieval_results import load_class_names
 

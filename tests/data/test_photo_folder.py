@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from process_data import data_info
-from retrieval.asking.catalogue import Catalogue, Filters
-from retrieval.asking.photos import photo_files
 from retrieval.data import image_formats, layout
 from retrieval.data.formats import InputError
 from retrieval.data.photo_folder import find_photos
+from retrieval.photo_search.metadata import Catalogue, Filters
+from retrieval.photo_search.photo_files import photo_files
 from retrieval.store.naming import class_and_make, classes_of_models, filter_of
 from retrieval.store.rows import Facts
 

@@ -16,12 +16,12 @@ from PIL import Image
 
 import build_image_db
 from process_data import calibrate, report, search
-from retrieval.asking import answer_sheet, detector
-from retrieval.asking.detector import Detection
 from retrieval.data import layout
 from retrieval.data.formats import InputError
 from retrieval.data.photo_array import PhotoOptions
 from retrieval.evaluation.calibration import load_calibration
+from retrieval.photo_search import answer_sheet, car_detector
+from retrieval.photo_search.car_detector import Detection
 from tests.calibrations import save_some
 from tests.pages import read_page
 from tests.stages.test_stages import ROOT
@@ -78,7 +78,7 @@ def test_json_has_the_same_answers_as_python(
     assert printed == json.loads(json.dumps(found[0].as_json()))
     assert [answer["rank"] for answer in printed["answers"]] == [1, 2, 3, 4]
     assert printed["in_database"] is None
-    assert printed["most_likely"]["name"] == found[0].verdict.model.name  # type: ignore[union-attr]
+    assert printed["most_likely"]["name"] == found[0].prediction.model.name  # type: ignore[union-attr]
     assert run_main(photos, f"--image={photo} --k=4 --json") == 0
     assert capsys.readouterr().out == first
 
@@ -158,18 +158,18 @@ def test_the_car_is_searched_for(
     model, photo = photos / "para" / "model.ep0", sorted((photos / "shots").iterdir())
     (by_hand,) = search.run(photos, model, photo[:1], box="4,3,30,25", k=3)
     monkeypatch.setattr(
-        detector, "coco_detector", lambda: lambda image: [Detection("car", 0.9, box)]
+        car_detector, "coco_detector", lambda: lambda image: [Detection("car", 0.9, box)]
     )
     (found,) = search.run(photos, model, photo[:1], box="auto", k=3)
     assert found.box == by_hand.box == box and found.answers == by_hand.answers
     (whole,) = search.run(photos, model, photo[:1], k=3)
     assert whole.answers[0].similarity != found.answers[0].similarity
-    monkeypatch.setattr(detector, "coco_detector", lambda: lambda image: [])
+    monkeypatch.setattr(car_detector, "coco_detector", lambda: lambda image: [])
     caplog.set_level("INFO")
     (found,) = search.run(photos, model, photo[:1], box="auto", k=3)
     assert found.box is None and found.answers == whole.answers
     assert f"{photo[0]}: no car was found, the whole photo is taken" in caplog.messages
-    monkeypatch.setattr(detector, "coco_detector", lambda: None)
+    monkeypatch.setattr(car_detector, "coco_detector", lambda: None)
     (found,) = search.run(photos, model, photo[:1], box="auto", k=3)
     assert found.answers == whole.answers
 
@@ -179,7 +179,7 @@ def test_explained_answers_have_rows_of_their_own(photos: Path) -> None:
     search.run(photos, model, photo[:1], k=12, output="plain.png")
     search.run(photos, model, photo[:1], k=12, explain=True, output="why.png")
     with Image.open(photos / "plain.png") as plain, Image.open(photos / "why.png") as why:
-        width = 8 + (1 + answer_sheet.MOST) * 144 + 8
+        width = 8 + (1 + answer_sheet.MAX_ANSWERS) * 144 + 8
         assert plain.size == (width, 8 + 176) and why.size == (width, 8 + 3 * 176)
         rows = [np.asarray(why)[8 + 176 * i : 144 + 176 * i, 168:] for i in range(3)]
     np.testing.assert_array_equal(

@@ -28,19 +28,19 @@ from process_data import (
     summary,
     transform,
 )
-from retrieval.asking.current_store import bring_up_to_date
-from retrieval.asking.engine import PhotoSearch
-from retrieval.asking.publishing import load_source
 from retrieval.data import files, layout
 from retrieval.data.formats import InputError
 from retrieval.data.photo_array import PhotoOptions
 from retrieval.evaluation.calibration import load_calibration, save_calibration
 from retrieval.evaluation.query_gallery import load_query_gallery
+from retrieval.ingest.current_store import bring_up_to_date
+from retrieval.ingest.publishing import load_source
+from retrieval.photo_search.engine import PhotoSearch
 from retrieval.report import image_audit
 from retrieval.store.opening import open_store
 from retrieval.training.cameras import add_cameras
 from retrieval.training.dataset import TrainingData
-from retrieval.web.gallery import Gallery
+from retrieval.web.image_database import ImageDatabase
 from tests.calibrations import MEASURES, some_calibration
 from tests.conftest import IMAGES, SIDE, replace_embeddings, train_small
 from tests.typed import type_commands
@@ -366,8 +366,8 @@ def embeddings_and_store(world: World) -> None:
     bring_up_to_date(world.data_dir, world.checkpoint, "database.npy", "store")
     with open_store(world.data_dir) as store:
         rows = store.get(range(48))
-    gallery = layout.DATABASE.load(world.data_dir)
-    np.testing.assert_array_equal([row.embedding for row in rows], gallery)
+    database = layout.DATABASE.load(world.data_dir)
+    np.testing.assert_array_equal([row.embedding for row in rows], database)
 
 
 def names_and_store(world: World) -> None:
@@ -382,10 +382,10 @@ def checkpoint_and_store(world: World) -> None:
     train_small(world.data_dir, epoch=1, seed=8)
     with pytest.raises(InputError, match="encode the database with this one") as error:
         bring_up_to_date(world.data_dir, world.checkpoint, "database.npy", "store")
-        Gallery.open(world.data_dir, world.checkpoint, "store", "cpu")
+        ImageDatabase.open(world.data_dir, world.checkpoint, "store", "cpu")
     type_commands(str(error.value).rpartition("this one: ")[2].partition(" && ")[0])
     bring_up_to_date(world.data_dir, world.checkpoint, "database.npy", "store")
-    Gallery.open(world.data_dir, world.checkpoint, "store", "cpu").store.close()
+    ImageDatabase.open(world.data_dir, world.checkpoint, "store", "cpu").store.close()
 
 
 def list_and_audit(world: World) -> None:

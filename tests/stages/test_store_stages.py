@@ -14,11 +14,11 @@ import pytest
 
 from compcars import sample
 from process_data import add, publish, remove
-from retrieval.asking.encoder import QueryEncoder
-from retrieval.asking.preparation import Preparation
 from retrieval.data import layout, provenance
 from retrieval.data.decode import load_square
 from retrieval.data.formats import InputError
+from retrieval.photo_search.preprocessing import Preprocessing
+from retrieval.photo_search.query_encoder import QueryEncoder
 from retrieval.search.nearest import nearest_neighbors
 from retrieval.store.filters import Filter
 from retrieval.store.naming import class_of_name
@@ -85,7 +85,7 @@ def test_publishing_to_a_file_logs_no_errors(
 def test_publish_again_adds_what_is_missing(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("retrieval.asking.publishing.BATCH", 5)
+    monkeypatch.setattr("retrieval.ingest.publishing.BATCH", 5)
     publish.run(data_dir)
     with open_store(data_dir) as store:
         before = store.get(range(24))
@@ -311,11 +311,11 @@ def test_a_new_model_renews_the_store_and_the_photos_that_were_added(
     assert add.run(pipeline, checkpoint, [photo]) == []  # it is there
     record = provenance.load_record(pipeline, "database.npy") or {}
     encoder = QueryEncoder.load(checkpoint, record)
-    preparation = Preparation.of_record(record, "database.npy")
+    preprocessing = Preprocessing.of_record(record, "database.npy")
     with open_store(pipeline) as store:
         assert store.collection.record == record and store.count() == 50
         rows = store.get([0, with_file, without_file])
-    squares = [preparation.square(photo), preparation.square(io.BytesIO(rows[2].thumbnail))]
+    squares = [preprocessing.square(photo), preprocessing.square(io.BytesIO(rows[2].thumbnail))]
     expected = [layout.DATABASE.load(pipeline)[0], *encoder.embed(np.stack(squares))]
     np.testing.assert_allclose([row.embedding for row in rows], expected, atol=2e-6)
 

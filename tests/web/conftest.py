@@ -18,8 +18,8 @@ from process_data import publish
 from retrieval.data import layout, provenance
 from retrieval.web import server
 from retrieval.web.app import create_app
-from retrieval.web.connections import PATIENCE, Patience
-from retrieval.web.gallery import Gallery
+from retrieval.web.connections import TIMEOUTS, ClientTimeouts
+from retrieval.web.image_database import ImageDatabase
 from tests.calibrations import save_some
 
 TOKEN = "a token of tests"
@@ -45,14 +45,14 @@ def served(_served: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def gallery(_served: Path) -> Gallery:
+def database(_served: Path) -> ImageDatabase:
     """An open database that no test changes."""
-    return Gallery.open(_served, checkpoint_of(_served), "store", "cpu")
+    return ImageDatabase.open(_served, checkpoint_of(_served), "store", "cpu")
 
 
 @pytest.fixture(scope="session")
-def _client(gallery: Gallery) -> Iterator[TestClient]:
-    with TestClient(create_app(gallery), raise_server_exceptions=True) as client:
+def _client(database: ImageDatabase) -> Iterator[TestClient]:
+    with TestClient(create_app(database), raise_server_exceptions=True) as client:
         yield client
 
 
@@ -70,8 +70,8 @@ def app() -> Iterator[App]:
     def start(
         data_dir: Path, checkpoint: str = "model.ep0", store: str = "store", **options: object
     ) -> TestClient:
-        gallery = Gallery.open(data_dir, data_dir / "para" / checkpoint, store, "cpu")
-        app = create_app(gallery, **options)  # type: ignore[arg-type]
+        database = ImageDatabase.open(data_dir, data_dir / "para" / checkpoint, store, "cpu")
+        app = create_app(database, **options)  # type: ignore[arg-type]
         client = TestClient(app, raise_server_exceptions=False)
         client.__enter__()
         clients.append(client)
@@ -83,11 +83,11 @@ def app() -> Iterator[App]:
 
 
 @contextmanager
-def running(app: FastAPI, patience: Patience = PATIENCE) -> Iterator[int]:
+def running(app: FastAPI, timeouts: ClientTimeouts = TIMEOUTS) -> Iterator[int]:
     """Run an application on the real server, in a thread, and return its port."""
     sockets = server.bind("127.0.0.1", 0)
     port = sockets[0].getsockname()[1]
-    serving = server.make_server(app, patience)
+    serving = server.make_server(app, timeouts)
     thread = threading.Thread(target=serving.run, args=(sockets,))
     thread.start()
     try:

@@ -8,9 +8,9 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from retrieval.asking.catalogue import Filters
-from retrieval.asking.engine import PhotoSearch
 from retrieval.data import layout
+from retrieval.photo_search.engine import PhotoSearch
+from retrieval.photo_search.metadata import Filters
 from tests.calibrations import save_some
 from tests.web.conftest import (
     AUTHORIZED,
@@ -47,11 +47,11 @@ def test_an_upload_finds_what_the_command_finds(
     client: TestClient, engine: PhotoSearch, _served: Path, options: dict
 ) -> None:
     photo = first_photo(_served, 3)
-    years = {answer.year for answer in engine.ask(photo, k=5).answers}
+    years = {answer.year for answer in engine.search(photo, k=5).answers}
     if "year" in options:
         options = options | {"year": min(years - {None})}
     box = options.get("box")
-    found = engine.ask(
+    found = engine.search(
         photo,
         None if box is None else tuple(map(float, box.split(","))),
         options.get("k", 20),
@@ -65,11 +65,11 @@ def test_an_upload_finds_what_the_command_finds(
     assert [answer["model"] for answer in result["answers"]] == [a.name for a in found.answers]
     assert result["n_hidden"] == found.n_hidden
     assert result["n_searched"] == found.n_searched
-    assert result["is_exact"] and result["in_database"] == found.verdict.in_database
+    assert result["is_exact"] and result["in_database"] == found.prediction.in_database
     for level, vote in (
-        ("most_likely", found.verdict.model),
-        ("make", found.verdict.make),
-        ("year", found.verdict.year),
+        ("most_likely", found.prediction.model),
+        ("make", found.prediction.make),
+        ("year", found.prediction.year),
     ):
         assert vote is not None and result[level]["name"] == vote.name
         assert (vote.probability is None) == ("year" in options)  # filters

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.web.batching import Batcher, Busy, WaitingRoom
+from retrieval.web.batching import Batcher, Busy, RequestSlots
 from tests.web.conftest import PAGE, App, drawn_photo
 
 
@@ -20,7 +20,7 @@ def test_tasks_that_wait_are_one_batch_in_their_order() -> None:
         sizes.append(len(tasks))
         return [task * 10 for task in tasks]
 
-    batcher = Batcher(work, "test", most=4)
+    batcher = Batcher(work, "test", max_batch=4)
     futures = [batcher.submit(0)]
     time.sleep(0.05)  # the thread has taken the first
     futures += [batcher.submit(task) for task in range(1, 10)]
@@ -40,7 +40,7 @@ def test_clients_of_a_large_batch_are_waited_for() -> None:
         sizes.append(len(tasks))
         return list(tasks)
 
-    batcher = Batcher(work, "test", most=8)
+    batcher = Batcher(work, "test", max_batch=8)
     batcher._before = 4
     futures = []
     for task in range(4):  # one after the other, to an idle thread
@@ -60,7 +60,7 @@ def test_an_outcome_may_be_an_error() -> None:
         calls.append(len(tasks))
         return [task or ValueError("zero") for task in tasks]
 
-    batcher = Batcher(work, "test", most=8)
+    batcher = Batcher(work, "test", max_batch=8)
     with pytest.raises(ValueError, match="zero"):
         batcher.submit(0).result(5)
     assert batcher.submit(3).result(5) == 3
@@ -75,7 +75,7 @@ def test_one_bad_task_fails_alone() -> None:
         go.wait(5)
         return [1 / task for task in tasks]
 
-    batcher = Batcher(work, "test", most=8)
+    batcher = Batcher(work, "test", max_batch=8)
     futures = [batcher.submit(task) for task in (1, 2, 0, 4)]
     go.set()
     with pytest.raises(ZeroDivisionError):
@@ -85,21 +85,21 @@ def test_one_bad_task_fails_alone() -> None:
 
 
 def test_places_are_given_back_after_errors() -> None:
-    room = WaitingRoom(1)
+    slots = RequestSlots(1)
     for _ in range(3):
-        with pytest.raises(KeyError), room.place():
-            with pytest.raises(Busy), room.place():
+        with pytest.raises(KeyError), slots.take():
+            with pytest.raises(Busy), slots.take():
                 pass
             raise KeyError
-    assert room.taken == 0
+    assert slots.taken == 0
 
 
 def test_a_full_server_says_when_to_come_again(_served: Path, app: App) -> None:
     client = app(_served, waiting=2)
     service = client.app.state.service
-    encoder, go = service.gallery.encoder, threading.Event()
+    encoder, go = service.database.encoder, threading.Event()
     embed = encoder.embed
-    service.gallery.encoder = type("Slow", (), {"embed": lambda _, x: go.wait(20) and embed(x)})()
+    service.database.encoder = type("Slow", (), {"embed": lambda _, x: go.wait(20) and embed(x)})()
 
     def ask(_: int) -> tuple[int, str | None]:
         answer = client.post("/api/search", files={"photo": drawn_photo()})

@@ -10,16 +10,17 @@ from dataclasses import replace
 
 import pytest
 
-from retrieval.web import connections, protection
+from retrieval.web import connections
 from retrieval.web.app import create_app
-from retrieval.web.connections import Patience
-from retrieval.web.gallery import Gallery
+from retrieval.web.connections import ClientTimeouts
+from retrieval.web.image_database import ImageDatabase
+from retrieval.web.middleware import protection
 from retrieval.web.server import LogLimit
 from tests.web.conftest import running
 
 Connect = Callable[..., socket.socket]
 
-SHORT = Patience(request=0.6, body=0.6, reading=0.6)
+SHORT = ClientTimeouts(request=0.6, body=0.6, reading=0.6)
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
 FORM = (
     b"Host: localhost\r\nContent-Length: 90000\r\nContent-Type: multipart/form-data; boundary=b\r\n"
@@ -27,8 +28,8 @@ FORM = (
 
 
 @pytest.fixture(scope="module")
-def port(gallery: Gallery) -> Iterator[int]:
-    with running(create_app(gallery), SHORT) as port:
+def port(database: ImageDatabase) -> Iterator[int]:
+    with running(create_app(database), SHORT) as port:
         yield port
 
 
@@ -130,13 +131,13 @@ def test_a_client_that_goes_on_asking_keeps_its_connection(port: int) -> None:
 
 
 def test_beyond_the_limit_the_longest_wait_ends(
-    gallery: Gallery,
+    database: ImageDatabase,
     connect: Connect,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 20)
-    with running(create_app(gallery)) as port, caplog.at_level(logging.INFO):
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 20)
+    with running(create_app(database)) as port, caplog.at_level(logging.INFO):
         upload = connect(port, b"POST /api/search HTTP/1.1\r\n" + FORM + b"\r\n--b")
         assert "images" in get(port)  # by now it has read the head of the upload
         halves = []
@@ -153,10 +154,10 @@ def test_beyond_the_limit_the_longest_wait_ends(
 
 
 def test_slow_clients_are_told_while_others_are_served(
-    gallery: Gallery, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    database: ImageDatabase, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(protection.BodyLimit.__init__, "__defaults__", (20_000_000, 0.5))
-    with running(create_app(gallery), replace(SHORT, body=20)) as port:
+    with running(create_app(database), replace(SHORT, body=20)) as port:
         upload = b"POST /api/search HTTP/1.1\r\n" + FORM + b"\r\n--b"
         slow = [connect(port, upload) for _ in range(8)]
         assert "answers" in get(port, "/api/search?id=1")
@@ -165,7 +166,7 @@ def test_slow_clients_are_told_while_others_are_served(
 
 
 def test_a_log_passes_a_message_only_so_often(caplog: pytest.LogCaptureFixture) -> None:
-    log, limit = logging.getLogger("of clients"), LogLimit(most=3, seconds=0.2)
+    log, limit = logging.getLogger("of clients"), LogLimit(max_count=3, seconds=0.2)
     caplog.handler.addFilter(limit)
     try:
         for number in range(50):

@@ -15,7 +15,7 @@ from pymilvus.exceptions import MilvusException
 
 from process_data import publish
 from retrieval.store.milvus_store import MilvusStore
-from retrieval.web import gallery
+from retrieval.web import image_database
 from tests.milvus_server import Server, drop
 from tests.web.conftest import AUTHORIZED, PAGE, TOKEN, App, drawn_photo
 
@@ -69,7 +69,7 @@ def check_outage(client: TestClient, name: str, stop: Callable, start: Callable)
     before = ask(client)
     assert len(before["answers"]) == 20
     stop()
-    client.app.state.service.gallery._facets = None  # what was known for some seconds
+    client.app.state.service.database._facets = None  # what was known for some seconds
     check_refused(client, name, "try again")
     photo = {"photo": drawn_photo("PNG")}
     refused = client.post("/api/images", files=photo, headers=AUTHORIZED)
@@ -96,7 +96,7 @@ class Away:
 def test_a_milvus_that_does_not_answer_is_named(served: Path, app: App) -> None:
     publish.run(served, store="store.db")
     client = app(served, store="store.db", token=TOKEN)
-    store = client.app.state.service.gallery.store
+    store = client.app.state.service.database.store
     assert isinstance(store, MilvusStore)
     real = store._client
     check_outage(
@@ -126,10 +126,10 @@ def test_a_store_that_takes_long_to_fail_is_asked_once(
     def facets() -> None:
         asked.append(1)
         time.sleep(0.3)
-        raise gallery.InputError("the store is away")
+        raise image_database.InputError("the store is away")
 
-    monkeypatch.setattr(service.gallery.store, "facets", facets)
-    service.gallery._facets = None
+    monkeypatch.setattr(service.database.store, "facets", facets)
+    service.database._facets = None
     started = time.monotonic()
     said: list[int] = []
     threads = [
@@ -163,7 +163,7 @@ def test_a_full_disk_while_serving(served: Path, app: App, small_disk: Path) -> 
         check_line(refused.json()["error"], str(small_disk), "is full", "make room")
         assert ask(client) == before
     assert client.get("/search?id=1", headers=PAGE).status_code == 200
-    client.app.state.service.gallery._facets = None
+    client.app.state.service.database._facets = None
     assert client.get("/healthz").json() == n_image
     (small_disk / "ballast").unlink()
     added = client.post("/api/images", **arguments).json()

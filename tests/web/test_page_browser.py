@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from retrieval.web.app import create_app
-from retrieval.web.gallery import Gallery
+from retrieval.web.image_database import ImageDatabase
 from tests.web.conftest import first_photo, running
 
 webdriver = pytest.importorskip("selenium.webdriver")
@@ -41,9 +41,9 @@ fetch("/cars/images/3?size=large").then((answer) => answer.blob()).then((blob) =
 
 
 @pytest.fixture(scope="module")
-def address(gallery: Gallery) -> Iterator[str]:
+def address(database: ImageDatabase) -> Iterator[str]:
     """Address of the page, below a prefix as a proxy may have: nothing may leave it."""
-    with running(create_app(gallery, root_path=PREFIX)) as port:
+    with running(create_app(database, root_path=PREFIX)) as port:
         yield f"http://127.0.0.1:{port}{PREFIX}"
 
 

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 import build_image_db
 from process_data import data_info, image_matrix, publish
-from retrieval.web.photo_shelf import KeptPhoto, PhotoShelf
+from retrieval.web.upload_cache import CachedUpload, UploadCache
 from tests.calibrations import save_some
 from tests.conftest import train_small
 from tests.pages import Page
@@ -176,21 +176,21 @@ def test_photos_without_classes_have_no_names_and_no_vote(
 
 
 def test_photos_leave_the_shelf() -> None:
-    shelf = PhotoShelf(kept_bytes=25, kept_s=0.1)
-    keys = [shelf.put(KeptPhoto(bytes(10), (1, 1))) for _ in range(3)]
-    assert [shelf.get(key) is None for key in keys] == [True, False, False]
-    photo = shelf.get(keys[2])
+    cache = UploadCache(kept_bytes=25, kept_s=0.1)
+    keys = [cache.put(CachedUpload(bytes(10), (1, 1))) for _ in range(3)]
+    assert [cache.get(key) is None for key in keys] == [True, False, False]
+    photo = cache.get(keys[2])
     assert photo is not None
     photo.kept_at -= 1
-    assert shelf.get(keys[2]) is None and len(shelf) == 1
+    assert cache.get(keys[2]) is None and len(cache) == 1
 
 
 def test_what_was_made_of_a_photo_counts_on_the_shelf() -> None:
-    shelf = PhotoShelf(kept_bytes=1000)
-    first, second = (shelf.put(KeptPhoto(bytes(10), (1, 1))) for _ in range(2))
-    photo = shelf.get(second)
+    cache = UploadCache(kept_bytes=1000)
+    first, second = (cache.put(CachedUpload(bytes(10), (1, 1))) for _ in range(2))
+    photo = cache.get(second)
     assert photo is not None and photo.n_byte == 10
     photo.embeddings[None] = np.zeros(4, np.float32), np.zeros((3, 18, 18), np.uint8)
     assert photo.n_byte == 10 + 16 + 972
-    shelf.trim()
-    assert shelf.get(first) is None and shelf.get(second) is photo
+    cache.trim()
+    assert cache.get(first) is None and cache.get(second) is photo

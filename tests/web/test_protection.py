@@ -13,13 +13,14 @@ from fastapi import HTTPException
 from fastapi.testclient import TestClient
 from PIL import Image, PngImagePlugin
 
-from retrieval.asking.preparation import Preparation
 from retrieval.data import image_formats
-from retrieval.web import protection, uploads
-from retrieval.web.protection import HEADERS, BodyLimit
+from retrieval.photo_search.preprocessing import Preprocessing
+from retrieval.web import uploads
+from retrieval.web.middleware import protection
+from retrieval.web.middleware.protection import HEADERS, BodyLimit
 from tests.web.conftest import PAGE, TOKEN, App, drawn_photo
 
-PREPARATION = Preparation(32, "Gaussian", "none")
+PREPROCESSING = Preprocessing(32, "Gaussian", "none")
 ADDRESSES = ["/", "/browse", "/search?id=1", "/search", "/nothing", "/static/search.js"]
 ADDRESSES += ["/images/1", "/api/images/1", "/api/images/x", "/healthz", "/metrics"]
 GPS, CAMERA = "51 deg 30", "camera of the sender"
@@ -119,7 +120,7 @@ def test_bombs_are_refused_before_they_are_decoded(
 
     monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", decoded)
     for work in (
-        lambda: uploads.prepare_upload(png_of_size(*size), PREPARATION, None),
+        lambda: uploads.prepare_upload(png_of_size(*size), PREPROCESSING, None),
         lambda: uploads.clean_jpeg(png_of_size(*size), 100),
     ):
         with pytest.raises(uploads.UnsupportedPhoto) as error:

@@ -18,8 +18,8 @@ from fastapi.testclient import TestClient
 
 from retrieval.data.formats import InputError
 from retrieval.web.app import create_app
-from retrieval.web.gallery import Gallery
-from retrieval.web.proxies import checked_prefix
+from retrieval.web.image_database import ImageDatabase
+from retrieval.web.middleware.proxies import checked_prefix
 from tests.pages import Page
 from tests.stages.test_stages import ROOT
 from tests.web.conftest import PAGE, drawn_photo, running
@@ -61,8 +61,8 @@ KINDS |= {"/static/style.css", "/static/search.js", "/openapi.json", "/browse?mo
 
 
 @pytest.fixture(scope="module")
-def prefixed(gallery: Gallery) -> Iterator[TestClient]:
-    with TestClient(create_app(gallery, root_path="/cars")) as client:
+def prefixed(database: ImageDatabase) -> Iterator[TestClient]:
+    with TestClient(create_app(database, root_path="/cars")) as client:
         yield client
 
 
@@ -89,8 +89,8 @@ def test_addresses_without_the_prefix_work_too(prefixed: TestClient) -> None:
     assert prefixed.get("/openapi.json").json()["servers"] == [{"url": "/cars"}]
 
 
-def test_another_name_is_refused_with_what_to_do(gallery: Gallery) -> None:
-    app = create_app(gallery, allowed_hosts=["localhost", "127.0.0.1", "[::1]", NAME])
+def test_another_name_is_refused_with_what_to_do(database: ImageDatabase) -> None:
+    app = create_app(database, allowed_hosts=["localhost", "127.0.0.1", "[::1]", NAME])
     with TestClient(app) as client:
         for host in ("localhost", "LocalHost:8000", "[::1]:8000", "cars.example.com.", f"{NAME}:1"):
             assert client.get("/healthz", headers={"host": host}).status_code == 200
@@ -170,11 +170,11 @@ def documented_proxy(folder: Path, port: int, backend: int) -> str:
 
 
 @pytest.mark.skipif(not (NGINX and OPENSSL), reason="nginx or openssl is not installed")
-def test_behind_nginx_as_documented(gallery: Gallery, tmp_path: Path) -> None:
+def test_behind_nginx_as_documented(database: ImageDatabase, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    app = create_app(gallery, allowed_hosts=["127.0.0.1", NAME], root_path="/cars")
+    app = create_app(database, allowed_hosts=["127.0.0.1", NAME], root_path="/cars")
     certificate = ["-subj", f"/CN={NAME}", "-keyout", "cars.key", "-out", "cars.pem"]
     kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     command = ["openssl", "req", "-x509", *kind, *certificate]

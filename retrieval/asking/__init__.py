@@ -1,1 +1,0 @@
-"""Asking the image database with a photo: preparation, search, filters, explanation."""

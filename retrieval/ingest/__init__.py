@@ -1,0 +1,1 @@
+"""Photos and databases on their way into a store."""

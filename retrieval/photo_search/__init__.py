@@ -1,0 +1,1 @@
+"""Search of the image database with a photo: preprocessing, search, filters, explanation."""

@@ -1,0 +1,74 @@
+"""What a page searches with: an upload that is kept, or an image of the database."""
+
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+import numpy as np
+from fastapi import HTTPException
+
+from retrieval.data.decode import Box
+from retrieval.store.rows import LARGEST_ID, ImageRow
+from retrieval.web.search_service import SearchService
+from retrieval.web.upload_cache import CachedUpload
+
+
+@dataclass(frozen=True)
+class QueryPhoto:
+    """A photo to search with; either ``photo`` or ``row`` is given.
+
+    Attributes:
+        key: Its parameter in addresses, such as ``{"id": "17"}``.
+        photo: The upload.
+        row: The image of the database.
+        picture: Address of the picture to show.
+        size: Width and height that boxes refer to; None: there is no file to cut from.
+    """
+
+    key: dict[str, str]
+    picture: str
+    size: tuple[int, int] | None
+    photo: CachedUpload | None = None
+    row: ImageRow | None = None
+
+    @property
+    def address(self) -> str:
+        """Its part of an address, such as ``id=17``."""
+        return urlencode(self.key)
+
+    async def embed(
+        self, service: SearchService, box: Box | None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the embedding of a part, and its square where it was prepared."""
+        if self.photo is not None:
+            return await service.embed_cached(self.photo, box)
+        assert self.row is not None
+        return await service.embed_row(self.row, box)
+
+    async def square(self, service: SearchService, box: Box | None) -> np.ndarray | None:
+        """Return the part as the model sees it; None without a file."""
+        _, square = await self.embed(service, box)
+        if square is None and self.row is not None:
+            return await service.in_thread(service.database.square, self.row)
+        return square
+
+
+async def find_query(service: SearchService, photo: str, number: str) -> QueryPhoto:
+    """Return what the parameters ``photo`` and ``id`` of an address name.
+
+    Raises:
+        HTTPException: 404, with what to do.
+    """
+    if photo:
+        kept = service.upload_cache.get(photo)
+        if kept is None:
+            raise HTTPException(
+                404, "this photo is not kept any more: photos stay for an hour; choose it again"
+            )
+        return QueryPhoto({"photo": photo}, f"/photos/{photo}", kept.size, photo=kept)
+    if not (number.isascii() and number.isdecimal() and int(number) <= LARGEST_ID):
+        raise HTTPException(404, "choose a photo, or an image of the database")
+    rows = await service.in_thread(service.database.rows, [int(number)])
+    if not rows:
+        raise HTTPException(404, f"there is no image {number} in the database")
+    size = await service.in_thread(service.database.image_size, rows[0])
+    return QueryPhoto({"id": number}, f"/images/{number}?size=large", size, row=rows[0])

@@ -1,0 +1,1 @@
+"""The routes of the page and of the HTTP API."""
