@@ -165,7 +165,7 @@ def prepare(dpath: Path, folder: Path, n_row: int, n_query: int) -> tuple[Path, 
     for path in (images, rows, photos):
         path.mkdir()
     for path in dpath.iterdir():
-        if path.is_file():
+        if path.is_file() and path.name != layout.CALIBRATION.name:  # of a format of this version
             shutil.copy(path, images / path.name)
     (images / "Image_data").symlink_to((dpath / "Image_data").resolve())
     for number, path in enumerate(sorted((dpath / "Image_data").rglob("*.jpg"))[:200]):

@@ -29,14 +29,15 @@ from benchmarks.peer_trainings import train_peer
 from benchmarks.training_methods import METHODS, UNTRAINED, Method
 from process_data import data_info, image_matrix, make_train_valid
 from retrieval import cli
-from retrieval.compute import devices
 from retrieval.data import layout
 from retrieval.evaluation import bootstrap, descriptors, metrics
+from retrieval.model import runtime
 from retrieval.model.embedding import EmbeddingModel
 from retrieval.model.encode import embedding_blocks
 from retrieval.model.tta import Views
 from retrieval.search.nearest import nearest_neighbors, without_own
 from retrieval.threads import computing_with
+from retrieval.training import budget
 from retrieval.training.checkpointing import ResumePoint
 from retrieval.training.config import TrainingConfig
 from retrieval.training.dataset import TrainingData
@@ -82,14 +83,19 @@ def train(
         data: The images and the split.
         minutes: Processor time; 0 takes no step.
     """
-    small = replace(config, micro_batch=MICRO_BATCH)
-    trainer, _ = make_trainer(small, given, data, ResumePoint(), CPU)
+    seconds = 60 * minutes
+    config = replace(config, micro_batch=MICRO_BATCH)
+    if minutes and config.whitening:  # its time counts
+        measured, _ = make_trainer(config, given, data, ResumePoint(), CPU)
+        count, used = budget.plan_whitening(measured, given, seconds, time.process_time)
+        config, seconds = replace(config, whitening_images=count), seconds - used
+    trainer, _ = make_trainer(config, given, data, ResumePoint(), CPU)
     steps, images = 0, 0
-    start = time.process_time()
     if minutes:
         trainer.start()
+    start = time.process_time()
     for batch in trainer.endless_batches():
-        used = (time.process_time() - start) / (60 * minutes) if minutes else 1
+        used = (time.process_time() - start) / seconds if minutes else 1
         if used >= 1:
             break
         trainer.step(batch, used * config.epoch)
@@ -100,12 +106,11 @@ def train(
 
 
 def encode(model: EmbeddingModel, images: np.ndarray, *, method: Method) -> np.ndarray:
-    """Return the embeddings of all images, (n, dim) float32."""
+    """Return the embeddings of all images in float32, (n, dim) float32."""
     views = Views("flip" if method.flip else "none", (method.scale,))
     rows = np.arange(len(images))
-    blocks = embedding_blocks(
-        model, images, rows, MICRO_BATCH, devices.compute_dtype(CPU, "auto"), "encode", views
-    )
+    _, embedder = runtime.fastest(model.eval(), torch.float32, views, images.shape[-1])
+    blocks = embedding_blocks(embedder, images, rows, MICRO_BATCH, torch.float32, "encode", views)
     return np.concatenate([embeddings for _, embeddings in blocks])
 
 

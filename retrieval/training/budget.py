@@ -34,6 +34,8 @@ EMBEDDED = 64  # images embedded to measure the validation
 RESERVE = 0.02  # of what is left, for slower steps than the measured ones
 VALIDATION_SHARE = 0.05  # of the time, by a smaller sample; more if it has FEWEST_VALIDATED images
 FEWEST_VALIDATED = 250
+WHITENING_SHARE = 0.1  # of the time, by fewer images than --whitening_images
+FEWEST_WHITENED = 250
 FEWEST_STEPS = 100  # smaller batches rather than fewer steps
 SMALLEST_BATCH = 16
 LEAST_STEPS = 10  # a shorter training is refused
@@ -102,7 +104,9 @@ def fit_budget(
         trainer = Trainer(smaller, trainer.data, trainer.model, trainer.dtype)
         pace, _ = measure_pace(trainer, save_path)
     if config.whitening:
-        pace = replace(pace, whitening_s=2 * _agreed(_whitening_seconds(trainer)))
+        count, whitening_s = plan_whitening(trainer, given, seconds_left())
+        config = replace(config, whitening_images=count)
+        pace = replace(pace, whitening_s=whitening_s)
     chosen = fit(config, given, pace, seconds_left())
     log.info("%s", describe_choice(chosen, config, pace, trainer.sampler.unit))
     return chosen
@@ -191,7 +195,7 @@ def describe_choice(chosen: TrainingConfig, config: TrainingConfig, pace: Pace, 
     n_unit = min(chosen.max_tuples or pace.n_unit, pace.n_unit)
     n_validated = min(chosen.validation_images or pace.n_validated, pace.n_validated)
     changed = [name for name in SCALED if getattr(chosen, name) != getattr(config, name)]
-    names = dict.fromkeys([*CHOSEN, *changed])
+    names = dict.fromkeys([*CHOSEN, *changed, *["whitening_images"] * config.whitening])
     flags = " ".join(f"--{name}={getattr(chosen, name)}" for name in names)
     replaced = [f"--minutes={config.minutes:g}", *(f"--{name}" for name in changed)]
     return (
@@ -275,19 +279,40 @@ def _checkpoint_seconds(trainer: "Trainer", save_path: Path) -> float:
     return time.monotonic() - begin
 
 
-def _whitening_seconds(trainer: "Trainer") -> float:
-    """Return the seconds of a whitening, from one that is fitted to a few images."""
+def plan_whitening(
+    trainer: "Trainer",
+    given: TrainingConfig,
+    seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> tuple[int, float]:
+    """Choose how many images a whitening is fitted to, from one that is fitted to a few.
+
+    Args:
+        trainer: Its options apply.
+        given: The options of the command; a number of images that it sets stays.
+        seconds: What is left of the budget.
+        clock: What counts the seconds.
+
+    Returns:
+        The number of images, and the seconds of the whitenings before the first step and after
+        the last one.
+    """
     from retrieval.model.encode import pooled_features
+    from retrieval.model.tta import at_scale
     from retrieval.training import closed_form
 
-    data, config = trainer.data, trainer.config
-    rows = closed_form.fitted_rows(data.rows, config.seed)
-    some = rows[:: max(1, len(rows) // EMBEDDED)]
-    begin = time.monotonic()
-    features = pooled_features(trainer.result, data.images, some, config.batch_size, trainer.dtype)
-    embedded = time.monotonic()
-    closed_form.whitened(trainer.result, features, data.numbers(some))
-    return (embedded - begin) * len(rows) / len(some) + time.monotonic() - embedded
+    data, config, model = trainer.data, trainer.config, trainer.result
+    rows = closed_form.fitted_rows(data.rows, EMBEDDED, config.seed)
+    begin = clock()
+    for shown in (model, at_scale(model, config.encode_scale)):
+        features = pooled_features(shown, data.images, rows, config.batch_size, trainer.dtype)
+    embedded = clock()
+    closed_form.whitened(model, features, data.numbers(rows))
+    fit_s, image_s = _agreed(clock() - embedded), _agreed(embedded - begin) / len(rows)
+    count = config.whitening_images
+    if given.whitening_images is None:
+        count = min(count, max(FEWEST_WHITENED, int(WHITENING_SHARE * seconds / image_s)))
+    return count, 2 * fit_s + image_s * min(count or len(data.rows), len(data.rows))
 
 
 def _agreed(seconds: float) -> float:

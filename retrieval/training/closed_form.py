@@ -17,15 +17,20 @@ from retrieval.model.embedding import EmbeddingModel
 from retrieval.search.whitening import fit_whitening
 from retrieval.training.losses import TrainingLoss
 
-FITTED_IMAGES = 2048  # images that a whitening is fitted to; more change little and take time
 CLASS_WEIGHT = 0.5  # norm of the classifier's first rows: logits of about 10
 
 
-def fitted_rows(rows: np.ndarray, seed: int) -> np.ndarray:
-    """Return which of some images a whitening is fitted to, (n,) int64, ascending."""
-    if len(rows) <= FITTED_IMAGES:
+def fitted_rows(rows: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Return the images that a whitening is fitted to, (n,) int64, ascending.
+
+    Args:
+        rows: (n_image,) int64 images to draw from.
+        count: How many to draw; 0: all.
+        seed: Seed of the draw.
+    """
+    if not 0 < count < len(rows):
         return np.sort(rows)
-    return np.sort(np.random.default_rng(seed).choice(rows, FITTED_IMAGES, replace=False))
+    return np.sort(np.random.default_rng(seed).choice(rows, count, replace=False))
 
 
 def set_projection(model: EmbeddingModel, mean: np.ndarray, matrix: np.ndarray) -> None:

@@ -191,6 +191,12 @@ class TrainingConfig:
         "with that of the trained ones; with --epoch=0, whiten the untrained model",
         "fixed",
     )
+    whitening_images: int = _model(
+        1000,
+        "images that --whitening is fitted to, drawn at random; 0: all",
+        applies=lambda config: config.whitening,
+        at_least=0,
+    )
 
     loss: LossName = _loss("tuple", "training loss", "fixed")
     negatives: Negatives = _loss(
@@ -302,7 +308,7 @@ OPTIONS: dict[str, Option] = options.declared_options(TrainingConfig)
 RULES: dict[str, Rules] = {f.name: f.metadata["rules"] for f in fields(TrainingConfig)}
 # --minutes chooses these: SCALED even if they are given, the others if they are left out.
 SCALED = ("max_tuples", "frozen_epochs", "shrink_every")
-FITTED = ("epoch", "batch_size", "lr", "validation_images", *SCALED)
+FITTED = ("epoch", "batch_size", "lr", "validation_images", "whitening_images", *SCALED)
 DEFAULTS: dict[str, Any] = {name: option.default for name, option in OPTIONS.items()}
 
 

@@ -93,7 +93,9 @@ class Trainer:
 
     def _fitted(self, model: EmbeddingModel) -> tuple[np.ndarray, np.ndarray]:
         """Return pooled features to fit a whitening to, and their class numbers."""
-        rows = closed_form.fitted_rows(self.data.rows, self.config.seed)
+        rows = closed_form.fitted_rows(
+            self.data.rows, self.config.whitening_images, self.config.seed
+        )
         features = pooled_features(
             model, self.data.images, rows, self.config.batch_size, self.dtype
         )

@@ -122,14 +122,15 @@ def _photos_to_fit(data_dir: Path, config: TrainingConfig) -> _Photos:
     """Return the training photos of the split; all photos where there is none."""
     from retrieval.training.closed_form import fitted_rows
 
+    count, seed = config.whitening_images, config.seed
     if not has_split(data_dir):
-        rows = fitted_rows(np.arange(len(layout.IMAGE_MATRIX.load(data_dir))), config.seed)
+        rows = fitted_rows(np.arange(len(layout.IMAGE_MATRIX.load(data_dir))), count, seed)
         return _Photos(rows, None, _ABOUT_NOTHING)
     check_files(data_dir)
     data = TrainingData.load(data_dir, has_tuples=False)
     if config.holdout_classes:
         data = data.hold_out(config.holdout_classes, config.seed)
-    rows = fitted_rows(data.rows, config.seed)
+    rows = fitted_rows(data.rows, count, seed)
     held_out = np.unique(data.labels[data.holdout]).tolist()
     about = {"domains": list(DOMAINS[:1]), "split": data.split, "held_out": held_out}
     return _Photos(rows, data.labels[rows], about)
