@@ -173,3 +173,20 @@ def test_a_recipe_of_more_dimensions_than_the_network_has_is_measured(
     options = {"recipe": "ce", "dim": None, "minutes": 3, "max_tuples": 32, "whitening": True}
     train_small(pipeline, pipeline / "para", **options)
     assert measured[0].whitening_s > 0
+
+
+@pytest.mark.parametrize(("given", "count"), [({}, 5), ({"whitening_images": 40}, 40)])
+def test_a_short_training_whitens_with_fewer_images(
+    pipeline: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, int], count: int
+) -> None:
+    monkeypatch.setattr(budget, "WHITENING_SHARE", 1e-6)
+    monkeypatch.setattr(budget, "FEWEST_WHITENED", 5)
+    chosen: list[int] = []
+
+    def enough(config: TrainingConfig, *_: object) -> TrainingConfig:
+        chosen.append(config.whitening_images)
+        return replace(config, epoch=1, max_tuples=32, minutes=0.0)
+
+    monkeypatch.setattr(budget, "fit", enough)
+    train_small(pipeline, pipeline / "para", recipe="ce", minutes=3, whitening=True, **given)
+    assert chosen == [count]
