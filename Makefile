@@ -99,28 +99,28 @@ page: .venv/serving
 	fi; \
 	run -m process_data.serve --dpath="$(PAGE)" --save_path="$$model"
 
-# All benchmarks, small: about a quarter of an hour on two cores. Rewrites the tables of
-# benchmarks/README.md but those of recipes, switches, codes and the store, which so little work says nothing about, and
-# of many rows (bench_large), which extrapolate takes as they are; not the page (bench_serve), which takes a demo.
+# All benchmarks, small: about a quarter of an hour on two cores. Results go to $(BENCH)/results. Not here: those of
+# many rows (pipeline.many_rows), and those that take a demo (pipeline.shared_cores, search.latency,
+# search.unseen_photos, serve.load).
 bench: .venv
 	mkdir -p $(BENCH)
-	$(PY) -m benchmarks.bench_image_matrix --scale=0.25 --repeats=1 --images 500 2000 --folder=$(BENCH)/photos
-	$(PY) -m benchmarks.bench_start --repeats=1 --models=4 --photos=28
-	$(PY) -m benchmarks.bench_index --labels=0.1 --splits 1 --repeats=3
-	$(PY) -m benchmarks.bench_mips --rows 5000 20000 --n_query=500 --repeats=1
-	$(PY) -m benchmarks.bench_pipeline --sizes 100 200 --photos=28 --steps=5 --full=0 --repeats=1 --samples=$(BENCH)
-	$(PY) -m benchmarks.extrapolate
-	$(PY) -m benchmarks.bench_encode --quick --networks resnet18 --side=64 --batches 16 --images=64 --seconds=1 --repeats=1
-	$(PY) -m benchmarks.bench_training_speed --sides 64 --images=256 --seconds=3 --repeats=1
+	$(PY) -m benchmarks.encode.image_matrix --scale=0.25 --repeats=1 --folder=$(BENCH)/photos --output=$(BENCH)/results
+	$(PY) -m benchmarks.encode.from_photos --network=resnet18 --side=64 --images=64 --batch=16 --repeats=1 --output=$(BENCH)/results
+	$(PY) -m benchmarks.encode.runtimes --quick --networks resnet18 --side=64 --batches 16 --images=64 --seconds=1 --repeats=1 --output=$(BENCH)/results
+	$(PY) -m benchmarks.pipeline.lists --labels=0.1 --splits 1 --repeats=3 --output=$(BENCH)/results
+	$(PY) -m benchmarks.pipeline.growth --sizes 100 200 --photos=28 --steps=5 --repeats=1 --samples=$(BENCH) --output=$(BENCH)/results
+	$(PY) -m benchmarks.pipeline.startup --repeats=1 --dpath=$(BENCH)/sample200 --save_path=$(BENCH)/sample200/para/model.ep0 --output=$(BENCH)/results
+	$(PY) -m benchmarks.search.exact --rows 5000 20000 --n_query=500 --repeats=1 --output=$(BENCH)/results
+	$(PY) -m benchmarks.search.store --rows 20000 --dim 64 --queries 20 --probes 20 --refine 10 --output=$(BENCH)/results
+	$(PY) -m benchmarks.search.ranking_options --models=4 --photos=28 --seeds=7 --only=qe --training="--arch=resnet18 --weights=none --dim=128 --batch_size=16 --epoch=1 --max_tuples=160" --samples=$(BENCH)/ranking --output=$(BENCH)/results
+	$(PY) -m benchmarks.lopq.recall_speed --dim=128 --settings disjoint --bytes 8 --cells 16 --n_query=200 --opq_rounds=5 --recall_only --output=$(BENCH)/results
+	$(PY) -m benchmarks.lopq.updates --rows 100000 --cells 64 --n_query=200 --output=$(BENCH)/results
+	$(PY) -m benchmarks.train.speed --sides 64 --images=256 --seconds=3 --repeats=1 --output=$(BENCH)/results
 	$(PY) -m benchmarks.bench_training --dpath $(BENCH)/sample200 --name=small --minutes=0.02 --output=$(BENCH)/results
-	$(PY) -m benchmarks.profile_stages --size=200 --photos=28 --steps=5 --stages image_matrix train build_image_db nns --samples=$(BENCH)
-	$(PY) -m benchmarks.bench_ranking --models=4 --photos=28 --seeds=7 --only=qe --training="--arch=resnet18 --weights=none --dim=128 --batch_size=16 --epoch=1 --max_tuples=160" --samples=$(BENCH)/ranking --output=$(BENCH)/results
-	$(PY) -m benchmarks.bench_store --rows 20000 --dim 64 --queries 20 --probes 20 --refine 10 --output=$(BENCH)/results
-	$(PY) -m benchmarks.bench_lopq --parts accuracy --n_query=200 --seeds=1 --bytes 8 --cells 16 --settings disjoint --opq_rounds=5 --output=$(BENCH)/results
 
 # Every test and benchmark that needs a GPU, made for eight minutes of one; says so where there is none.
 bench-gpu: .venv
-	$(PY) -m benchmarks.bench_gpu
+	$(PY) -m benchmarks.gpu
 
 # Each file goes to one of two workers, so that its fixtures are made once. In the order of the files,
 # the slow ones are not left to the end.

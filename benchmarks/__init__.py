@@ -1,1 +1,1 @@
-"""Benchmarks, run as ``python -m benchmarks.<name>``; they write to ``results/``."""
+"""Benchmarks, run as ``python -m benchmarks.<topic>.<name>``; they write to ``results/``."""

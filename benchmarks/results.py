@@ -1,30 +1,36 @@
-"""Store the results: one row per measurement, one row per run, tables in the README.
+"""Store results: a folder for each date and machine, in it a csv file for each benchmark.
 
-Each benchmark appends to ``results/<name>.csv``; its column ``run`` points to ``results/runs.csv``,
-which has the machine, the versions and the options. ``publish`` also writes the newest run between
-``<!-- name -->`` and ``<!-- end -->`` in the README next to the folder. Run as a module, it
-rewrites all these blocks:
-
-    python -m benchmarks.results
+results/2026-11-26-intel-xeon-2-cores/
+    machine.json   processor, cores, memory, versions of the libraries
+    runs.csv       start, options, load and commit of each run
+    <name>.csv     measurements; the column ``run`` points to runs.csv
 """
 
 import argparse
+import json
 import os
+import platform
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import psutil
 
-from benchmarks import harness, processes
+from benchmarks import measured_process
 from retrieval.data import provenance
 
 FOLDER = Path(__file__).resolve().parent / "results"
-RUNS = "runs.csv"
+RUNS, MACHINE = "runs.csv", "machine.json"
+LIBRARIES = (
+    *("numpy", "torch", "torchvision", "faiss-cpu", "pillow"),
+    *("opencv-python-headless", "pyvips-binary", "openvino", "onnxruntime", "timm"),
+    *("pylance", "pymilvus", "ray"),
+)
 
 Row = Mapping[str, object]
 
@@ -35,39 +41,65 @@ class Run:
     Args:
         benchmark: Name of the benchmark.
         options: Its command-line options.
-        folder: Folder of the csv files.
+        output: Folder of the folders of results.
     """
 
-    def __init__(self, benchmark: str, options: argparse.Namespace, folder: Path) -> None:
+    def __init__(self, benchmark: str, options: argparse.Namespace, output: Path) -> None:
         now = datetime.now(timezone.utc)
         self.name = f"{now:%Y-%m-%dT%H:%M:%S}"
-        self.folder = folder
+        self.machine = machine()
+        self.folder = folder_of(output, f"{now:%Y-%m-%d}", self.machine)
         self.record = {
             "run": self.name,
             "benchmark": benchmark,
             "options": " ".join(f"{k}={_plain(v)}" for k, v in vars(options).items() if _says(v)),
-            "machine": provenance.processor(),
-            "cores": processes.cores(),
-            "memory_gb": round(psutil.virtual_memory().total / 1e9),
+            "cores": measured_process.cores(),
             "busy_cores": round(os.getloadavg()[0], 1),
-            "versions": harness.versions(),
             "commit": _commit(),
         }
 
     def append(self, name: str, rows: Sequence[Row]) -> None:
         """Append rows to ``<name>.csv``."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / MACHINE).write_text(json.dumps(self.machine, indent=2) + "\n")
         runs = _read(self.folder / RUNS)
         if runs.empty or self.name not in runs["run"].to_numpy():
             _append(self.folder / RUNS, [self.record])
         _append(self.folder / f"{name}.csv", [{"run": self.name, **row} for row in rows])
 
     def publish(self, name: str, rows: Sequence[Row]) -> None:
-        """Append rows to ``<name>.csv``, print them as a table and write it to the README."""
+        """Append rows to ``<name>.csv`` and print them as a table."""
         self.append(name, rows)
-        table = latest_table(self.folder, name)
-        print(f"\n{table}\n", flush=True)
-        rewrite(self.folder.parent / "README.md", name, table)
+        print(f"\n{markdown(pd.DataFrame(rows))}\n\n{self.folder / name}.csv", flush=True)
+
+
+def machine() -> dict[str, Any]:
+    """Return the processor, its cores, the memory, and the versions that affect measurements."""
+    versions = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "machine": provenance.processor(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9),
+        "versions": versions,
+    }
+
+
+def folder_of(output: Path, date: str, about: Mapping[str, Any]) -> Path:
+    """Return the folder of a date and a machine; other versions on that date get a number."""
+    words = re.sub(r"\(.*?\)|CPU|Processor|@.*", " ", about["machine"]).lower()
+    stem = re.sub(r"[^a-z0-9]+", "-", f"{date} {words} {about['cores']} cores")
+    number = 1
+    while True:
+        folder = output / (stem if number == 1 else f"{stem}-{number}")
+        known = folder / MACHINE
+        if not known.exists() or json.loads(known.read_text()) == about:
+            return folder
+        number += 1
 
 
 def _says(value: object) -> bool:
@@ -83,32 +115,26 @@ def _commit() -> str:
     """Return the short hash of the commit, with a + if there are uncommitted changes."""
     command = ["git", "describe", "--always", "--dirty=+"]
     try:
-        done = subprocess.run(command, cwd=processes.ROOT, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=measured_process.ROOT, capture_output=True, text=True)
     except FileNotFoundError:
         return ""
     return done.stdout.strip()
 
 
-def latest(folder: Path, name: str) -> pd.DataFrame:
-    """Return the rows of the newest run in ``<name>.csv``; empty if there are none."""
-    table = _read(folder / f"{name}.csv")
-    if table.empty:
-        return table
+def latest(output: Path, name: str) -> pd.DataFrame:
+    """Return the rows of the newest run in any ``<name>.csv``; empty if there are none."""
+    tables = [pd.read_csv(path) for path in output.glob(f"*/{name}.csv")]
+    if not tables:
+        return pd.DataFrame()
+    table = max(tables, key=lambda table: table["run"].max())
     newest = table[table["run"] == table["run"].max()]
     return newest.dropna(axis="columns", how="all").reset_index(drop=True)
 
 
-def latest_table(folder: Path, name: str) -> str:
-    """Return the newest run of ``<name>.csv`` as a Markdown table, with a line on the machine."""
-    table = latest(folder, name)
-    run = table["run"].iloc[0]
-    runs = _read(folder / RUNS)
-    about = runs[runs["run"] == run].iloc[0]
-    line = (
-        f"{run[:10]}: {about['machine']}, {about['cores']} cores, {about['memory_gb']} GB "
-        f"({about['busy_cores']} busy before); {about['versions']}; options: {about['options']}"
-    )
-    return f"{markdown(table.drop(columns='run'))}\n\n{line}"
+def cores_of(output: Path, run: str) -> int:
+    """Return the cores that a run used."""
+    runs = pd.concat([pd.read_csv(path) for path in output.glob(f"*/{RUNS}")])
+    return int(runs.set_index("run").loc[run, "cores"])
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -121,10 +147,9 @@ def markdown(table: pd.DataFrame) -> str:
     |  | b |
     """
     head = [str(column).replace("_per_", "/").replace("_", " ") for column in table.columns]
-    lines = [head, ["---"] * len(head)]
-    lines += [[_cell(value) for value in row] for row in table.itertuples(index=False)]
+    lines = [head, *([_cell(value) for value in row] for row in table.itertuples(index=False))]
     body = ["| " + " | ".join(line) + " |" for line in lines]
-    body[1] = "|" + "---|" * len(head)
+    body.insert(1, "|" + "---|" * len(head))
     return "\n".join(body)
 
 
@@ -137,18 +162,6 @@ def _cell(value: Any) -> str:
     if number == int(number) and abs(number) < 1e15:
         return f"{int(number):,}"
     return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
-
-
-def rewrite(readme: Path, name: str, text: str) -> bool:
-    """Write ``text`` between ``<!-- name -->`` and ``<!-- end -->``; return whether they exist."""
-    if not readme.exists():
-        return False
-    before = readme.read_text(encoding="utf-8")
-    block = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
-    after, count = block.subn(lambda match: f"{match[1]}{text}\n{match[2]}", before)
-    if count:
-        readme.write_text(after, encoding="utf-8")
-    return bool(count)
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -165,17 +178,7 @@ def _append(path: Path, rows: Sequence[Row]) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that all benchmarks share."""
-    parser.add_argument("--output", type=Path, default=FOLDER, help="folder of the csv files")
+    parser.add_argument("--output", type=Path, default=FOLDER, help="folder of the results")
     parser.add_argument(
-        "--threads", type=int, default=processes.cores(), help="number of cores to use"
+        "--threads", type=int, default=measured_process.cores(), help="number of cores to use"
     )
-
-
-def main() -> None:
-    for path in sorted(FOLDER.glob("*.csv")):
-        if path.name != RUNS and "run" in pd.read_csv(path, nrows=0).columns:
-            rewrite(FOLDER.parent / "README.md", path.stem, latest_table(FOLDER, path.stem))
-
-
-if __name__ == "__main__":
-    main()

@@ -27,7 +27,6 @@ sys.path.insert(0, str(ROOT))  # the children change their working directory
 import torch  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from benchmarks.results import rewrite  # noqa: E402
 from retrieval.data import provenance  # noqa: E402
 from tests.faults import disks, inputs, kills, odd_options, together, world  # noqa: E402
 from tests.faults.damage import KINDS  # noqa: E402
@@ -135,6 +134,14 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def rewrite(document: Path, text: str) -> None:
+    """Write the tables of a run in the place of those of the last one."""
+    before = document.read_text(encoding="utf-8")
+    head, _, rest = before.partition("<!-- campaign -->\n")
+    _, end, tail = rest.partition("<!-- end -->")
+    document.write_text(f"{head}<!-- campaign -->\n{text}\n{end}{tail}", encoding="utf-8")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     global _whole
     arguments, begin = make_parser().parse_args(argv), time.monotonic()
@@ -168,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = f"--kills={arguments.kills} --inputs={arguments.inputs} --seed={arguments.seed}"
         minutes = (time.monotonic() - begin) / 60
         about = f"{date.today()}: {provenance.processor()}, {minutes:.0f} minutes; {options}"
-        rewrite(arguments.output, "campaign", f"{tables}\n\n{about}")
+        rewrite(arguments.output, f"{tables}\n\n{about}")
     violations = [result for result in results if result.verdict == "violation"]
     for result in violations:
         print(f"{result.stage}: {result.what}: {result.why}\n    {repeat(result, arguments.seed)}")

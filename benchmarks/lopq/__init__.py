@@ -1,0 +1,1 @@
+"""LOPQ compared with faiss: recall, speed and size of codes."""

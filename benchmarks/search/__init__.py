@@ -1,0 +1,1 @@
+"""Exact search, the image store, and what ranking options gain."""
