@@ -15,7 +15,7 @@ from retrieval.training import options_table
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = [ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")]
-DOCUMENTS += [ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS += [ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def commands(text: str) -> list[str]:
@@ -115,8 +115,16 @@ def test_the_python_of_the_readme_runs(pipeline: Path, monkeypatch: pytest.Monke
     assert len(shown) == 1 and min(shown[0].size) > 400
 
 
-def test_every_picture_and_document_that_is_linked_exists() -> None:
+def anchors(path: Path) -> set[str]:
+    """Return the anchors of the headings of a document, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_picture_document_and_heading_that_is_linked_exists() -> None:
     for path in DOCUMENTS:
         text = path.read_text(encoding="utf-8")
-        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
-            assert path.parent.joinpath(target).exists(), f"{path} links {target}"
+        for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", text):
+            linked = path.parent / target if target else path
+            assert linked.exists(), f"{path} links {target}"
+            assert not anchor or anchor in anchors(linked), f"{path} links {target}#{anchor}"

@@ -109,7 +109,7 @@ def training_dtype(
 
     On a CPU with native bfloat16, ``auto`` trains networks with depthwise convolutions in float32.
     The gradients of these convolutions are so slow in bfloat16 that an EfficientNet-Lite0 takes
-    1.7 times as long, while a ResNet takes less than half (docs/experiments.md).
+    1.7 times as long, while a ResNet takes less than half (docs/experiments/training.md).
     """
     import torch
 

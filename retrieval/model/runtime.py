@@ -87,7 +87,7 @@ def fastest(
 ) -> tuple[Runtime, Embedder]:
     """Return the fastest runtime that is installed and agrees with torch, and the model in it.
 
-    The order was measured (benchmarks/bench_encode.py) and is fixed: to time them here could
+    The order was measured (benchmarks/encode/runtimes.py) and is fixed: to time them here could
     choose another runtime, and write other bytes, each time.
 
     Args:

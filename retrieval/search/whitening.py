@@ -25,7 +25,7 @@ BLOCK_ROWS = 8192
 SMALLEST = 1e-10  # share of the largest variance; smaller ones are rounding, and dropped
 CONSTANT = 1e-12  # variance as a share of the mean square; equal rows stay below it
 SHRINKAGE = 0.3  # of the covariance that is whitened: measured in docs/training.md
-OWN_SHRINKAGE = 0.7  # the same without labels, on the photos to search: docs/experiments.md
+OWN_SHRINKAGE = 0.7  # the same without labels, on the photos to search: docs/experiments/ranking.md
 
 
 @dataclass(frozen=True)
