@@ -11,7 +11,7 @@ Several processes, on one machine or more with a shared disk, write one file tog
 
     torchrun --nproc_per_node=2 build_image_db.py --dpath=~/ir/ --save_path=~/ir/para/model.ep0
 
-Machines that come and go make shards instead, each as often as it takes:
+On machines that may be interrupted, make shards instead, and repeat a command until it succeeds:
 
     python build_image_db.py --dpath=~/ir/ --save_path=~/ir/para/model.ep0 --shards=64 --shard=7
 
@@ -237,7 +237,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", help="name of the embeddings to write")
     cli.add_shard_arguments(parser)
     parser.add_argument("--batch_size", type=int, help="images per batch")
-    parser.add_argument("--arch", help="refused if the checkpoint has another one")
+    parser.add_argument("--arch", help="backbone; an error if the checkpoint has another one")
     parser.add_argument("--tta", choices=get_args(Tta), help=TTA_HELP)
     parser.add_argument("--scales", type=cli.numbers, help=SCALES_HELP)
     parser.add_argument(

@@ -124,7 +124,7 @@ def _is_drawn(root: Path, options: dict[str, int]) -> bool:
     if not root.exists():
         return False
     if not MARKER.at(root).exists():
-        raise InputError(f"{root} is there and no sample; choose another --dpath")
+        raise InputError(f"{root} exists and is not a sample; choose another --dpath")
     found = MARKER.load(root)
     if found.get("version") == VERSION and found.get("options") == options:
         return True

@@ -77,8 +77,8 @@ def run(
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.stage_parser(run, __doc__)
     add = parser.add_argument
-    add("--iname", help="index csv of the database's images; default: the usual")
-    add("--tindex", help="index csv of the test images; default: the usual")
+    add("--iname", help="index csv of imageset.npy; default: car_front.csv or indexinfo.csv")
+    add("--tindex", help="index csv of test_image.npy; default: tindexinfo.csv")
     add("--distance", type=int, help="bits of 64 in which hashes of near duplicates may differ")
     add(
         "--similarity",
@@ -88,7 +88,7 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--contrast",
         type=float,
-        help="grey levels of 255; images of less deviation are blank",
+        help="standard deviation, in grey levels of 255, below which an image is blank",
     )
     add("--limit", type=int, help="pairs to show on the page")
     return parser

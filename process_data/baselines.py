@@ -1,4 +1,4 @@
-"""Evaluate searches that need no training: raw pixels and color histograms.
+"""Evaluate baselines without training: raw pixels and color histograms.
 
 Reads   imageset.npy, mask2.npy, model_num.json; and the queries: test_image.npy and
         test_masked.npy, or with --isValid=1 valid_for_test.npy

@@ -1,4 +1,4 @@
-"""Fit how likely an answer is right: the probability of its model, make and year.
+"""Calibrate: fit the probability that a predicted model, make and year are right.
 
 Reads   what process_data.mips --isValid=1 reads
 Writes  calibration.json
@@ -112,7 +112,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--false_reject",
         type=float,
         metavar="SHARE",
-        help="share of photos of models of the database that may be said not to be in it",
+        help="accepted rate of false rejections (the model is in the database)",
     )
     parser.add_argument("--database", help="name of the embeddings")
     parser.add_argument("--device", help=devices.DEVICE_HELP)

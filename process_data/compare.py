@@ -84,7 +84,7 @@ def load(data_dir: Path | None, name: str) -> Evaluation:
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.stage_parser(run, __doc__, needs_folder=False)
     parser.add_argument("first", help="name in evaluations/, or path of a .json")
-    parser.add_argument("second", help="another of the same queries")
+    parser.add_argument("second", help="another evaluation of the same queries")
     return parser
 
 

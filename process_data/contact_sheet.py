@@ -69,8 +69,8 @@ def run(
 
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.stage_parser(run, __doc__)
-    parser.add_argument("--rows", type=int, help="queries to draw, at random")
-    parser.add_argument("--k", type=int, help="results to draw of each")
+    parser.add_argument("--rows", type=int, help="number of random queries to draw")
+    parser.add_argument("--k", type=int, help="results to draw for each query")
     parser.add_argument("--seed", type=int, help="random seed of the choice of queries")
     parser.add_argument("--output", help="name of the file to write")
     return parser

@@ -286,7 +286,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--ratio", type=int, help="one in N images is for validation")
     parser.add_argument("--min_len", type=int, help="classes with fewer images are not evaluated")
     parser.add_argument("--neg_count", type=int, help="negatives per training tuple")
-    parser.add_argument("--seed", type=int, help="seed of everything random")
+    parser.add_argument("--seed", type=int, help="random seed of split and tuples")
     parser.add_argument(
         "--protocol",
         choices=get_args(Protocol),

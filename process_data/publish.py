@@ -1,4 +1,4 @@
-"""Put the image database into a store, which is searched while images come and go.
+"""Publish the image database to a store, to which images can be added and removed during searches.
 
 Reads   database.npy and its record, the image matrix, the index csv, the image files (for their
         hashes); class_names.csv if it exists

@@ -78,8 +78,8 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="RUN",
         help="evaluations, such as mips-test; default: all",
     )
-    parser.add_argument("--rows", type=int, help="best and worst queries to show of each run")
-    parser.add_argument("--k", type=int, help="results to show of each query")
+    parser.add_argument("--rows", type=int, help="best and worst queries to show for each run")
+    parser.add_argument("--k", type=int, help="results to show for each query")
     parser.add_argument("--title", type=cli.plain_text, help="title of the page")
     parser.add_argument("--output", help="name of the file to write")
     parser.add_argument("--device", help=devices.DEVICE_HELP)

@@ -190,7 +190,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="X1,Y1,X2,Y2|auto",
         help="part to search with, in pixels; auto: find the car; default: the whole photo",
     )
-    add("--k", type=int, help="answers to look for")
+    add("--k", type=int, help="number of answers")
     add("--at_least", type=float, metavar="SIMILARITY", help="hide answers of a lower similarity")
     add("--make", type=cli.plain_text, help="search only this make: its name, or a part of it")
     add(

@@ -138,7 +138,7 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--token",
         type=cli.plain_text,
-        help="what clients send to add and remove images; without, nobody can",
+        help="secret that clients send to add and remove images; without it, nobody can",
     )
     add(
         "--allow_host",
@@ -147,7 +147,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="other names of this server, such as that of a proxy before it; * allows any. On an "
         "address that is not loopback any name is allowed without this option",
     )
-    add("--root_path", help="what a proxy puts before all paths, such as /cars")
+    add("--root_path", help="path prefix behind a proxy, such as /cars")
     add("--store", help=STORE_HELP)
     add("--database", help="embeddings to publish if the store is missing or older")
     add("--device", help=devices.DEVICE_HELP)

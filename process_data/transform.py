@@ -135,8 +135,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--output_queries", help="name of the transformed queries")
     add("--dim", type=int, help="dimensions to keep; 0: all")
     add("--power", type=float, help="whitening, 0 (rotation only) to 1 (equal variances)")
-    add("--shrinkage", type=float, help="draw each variance towards their mean, from 0 to 1")
-    add("--center", choices=get_args(whitening.Center), help="which mean is subtracted")
+    add("--shrinkage", type=float, help="shrinkage of the variances, 0 (none) to 1")
+    add("--center", choices=get_args(whitening.Center), help="mean to subtract: joint or per file")
     return parser
 
 

@@ -154,9 +154,16 @@ def add_query_arguments(parser: argparse.ArgumentParser) -> None:
 def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the above and the other flags that the searches of a database share."""
     add_query_arguments(parser)
-    parser.add_argument("--to_test", help="Index and Class of the queries; default: the usual")
-    parser.add_argument("--test_matrix", help="embeddings of the queries; default: the usual")
-    parser.add_argument("--database", help="embeddings of the database; default: the usual")
+    parser.add_argument(
+        "--to_test",
+        help="Index and Class of the queries; default: test_masked.npy, or "
+        "valid_for_test.npy with --isValid=1",
+    )
+    parser.add_argument(
+        "--test_matrix",
+        help="embeddings of the queries; default: tdatabase.npy, or database.npy with --isValid=1",
+    )
+    parser.add_argument("--database", help="embeddings of the database; default: database.npy")
     parser.add_argument(
         "--run",
         dest="run_name",
@@ -182,9 +189,11 @@ def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_shard_arguments(parser: argparse.ArgumentParser, one: bool = True) -> None:
     """Add ``--shards``, ``--engine`` and, for stages that can make a single one, ``--shard``."""
-    parser.add_argument("--shards", type=int, help="parts to make and join; 1: the whole at once")
+    parser.add_argument("--shards", type=int, help="number of shards; 1: no sharding")
     if one:
-        parser.add_argument("--shard", type=int, help="make this part only, from 0; default: all")
+        parser.add_argument(
+            "--shard", type=int, help="make only this shard, counted from 0; default: all"
+        )
     parser.add_argument(
         "--engine",
         choices=get_args(Engine),

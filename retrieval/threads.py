@@ -1,4 +1,4 @@
-"""How many threads compute, and what they do while they wait.
+"""The number of threads, and how idle threads wait.
 
 A command sets both for its whole process: `prepare_command` before numpy is loaded, and
 `computing_with` around its work. Libraries only ask (`worker_threads`, `product_threads`), so a

@@ -1,4 +1,4 @@
-"""Where to compute, in which precision, and how much memory there is.
+"""Devices, precision and available memory.
 
 torch takes seconds to import, so it is imported only where a GPU may be used or a network runs.
 """

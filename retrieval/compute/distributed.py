@@ -1,4 +1,4 @@
-"""The processes that torchrun started: the number of this one, and exchanges with the others.
+"""The processes started by torchrun: rank, size and communication.
 
     torchrun --nproc_per_node=2 -m process_data.mips --dpath=~/ir/
 

@@ -1,4 +1,4 @@
-"""The faster of two ways to do the same, as it changes with what else the machine does."""
+"""Choose the faster of two ways to do the same, by recent times."""
 
 FIRST_TURNS = 8  # calls after which the other way is tried
 MOST_TURNS = 512  # ... at last, if it loses again and again

@@ -1,4 +1,4 @@
-"""What a node of a cluster does to make a shard, and what it is asked for."""
+"""The task of a cluster node that makes a shard."""
 
 import socket
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The commands that made files, as they are typed, from the records of these files."""
+"""Reconstruct the commands that made files from their records."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""The formats that images are read in, wherever one is opened.
+"""The image formats that are accepted, wherever an image is opened.
 
 Pillow knows some fifty. Here are those of photographs, whose decoders run nothing and whose time is
 bounded by the pixels: EPS starts Ghostscript, and some old formats are decoded in Python, minutes

@@ -1,4 +1,4 @@
-"""The error of every check of what a person gave: a file, a column, a value."""
+"""The error of invalid user input: a file, a column, a value."""
 
 
 class InputError(ValueError):

@@ -1,4 +1,4 @@
-"""Several arrays that are read as one."""
+"""Several arrays, read as one."""
 
 from collections.abc import Sequence
 

@@ -366,7 +366,7 @@ AUDIT_PAGE = File(
 STORE = Folder(
     "store",
     _stage("process_data.publish"),
-    "the image database that grows: a LanceDB database with the table images (docs/serving.md)",
+    "image store, to add and remove images: a LanceDB database (docs/serving.md)",
 )
 
 

@@ -1,4 +1,4 @@
-"""An image matrix in shards: what makes them, here or on another machine."""
+"""The job of writing an image matrix in shards, here or on another machine."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property

@@ -1,4 +1,4 @@
-"""How many pixels are decoded at once, by all threads together.
+"""A limit on the pixels that all threads decode at once.
 
 A file of a few kilobytes can hold a picture of gigabytes, and each thread decodes one.
 """

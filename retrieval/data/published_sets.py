@@ -1,4 +1,4 @@
-"""The layouts in which the sets that papers evaluate on are published, as lists of photos.
+"""Readers of published data sets: Stanford Cars, CUB-200-2011, Stanford Online Products.
 
 - Stanford Cars (Cars196; Krause et al., 3dRR-13, 2013): ``cars_annos.mat``, or ``devkit/`` beside
   ``cars_train/`` and ``cars_test/``;

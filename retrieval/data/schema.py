@@ -1,4 +1,4 @@
-"""Whether a value read from JSON has the form that the program expects."""
+"""Validate values read from JSON against an expected form."""
 
 from collections.abc import Mapping
 from types import UnionType

@@ -1,4 +1,4 @@
-"""An array in parts, each a file of its own, until all are there and are joined.
+"""Shards of an array: one file each, joined when all are complete.
 
 ``database.npy`` in seven shards is the folder ``database.npy.shards`` with ``0-of-7.npy``, ...,
 and a manifest of each (``0-of-7.json``): its rows, what it was made from, and a hash of its

@@ -1,4 +1,4 @@
-"""Whether a file is older than what it was made from.
+"""Detect files that are outdated: older than their sources.
 
 The record of a file (`provenance`) has ``sources``: the state of each file that it was made from.
 A stage that reads the file looks whether these states have changed since, and says in one line what

@@ -1,4 +1,4 @@
-"""How likely an answer is right: the probability of the make, the model and the year that it names.
+"""Calibration: the probability that the predicted make, model and year are right.
 
 ``process_data.calibrate`` fits it (`calibration_fit`) and keeps it as plain numbers in
 ``calibration.json``; here it is read and evaluated.

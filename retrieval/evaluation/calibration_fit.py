@@ -1,4 +1,4 @@
-"""Fit how likely an answer is right, and measure it on classes that the fit has not seen.
+"""Fit the calibration, and measure it on classes that the fit has not seen.
 
 Each query is an image of the database that the model was not trained on. It is searched among all
 others: as it is, and again with all images of its own year, model or make taken out, one level at

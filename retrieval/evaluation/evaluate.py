@@ -1,4 +1,4 @@
-"""One way from a data directory to an evaluation, for every search."""
+"""Evaluate a search on a data directory, the same way for every search."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The class that a ranked list names, and what the list says of that name.
+"""The class that a ranked list predicts, and features of that prediction.
 
 The nearest neighbors of each class are averaged, and the class whose average is nearest is named
 (local mean-based classification: Mitani and Hamamoto, A local mean-based nonparametric classifier,

@@ -1,1 +1,1 @@
-"""Photos and databases on their way into a store."""
+"""Ingest: add photos to a store, and publish databases."""

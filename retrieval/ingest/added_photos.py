@@ -1,4 +1,4 @@
-"""Photos that were added to a store, on their way into one of another database."""
+"""Carry photos that were added to a store over to a store of another database."""
 
 import io
 from collections.abc import Iterator, Sequence

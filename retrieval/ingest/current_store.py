@@ -1,4 +1,4 @@
-"""The store that a server opens: with what the database holds now."""
+"""Open the store for a server, and bring it up to date with the database."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Photos to add to a store, as a command line names them, and what is known of each."""
+"""Photos to add to a store, as named on the command line, and their metadata."""
 
 import math
 from collections.abc import Sequence

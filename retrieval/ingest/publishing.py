@@ -1,4 +1,4 @@
-"""A database as the rows of a store, and the work of putting them into it."""
+"""Publish a database: turn it into rows and write them to a store."""
 
 import logging
 import time
@@ -165,7 +165,7 @@ class DatabaseRows:
         states: `published_states` of the database.
         embeddings: (n_image, dim) float32.
         images: (n_image, 3, side, side) uint8, what they were made from.
-        catalogue: What is known of the images.
+        catalogue: Metadata of the images.
         boxes: The box of the car in each image file; None where there is none.
         root: Folder of the image files.
     """

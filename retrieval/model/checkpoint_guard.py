@@ -1,4 +1,4 @@
-"""What a checkpoint must be like before torch reads it, and what it must hold afterwards.
+"""Checks of a checkpoint, before torch reads it and afterwards.
 
 torch reads an archive with a flipped bit without a word, allocates what a storage claims, and
 allows more functions in the pickle than a checkpoint of ours needs.

@@ -1,4 +1,4 @@
-"""A model that encodes images into a database, as the options of build_image_db.py ask for."""
+"""The encoder of build_image_db.py: model, runtime and options."""
 
 import logging
 from collections.abc import Iterator

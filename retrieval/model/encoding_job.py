@@ -1,4 +1,4 @@
-"""A database in shards: what makes them, here or on another machine."""
+"""The job of encoding a database in shards, here or on another machine."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property

@@ -47,7 +47,7 @@ class PhotoSearch:
         record: The record of the database's embeddings.
         preprocessing: How its images were prepared.
         gallery: (n_image, dim) float32, memory-mapped.
-        catalogue: What is known of its images.
+        catalogue: Metadata of its images.
         calibration: How likely an answer is right; None if it was not measured for this database.
         encoder: The model.
     """

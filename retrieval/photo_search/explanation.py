@@ -1,4 +1,4 @@
-"""Where in two images their similarity comes from.
+"""Explain a similarity: the regions of two images that contribute to it.
 
 The last feature map F (channels, h, w) is pooled to one value per channel, and what follows is
 linear up to the normalization: projection and neck. So the similarity of embeddings x and y is a

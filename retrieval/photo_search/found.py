@@ -1,4 +1,4 @@
-"""What was found for a photo."""
+"""The result of a search with a photo."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is known of the images of a database: path, model, make, year, viewpoint; and filters."""
+"""Metadata of the images of a database (path, model, make, year, viewpoint), and filters."""
 
 import difflib
 from collections.abc import Iterable

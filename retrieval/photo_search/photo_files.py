@@ -1,4 +1,4 @@
-"""The photos that a command line names, and the part of them to search with."""
+"""The photos named on the command line, and their boxes."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What the answers to a photo say: the most likely make, model and year, and how likely they are.
+"""Predictions from the answers to a photo: make, model and year, with probabilities.
 
 The command, the page and the API predict from the first `local_means.NEIGHBORS` answers, however
 many are shown.

@@ -1,4 +1,4 @@
-"""Photos prepared as the images of a database were."""
+"""Preprocess photos as the images of a database were."""
 
 from dataclasses import dataclass
 from pathlib import Path

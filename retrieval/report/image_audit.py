@@ -1,4 +1,4 @@
-"""Suspect images as one table, the most serious first."""
+"""Suspicious images as one table, the most serious first."""
 
 import logging
 from dataclasses import dataclass

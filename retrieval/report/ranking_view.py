@@ -1,4 +1,4 @@
-"""Look at what is retrieved, from a notebook; nothing is written."""
+"""Show rankings in a notebook; nothing is written."""
 
 from dataclasses import replace
 from pathlib import Path

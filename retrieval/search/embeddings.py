@@ -1,4 +1,4 @@
-"""Embeddings must be finite rows of unit length for a search to mean anything."""
+"""Check that embeddings are finite and of unit length."""
 
 import numpy as np
 
@@ -29,7 +29,7 @@ def check_unit_rows(rows: np.ndarray, name: str) -> None:
         _refuse(~np.isfinite(squares), start, name, "holds values that are not finite")
         norms = np.sqrt(squares)
         is_unit = (np.abs(norms - 1) <= NORM_TOLERANCE) | (norms == 0)
-        _refuse(~is_unit, start, name, "has not unit length")
+        _refuse(~is_unit, start, name, "is not of unit length")
 
 
 def _refuse(is_bad: np.ndarray, start: int, name: str, what: str) -> None:

@@ -1,4 +1,4 @@
-"""What the search computes on a GPU; only a search on a GPU imports this, and torch with it."""
+"""Exact search on a GPU; only a search on a GPU imports this module, and torch with it."""
 
 import numpy as np
 import torch

@@ -1,1 +1,1 @@
-"""The image database that grows: rows come and go while it is searched."""
+"""Image stores: rows can be added and removed during searches."""

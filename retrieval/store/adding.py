@@ -1,4 +1,4 @@
-"""Which photos are new to a store, and the ids that they get."""
+"""Find the photos that are new to a store, and give them ids."""
 
 from collections.abc import Iterable
 

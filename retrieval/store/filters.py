@@ -1,4 +1,4 @@
-"""Conditions on rows, and how the two stores write them down."""
+"""Filters on rows, and their translation to the query languages of the stores."""
 
 import json
 from collections.abc import Iterable

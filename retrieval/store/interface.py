@@ -1,4 +1,4 @@
-"""What every store can do. `opening.open_store` returns one."""
+"""The interface of all stores. `opening.open_store` returns one."""
 
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -41,7 +41,7 @@ class NoStore(InputError):
 
 
 class ImageStore(ABC):
-    """A collection of images that is searched while rows come and go.
+    """A collection of images; rows can be added and removed during searches.
 
     All methods may be called from several threads. Searches see every row whose `add` has
     returned, in whatever process. A store that is gone, full or does not answer raises
@@ -74,7 +74,7 @@ class ImageStore(ABC):
 
     @abstractmethod
     def facts(self, ids: Iterable[int]) -> dict[int, Facts]:
-        """Return what is known of some rows, by id; those that are not there are left out.
+        """Return the metadata of some rows, by id; missing ids are left out.
 
         Much faster than `get`, which reads embeddings and thumbnails too.
         """

@@ -1,4 +1,4 @@
-"""Names that a person types, and the values of the rows that they mean."""
+"""Match names that a person types to the values of the rows."""
 
 import difflib
 import hashlib

@@ -1,4 +1,4 @@
-"""The order of an answer, whatever found its candidates: float64 similarities, then ids."""
+"""Final ranking of candidates from any index: by float64 similarity, then by id."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -169,7 +169,7 @@ class Resident:
         return replace(self, version=version, segments=tuple(segments))
 
     def facts(self, ids: np.ndarray) -> dict[int, Facts]:
-        """Return what is known of some rows, by id."""
+        """Return the metadata of some rows, by id."""
         found: dict[int, Facts] = {}
         for segment in self.segments:
             is_here, rows = segment.rows_of(ids)

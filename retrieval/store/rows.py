@@ -1,4 +1,4 @@
-"""What a store holds: one row per image, and what all rows have in common."""
+"""Rows of a store, one per image, and the record that all rows share."""
 
 import hashlib
 import json
@@ -55,7 +55,7 @@ class ImageRow:
 
 
 class Facts(NamedTuple):
-    """What is known of an image, and what filters choose by; texts are empty if unknown."""
+    """Metadata of an image, by which filters select; texts are empty if unknown."""
 
     make: str
     model: str
@@ -132,12 +132,16 @@ def check_new_rows(rows: Sequence[ImageRow], dim: int, name: str) -> np.ndarray:
     """Return the embeddings of new rows, (n, dim) float32; refuse what no search could rank."""
     wrong = [row.id for row in rows if row.embedding.shape != (dim,)]
     if wrong:
-        raise InputError(f"{name} takes embeddings of {dim} dimensions; image {wrong[0]} has other")
+        raise InputError(
+            f"{name} takes embeddings of {dim} dimensions; that of image {wrong[0]} has others"
+        )
     embeddings = np.stack([row.embedding for row in rows]).astype(np.float32, copy=False)
     off = np.abs(np.einsum("ij,ij->i", embeddings, embeddings) - 1)
     bad = np.flatnonzero(~(off <= 2 * MOST_OFF_UNIT))  # NaN too
     if len(bad):
-        raise InputError(f"{name} takes embeddings of unit norm; image {rows[bad[0]].id} has not")
+        raise InputError(
+            f"{name} takes embeddings of unit norm; that of image {rows[bad[0]].id} is not"
+        )
     ids = [row.id for row in rows]
     if len(set(ids)) < len(ids) or min(ids) < 0:
         raise InputError(f"ids to add to {name} must be distinct and at least 0")

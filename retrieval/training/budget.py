@@ -1,4 +1,4 @@
-"""Fit a training into minutes: measure its first steps, then choose epochs and their length.
+"""Fit a training into a time budget: time the first steps, then choose epochs and their length.
 
 An epoch takes fewer images than there are, so that whole epochs with their validations fill the
 time. The choice is printed and kept in the checkpoint. The same command with the chosen numbers in

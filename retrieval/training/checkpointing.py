@@ -71,7 +71,7 @@ class ResumePoint:
         if self.path is None or config.resume != "auto":
             after = f" after {self.path.name}" if self.path else ""
             raise InputError(
-                f"--epoch={config.epoch} counts all epochs, so nothing is left to train{after}"
+                f"--epoch={config.epoch} counts all epochs: there is nothing left to train{after}"
             )
         log.info("%s: all %d epochs are done", self.path, config.epoch)
         return True

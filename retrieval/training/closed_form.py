@@ -1,4 +1,4 @@
-"""The start and the end of a training in closed form: within-class whitening of pooled features.
+"""Within-class whitening of pooled features, in closed form, at the start and the end of training.
 
 At the start, the projection is the whitening of the pretrained features and the classifier's rows
 are the class means, so that the first step already tells many classes apart. At the end, the

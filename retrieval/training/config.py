@@ -141,7 +141,7 @@ class TrainingConfig:
         at_least=0,
     )
     scale: float = _run(1.0, "factor on the image side before the backbone", "fixed", above=0)
-    seed: int = _run(7, "seed of everything random", "fixed", at_least=0)
+    seed: int = _run(7, "random seed of weights, batches and augmentation", "fixed", at_least=0)
     save_every: float = _run(
         0.0, "minutes between checkpoints within an epoch; 0: none", "free", at_least=0
     )

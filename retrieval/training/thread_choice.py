@@ -1,4 +1,4 @@
-"""With how many threads to train, where other programs keep processors busy.
+"""Choose the number of training threads on a busy machine.
 
 Another number rounds sums in another order, so the checkpoints keep it, and a resumed run takes it.
 """

@@ -1,4 +1,4 @@
-"""One training step, and everything that changes with it."""
+"""The trainer: model, optimizer, schedules and one training step."""
 
 import itertools
 from collections.abc import Iterator

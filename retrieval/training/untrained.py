@@ -1,4 +1,4 @@
-"""The model before any training, as a checkpoint: what every trained model has to beat."""
+"""The untrained model as a checkpoint: the baseline of every trained model."""
 
 import logging
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""What the HTTP API takes and returns."""
+"""Request and response models of the HTTP API."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -16,7 +16,7 @@ PLAIN = ("n_hidden", "n_searched", "is_exact", "recall", "seconds")
 class ApiOptions(BaseModel):
     """Options of a search, as parameters of the address."""
 
-    k: Annotated[int, Field(ge=1, le=MAX_K, description="answers to look for")] = K
+    k: Annotated[int, Field(ge=1, le=MAX_K, description="number of answers")] = K
     at_least: Annotated[
         float | None, Field(ge=-1, le=1, description="hide answers of a lower similarity")
     ] = None
@@ -34,7 +34,7 @@ class ApiOptions(BaseModel):
         """Return them as the search takes them.
 
         Raises:
-            InputError: The box is none.
+            InputError: The box is not of the form x1,y1,x2,y2.
         """
         texts = {name: getattr(self, name) for name in ("make", "model", "year", "viewpoint")}
         return parsed_options(

@@ -1,4 +1,4 @@
-"""Photos of many requests encoded and compared with the rows at once, and rows as answers."""
+"""Batched search: photos of many requests are encoded and compared with the rows together."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ class FoundRow:
     Attributes:
         id: Its id.
         similarity: Its cosine similarity to the query.
-        facts: What is known of it.
+        facts: Its metadata.
         embedding: (dim,) float32 of unit L2 norm.
     """
 

@@ -1,4 +1,4 @@
-"""Work of many requests done together, behind a bound on how many may wait."""
+"""Batching of requests, with a bound on how many may wait."""
 
 import queue
 import threading

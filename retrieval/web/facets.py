@@ -1,4 +1,4 @@
-"""What the page offers to choose from: makes, models, years and viewpoints, with their counts."""
+"""Facets of the search: makes, models, years and viewpoints, with their counts."""
 
 from collections import Counter
 from dataclasses import dataclass

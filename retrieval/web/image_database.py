@@ -139,7 +139,7 @@ class ImageDatabase:
             return self.store.get(ids)
 
     def facts(self, ids: Sequence[int]) -> dict[int, Facts]:
-        """Return what is known of the rows with these ids, by id."""
+        """Return the metadata of the rows with these ids, by id."""
         with store_failures():
             return self.store.facts(ids)
 

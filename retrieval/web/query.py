@@ -1,4 +1,4 @@
-"""What a page searches with: an upload that is kept, or an image of the database."""
+"""The query of a page: a cached upload, or an image of the database."""
 
 from dataclasses import dataclass
 from urllib.parse import urlencode

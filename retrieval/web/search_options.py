@@ -1,4 +1,4 @@
-"""What a search is asked for, beside its photo, and the rows that its filters mean."""
+"""Options of a search (k, threshold, filters, box), and the rows that match its filters."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""The server under the application: its sockets, its connections and what it logs."""
+"""The server of the application: sockets, connections and logging."""
 
 import errno
 import logging
@@ -48,7 +48,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
             f"cannot listen on {shown(host)}:{port}: {error.strerror}; choose another --port"
         ) from error
     if not sockets:
-        raise InputError(f"--host={host} is no address of this computer; name another")
+        raise InputError(f"--host={host} is not an address of this computer; name another")
     return sockets
 
 

@@ -1,4 +1,4 @@
-"""What /metrics says: counts and times, in the text format of Prometheus."""
+"""The metrics of /metrics: counts and times, in the text format of Prometheus."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Uploads of the last minutes, in memory, so that filters and boxes need no second upload."""
+"""Cache of recent uploads in memory, so that filters and boxes need no second upload."""
 
 import io
 import secrets

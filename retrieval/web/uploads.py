@@ -1,4 +1,4 @@
-"""Photos that strangers send: checked before they are decoded, kept without what they tell.
+"""Validation of untrusted uploads: checked before they are decoded, kept without metadata.
 
 Nothing of an upload is written to a file by us, and its file name is never read. What is shown
 again is a JPEG made anew: upright, without EXIF, GPS and comments.

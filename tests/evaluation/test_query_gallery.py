@@ -149,7 +149,7 @@ def test_embeddings_of_another_length_are_refused(pipeline: Path) -> None:
     mips.run(pipeline, k=3)
     rows[7] *= 1.05
     replace_embeddings(pipeline, rows)
-    with pytest.raises(InputError, match=r"database\.npy: row 7 has not unit length"):
+    with pytest.raises(InputError, match=r"database\.npy: row 7 is not of unit length"):
         mips.run(pipeline, k=3)
 
 

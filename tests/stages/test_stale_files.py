@@ -396,9 +396,9 @@ def list_and_audit(world: World) -> None:
 
 # (changed, made from it) -> what is tried, or the test elsewhere that tries it.
 CASES: dict[tuple[str, str], Callable[[World], None] | str] = {
-    ("photos", "index csv"): photos_and_list,
-    ("a photo", "image matrix"): photo_and_matrix,
-    ("a photo", "image matrix in shards"): photo_and_shards,
+    ("names of the photos in a folder", "index csv"): photos_and_list,
+    ("size of a photo in bytes", "image matrix"): photo_and_matrix,
+    ("size of a photo in bytes", "image matrix in shards"): photo_and_shards,
     ("index csv", "image matrix"): list_and_matrix,
     ("index csv", "split"): list_and_split,
     ("index csv", "index csv of queries"): list_and_classes_of_queries,
@@ -411,7 +411,7 @@ CASES: dict[tuple[str, str], Callable[[World], None] | str] = {
     ("image matrix", "embeddings"): matrix_and_embeddings,
     ("checkpoint", "embeddings"): checkpoint_and_embeddings,
     ("index csv", "embeddings"): list_and_embeddings,
-    ("a photo", "embeddings of photos"): photo_and_embeddings,
+    ("size of a photo in bytes", "embeddings of photos"): photo_and_embeddings,
     ("checkpoint, images", "embeddings in shards"): checkpoint_and_shards,
     ("embeddings", "masks"): embeddings_and_masks,
     ("embeddings", "transformed embeddings"): embeddings_and_transformed,
@@ -438,7 +438,7 @@ CASES: dict[tuple[str, str], Callable[[World], None] | str] = {
     ("a photo", "picture and thumbnail on the page"): (
         "tests/web/test_pictures.py::test_a_photo_that_was_replaced_is_shown_as_it_was_published"
     ),
-    ("store", "pictures that a browser keeps"): (
+    ("store", "pictures in a browser's cache"): (
         "tests/web/test_pictures.py::test_another_image_under_the_same_id_is_another_picture"
     ),
     ("index csv", "audit"): list_and_audit,
@@ -472,6 +472,6 @@ def test_nothing_is_old_after_a_whole_run(world: World) -> None:
 
 def test_the_table_of_the_documents_has_all_cases() -> None:
     text = (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
-    table = text.partition("| changed | made from it | then |")[2].partition("\n\n")[0]
+    table = text.partition("| changed | derived file | then |")[2].partition("\n\n")[0]
     lines = [line.strip("|").split("|") for line in table.strip().splitlines()[1:]]
     assert [(line[0].strip(), line[1].strip()) for line in lines] == list(CASES)

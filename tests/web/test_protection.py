@@ -1,4 +1,4 @@
-"""What every response carries, what no upload gets past, and what is told to no one."""
+"""Security headers, limits on uploads, and what errors must not reveal."""
 
 import asyncio
 import io

@@ -62,7 +62,7 @@ def test_a_host_that_is_not_here_is_one_line(
 ) -> None:
     assert serve.main([*command_of(served, 0)[3:], f"--host={host}"]) == 1
     last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert last == f"error: --host={host} is no address of this computer; name another"
+    assert last == f"error: --host={host} is not an address of this computer; name another"
 
 
 @pytest.mark.parametrize(("host", "is_told"), [("0.0.0.0", True), ("127.0.0.1", False)])

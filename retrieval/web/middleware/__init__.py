@@ -1,1 +1,1 @@
-"""What every request and every response passes: limits, headers, hosts, prefixes."""
+"""Middleware: limits, headers, hosts and path prefixes."""

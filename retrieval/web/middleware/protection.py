@@ -1,4 +1,4 @@
-"""What every response carries and every request must keep to."""
+"""Security headers of responses, and limits on requests."""
 
 import asyncio
 import secrets

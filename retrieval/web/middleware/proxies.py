@@ -1,4 +1,4 @@
-"""What a proxy before the server changes: the host, a prefix of all paths, HEAD for GET."""
+"""Requests behind a proxy: allowed hosts, a path prefix, HEAD for GET."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A photo that is sent becomes an image of the database."""
+"""Add an uploaded photo to the database."""
 
 from typing import Annotated
 
@@ -18,7 +18,7 @@ Name = Annotated[str, Field(max_length=200)]
 
 
 class NewImage(BaseModel):
-    """What is known of a new image; empty: unknown. A model that is there keeps its class."""
+    """Metadata of a new image; empty: unknown. A model that is there keeps its class."""
 
     model: Name = ""
     make: Name = ""

@@ -61,7 +61,7 @@ async def service_of(request: Request) -> SearchService:
 
 
 async def root_of(request: Request) -> str:
-    """Return what a proxy puts before all paths."""
+    """Return the path prefix of a proxy."""
     found: str = request.app.state.root_path
     return found
 
@@ -123,9 +123,7 @@ async def search_with_image(
     return ApiResult.of_result(found, root)
 
 
-@router.get(
-    "/images/{number}", summary="What is known of an image", dependencies=[Depends(Takes())]
-)
+@router.get("/images/{number}", summary="Get an image's metadata", dependencies=[Depends(Takes())])
 async def get_image(number: ImageId, service: Service, root: Root) -> ApiImage:
     rows = await service.in_thread(service.database.rows, [number])
     if not rows:

@@ -1,4 +1,4 @@
-"""Pictures by id or key: images of the database, uploads that are kept, explanations."""
+"""Pictures by id or key: images of the database, cached uploads, explanations."""
 
 import hashlib
 from typing import Annotated, Any, Literal
