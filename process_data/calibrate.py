@@ -78,7 +78,7 @@ def _text(measured: dict[str, Any]) -> str:
     lines = [
         f"{measured['n_query']} queries of {measured['n_class']} classes; on classes held out:",
         f"{'':8}{'right':>8}{'Brier':>8}{'ECE':>8}{'AUC right':>11}{'AUC known':>11}"
-        f"{'false reject':>14}{'false accept':>14}",
+        f"{'false rejects':>14}{'missed':>14}",
     ]
     for level, of_level in measured["levels"].items():
         areas = [of_level[name] for name in ("auc_right", "auc_known")]
@@ -90,11 +90,10 @@ def _text(measured: dict[str, Any]) -> str:
             + "".join(f"{100 * share:12.1f} %" for share in shares)
         )
     lines += [
-        "right: the right one is named, if it is in the database",
-        "AUC: right answers against wrong ones and those of what is not there; what is in the "
-        "database against what is not",
-        "false reject, false accept: said not to be in the database though it is; not said of what "
-        "is not",
+        "right: accuracy of the queries whose class is in the database",
+        "AUC: right predictions against all others; known classes against unknown ones",
+        "false rejects: known classes rejected as not in the database; missed: unknown classes "
+        "not rejected",
         "predicted       answers   mean predicted   right model",
     ]
     for of_bin in measured["levels"]["model"]["reliability"]:
