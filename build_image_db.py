@@ -208,7 +208,7 @@ def _save_record(data_dir: Path, output: str, record: dict[str, Any], parts: lis
 
 
 def _name_other_threads(data_dir: Path, output: str, record: dict[str, Any]) -> None:
-    """Say in a line if only the number of threads differs from the record that was there."""
+    """Warn if only the number of threads differs from the existing record."""
     if not layout.DATABASE_RECORD.at(data_dir, provenance.record_name(output)).exists():
         return
     before = layout.DATABASE_RECORD.load(data_dir, provenance.record_name(output))

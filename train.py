@@ -187,7 +187,7 @@ def run(data_dir: Path, save_path: Path, config: TrainingConfig = TrainingConfig
 def tell_old_images(
     data_dir: Path, config: TrainingConfig, resumed: "ResumePoint", matrix: str
 ) -> None:
-    """Say what is older than its sources, and whether a resumed run gets other images.
+    """Warn of outdated files, and if a resumed run gets other images.
 
     Args:
         data_dir: The data directory.

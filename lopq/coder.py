@@ -20,7 +20,7 @@ def as_row(x: np.ndarray) -> np.ndarray:
 
 
 class Coder:
-    """What a model does with its fitted parameters; the base class of `LOPQModel`.
+    """Encoding and decoding with fitted parameters; the base class of `LOPQModel`.
 
     Args:
         format: The sizes of a code, known before training.

@@ -124,7 +124,7 @@ class Database:
         return codes[kept], np.append(self.lists.ids[first], self.later.ids[later])[kept]
 
     def kept_at(self, positions: np.ndarray) -> np.ndarray:
-        """Return what is kept of the vectors at positions (m,) from 0: (m, kept_bytes) uint8."""
+        """Return the kept vectors at positions (m,) from 0: (m, kept_bytes) uint8."""
         n = len(self.lists)
         kept = np.empty((len(positions), self.lists.kept.shape[1]), np.uint8)
         is_later = positions >= n

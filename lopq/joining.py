@@ -161,7 +161,7 @@ class _Joined:
 
 
 def _of_cells(part: CellLists, first: int, last: int) -> slice:
-    """Return where a part has the codes of a range of cells."""
+    """Return the range of a part's codes for a range of cells."""
     low, high = np.searchsorted(part.cells, (first, last))
     return slice(int(part.offsets[low]), int(part.offsets[high]))
 

@@ -14,7 +14,7 @@ def panel(points: np.ndarray) -> Panel:
 
 
 def search_panels(C: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return what a search compares a query with, for centroids C (S, V, dim).
+    """Return the panels that a search compares a query with, for centroids C (S, V, dim).
 
     Returns:
         origins: (S, dim) float32.

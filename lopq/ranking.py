@@ -10,7 +10,7 @@ RERANK_AT_ONCE = 4_000_000  # numbers read from the database at a time
 
 
 def rows_of(vectors: np.ndarray, ids: np.ndarray, dim: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what reads the vectors of some ids: row i of ``vectors`` is the vector with id i.
+    """Return a function from ids to vectors: row i of ``vectors`` is the vector with id i.
 
     Args:
         vectors: (n, dim) array or memory map.

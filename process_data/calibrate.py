@@ -74,7 +74,7 @@ def run(
 
 
 def _text(measured: dict[str, Any]) -> str:
-    """Return what was measured as text."""
+    """Return the measurements as text."""
     lines = [
         f"{measured['n_query']} queries of {measured['n_class']} classes; on classes held out:",
         f"{'':8}{'right':>8}{'Brier':>8}{'ECE':>8}{'AUC right':>11}{'AUC known':>11}"

@@ -237,7 +237,7 @@ def _shortened(text: str) -> str:
 
 
 def _print_any_text() -> None:
-    """Let a terminal that cannot show a letter show its number instead."""
+    """Escape characters that the terminal cannot encode."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

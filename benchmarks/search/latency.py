@@ -60,7 +60,7 @@ def enlarge(data_dir: Path, large: Path, n_row: int) -> None:
 
 
 def _recalibrate(large: Path) -> None:
-    """Say that the calibration is that of the enlarged database: its time is measured, too."""
+    """Mark the calibration as that of the enlarged database, so that its time counts."""
     path, record = layout.CALIBRATION.at(large), layout.DATABASE_RECORD.at(large)
     if path.exists():
         content = json.loads(path.read_text()) | {"record_sha256": provenance.sha256(record)}

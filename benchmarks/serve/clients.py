@@ -22,7 +22,7 @@ BOUNDARY = "photo"
 
 @dataclass
 class Load:
-    """What some clients saw.
+    """Latencies and costs of some clients.
 
     Attributes:
         waits: Seconds from each request to its answer.
@@ -93,7 +93,7 @@ def body_of(photo: bytes) -> bytes:
 def load(
     process: psutil.Process, port: int, bodies: list[bytes], n_client: int, seconds: float
 ) -> Load:
-    """Let clients ask the server, which is a process, for some seconds."""
+    """Send requests from several clients to the server process for some seconds."""
     own, server = time.process_time(), cpu_seconds(process)
     started = time.perf_counter()
     clients = [Loop(port, bodies, started + seconds, 7 * number) for number in range(n_client)]

@@ -32,12 +32,12 @@ def sum_gradients(module: nn.Module) -> None:
 
 
 def share_gradients(module: nn.Module) -> None:
-    """Give all processes the gradients of the first; they differ by rounding only."""
+    """Broadcast the gradients of the first process; they differ by rounding only."""
     _in_one_piece(_gradients(module), lambda flat: dist.broadcast(flat, 0))
 
 
 def share_weights(module: nn.Module) -> None:
-    """Give all processes the parameters and buffers of the first."""
+    """Broadcast the parameters and buffers of the first process."""
     tensors = [*module.parameters(), *module.buffers()]
     _in_one_piece([t.detach() for t in tensors], lambda flat: dist.broadcast(flat, 0))
 

@@ -141,7 +141,7 @@ def autocast(device: "torch.device", dtype: "torch.dtype") -> AbstractContextMan
 
 @contextmanager
 def searching_convolutions(is_wanted: bool) -> Iterator[None]:
-    """Let cuDNN search the fastest convolution for each shape until the block ends, or not."""
+    """Enable or disable cuDNN's search for the fastest convolutions within the block."""
     import torch
 
     before = torch.backends.cudnn.benchmark

@@ -13,7 +13,7 @@ from retrieval.data.photo_array import UnreadableImages
 
 
 class ShardPlan(Protocol):
-    """What a job is about to make."""
+    """The shards of a job and the file that they are merged into."""
 
     @property
     def origin(self) -> str:
@@ -31,7 +31,7 @@ P_co = TypeVar("P_co", bound=ShardPlan, covariant=True)
 
 
 class ShardJob(Protocol[P_co]):
-    """What makes shards; it is sent to the tasks, and equal ones are loaded once in a process."""
+    """A job that makes shards; it is sent to the tasks, and each process loads equal ones once."""
 
     @property
     def target(self) -> Path:
@@ -39,7 +39,7 @@ class ShardJob(Protocol[P_co]):
 
     @property
     def uses_gpu(self) -> bool:
-        """Whether a task should have a GPU if there is one."""
+        """Whether a task should get a GPU if there is one."""
 
     def on_node(self, count: int) -> "ShardJob[P_co]":
         """Return a copy with absolute paths and that many threads, small enough to be sent."""

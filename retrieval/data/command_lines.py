@@ -13,7 +13,7 @@ SPLITTING = ("ratio", "min_len", "neg_count", "seed", "protocol")
 
 
 def remake_command(data_dir: Path | None, name: str, record: dict[str, Any]) -> str | None:
-    """Return the command that makes a file again, from its record; None if it does not say.
+    """Return the command that remakes a file, from its record; None if the record lacks it.
 
     Args:
         data_dir: The data directory; None writes ``...`` in its place.
@@ -72,7 +72,7 @@ def command(start: str, options: dict[str, Any], data_dir: Path | None = None) -
 
 
 def checkpoints_of(data_dir: Path | None, record: dict[str, Any]) -> list[Path]:
-    """Return where the checkpoint that made some embeddings may be, the likeliest place first.
+    """Return candidate paths of the checkpoint of some embeddings, the likeliest first.
 
     Args:
         data_dir: The data directory, which may have been moved or copied; None: unknown.

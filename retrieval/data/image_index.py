@@ -44,7 +44,7 @@ class Levels:
 
 
 def levels_of(table: "pd.DataFrame", names: dict[int, str]) -> Levels:
-    """Return what an index knows of make, model and year.
+    """Return the columns of make, model and year of an index.
 
     Args:
         table: An index csv: your own images, with any of the columns `LEVELS`, or CompCars.

@@ -33,7 +33,7 @@ _UNKNOWN_YEAR = "unknown"
 def folder_levels(
     folders: Sequence[tuple[str, ...]], class_level: ClassLevel | None = None
 ) -> list[str]:
-    """Return what the nested folders of photos are, the outermost first.
+    """Return the levels (make, model, year) of nested folders, the outermost first.
 
     Args:
         folders: The folders of each photo below the root, outermost first; at least one each.

@@ -24,7 +24,7 @@ HEADER = re.compile(
 
 
 class Header(NamedTuple):
-    """What a .npy file holds, and where.
+    """Shape, dtype and data offset of a .npy file.
 
     Attributes:
         dtype: A boolean, integer or floating point type.

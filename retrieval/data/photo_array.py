@@ -35,7 +35,7 @@ CORNERS = ["X1", "Y1", "X2", "Y2"]
 
 @dataclass(frozen=True)
 class PhotoOptions:
-    """Where the photos of an index are, and how they become squares.
+    """Location of the photos of an index, and how they are turned into squares.
 
     The descriptions are in the declarations.
     """
@@ -196,7 +196,7 @@ class IndexedPhotos:
         return cls(data_dir, image_info, table, PhotoArray(paths, boxes, options))
 
     def record(self) -> dict[str, Any]:
-        """Return what the record of an array made from these photos says of them, as they are now.
+        """Return the part of an array's record that describes these photos, as they are now.
 
         Call it before the photos are read: what changes meanwhile then counts as a change.
         """

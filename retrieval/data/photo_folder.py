@@ -21,7 +21,7 @@ SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "icon\r"})
 
 @dataclass
 class PhotoFolder:
-    """What is below a folder.
+    """The photos below a folder, and what was skipped.
 
     Attributes:
         root: The folder.
@@ -36,7 +36,7 @@ class PhotoFolder:
     suffixes: Counter[str] = field(default_factory=Counter)
 
     def reasons(self) -> str:
-        """Return what was left out as text, empty if nothing was.
+        """Return the skipped files as text, empty if there are none.
 
         >>> PhotoFolder(Path(), suffixes=Counter({".txt": 2, ".nef": 1})).reasons()
         '3 not images by their names (.txt 2, .nef 1)'
@@ -49,7 +49,7 @@ class PhotoFolder:
         return "; ".join(parts)
 
     def say_left_out(self) -> None:
-        """Say in one line what was left out and why, if anything was."""
+        """Log in one line which files were skipped and why, if any."""
         if reasons := self.reasons():
             log.warning("left out below %s: %s", self.root, reasons)
 

@@ -172,7 +172,7 @@ def _there(rows: list[dict[str, str]], text: CsvText, root: Path) -> list[dict[s
 def _say_deeper(
     paths: Sequence[str], folders: Sequence[tuple[str, ...]], class_level: ClassLevel | None
 ) -> None:
-    """Say that some photos lie deeper than others, so that their folders are no levels."""
+    """Log that photos are at different depths, so that their folders are not used as levels."""
     deeper = [path for path, of_photo in zip(paths, folders, strict=True) if len(of_photo) > 1]
     if deeper and class_level is None:
         log.info(

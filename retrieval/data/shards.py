@@ -54,7 +54,7 @@ class Shards:
 
     @property
     def folder(self) -> Path:
-        """Where the shards are until they are joined."""
+        """The folder of the shards until they are merged."""
         return self.path.with_name(f"{self.path.name}.shards")
 
     @property
@@ -179,7 +179,7 @@ class Shards:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command in shards is about to make.
+    """The shards of a command, and whether the whole file is there.
 
     Attributes:
         whole: The array in parts.

@@ -181,7 +181,7 @@ def photos_have_changed(data_dir: Path, record: dict[str, Any]) -> bool:
 
 
 def tell_old(data_dir: Path, *names: str, photos: bool = False) -> list[str]:
-    """Say in one line which files are older than what they were made from, and what to type.
+    """Warn in one line which files are older than their sources, with the commands that renew them.
 
     Args:
         data_dir: The data directory.
@@ -204,7 +204,7 @@ def tell_old(data_dir: Path, *names: str, photos: bool = False) -> list[str]:
 
 
 def commands_to_renew(data_dir: Path, name: str) -> str:
-    """Return what to type to make a file again, with all that it was made from and has a record."""
+    """Return the commands that remake a file and all its sources that have a record."""
     commands: list[str] = []
     seen: set[str] = set()
 

@@ -17,7 +17,7 @@ def composed(name: str) -> str:
 
 
 def folded(name: str) -> str:
-    """Return what two names have in common that a person would call the same.
+    """Return the normalized form of a name, equal for spellings that a person would call the same.
 
     >>> folded("CITROE\\u0308N") == folded("Citro\\u00ebn")
     True

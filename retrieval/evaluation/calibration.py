@@ -50,7 +50,7 @@ class Logistic:
 
 @dataclass(frozen=True)
 class LevelCalibration:
-    """What the features of a named class mean.
+    """Logistic regressions of one level (model, make or year) on the features of its prediction.
 
     Attributes:
         mean: (6,) subtracted from the features.

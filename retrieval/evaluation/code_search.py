@@ -210,7 +210,7 @@ def fitted_index(
 
 
 def _identity(path: Path) -> str:
-    """Return what tells an index from others: its size, and a hash of its beginning.
+    """Return an identity of an index: its size, and a hash of its beginning.
 
     The header there has the checksums of all that follows.
     """

@@ -19,7 +19,7 @@ BLOCK = 256  # lists at once: bounds the memory
 
 @dataclass(frozen=True)
 class NamedClasses:
-    """What each of n lists names.
+    """The class that each of n lists predicts, with features.
 
     Attributes:
         labels: (n,) int64, the class whose weighted average is nearest; -1 if no neighbor has one.

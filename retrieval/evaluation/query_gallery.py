@@ -87,7 +87,7 @@ def load_query_gallery(
 
 
 def tell_old_inputs(query_gallery: QueryGallery) -> None:
-    """Say in one line which of the files behind an evaluation are older than their sources."""
+    """Warn in one line which inputs of an evaluation are older than their sources."""
     data_dir, paths = query_gallery.inputs.data_dir, query_gallery.inputs.paths
     names = (sources.source_name(data_dir, path) for path in paths)
     sources.tell_old(data_dir, *names, layout.SPLIT.name, layout.MASKS_RECORD.name)

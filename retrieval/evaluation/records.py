@@ -46,7 +46,7 @@ def load_evaluation_records(data_dir: Path) -> dict[str, dict[str, Any]]:
 
 
 def tell_old_evaluations(data_dir: Path, records: dict[str, dict[str, Any]]) -> None:
-    """Say in one line which evaluations are of other files than those that are there now."""
+    """Warn in one line which evaluations were made from other files than the present ones."""
     changed = {name: sources.changed_sources(data_dir, of) for name, of in records.items()}
     old = [name for name, files in changed.items() if files]
     if old:

@@ -38,7 +38,7 @@ def publish_database(
     store: str,
     save_path: Path | None = None,
 ) -> int:
-    """Do what ``process_data.publish`` says of these options; return how many images were new."""
+    """Publish as ``process_data.publish`` does; return the number of new images."""
     source = load_source(data_dir, database, image_root_path)
     started = time.perf_counter()
     try:
@@ -106,7 +106,7 @@ def _add_missing(target: ImageStore, source: "DatabaseRows") -> int:
 def _renew(
     data_dir: Path, target: ImageStore, source: "DatabaseRows", save_path: Path | None
 ) -> tuple[int, str]:
-    """Put a database into the place of another; photos that were added stay.
+    """Replace one database by another; added photos stay.
 
     Args:
         data_dir: The data directory.
@@ -158,7 +158,7 @@ def _removed(target: ImageStore) -> int:
 
 @dataclass(frozen=True)
 class DatabaseRows:
-    """What is published.
+    """The rows to publish.
 
     Attributes:
         record: The record of the embeddings.
@@ -220,7 +220,7 @@ def load_source(data_dir: Path, database: str, image_root_path: str | None) -> D
 
 
 def _check_photos(data_dir: Path, database: str, record: dict[str, Any]) -> None:
-    """Refuse embeddings of other photos than those that are there now; say what else is old."""
+    """Refuse embeddings of photos that have changed since; warn of other outdated files."""
     matrix = record.get("images")
     prepared = sources.load_record_as_it_is(data_dir, matrix) if matrix else record
     if sources.photos_have_changed(data_dir, prepared):

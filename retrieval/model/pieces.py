@@ -29,7 +29,7 @@ class Pieces:
         self._started = deque[Future[torch.Tensor]]()
 
     def start(self, images: torch.Tensor, size: int = CPU_PIECE) -> Callable[[], np.ndarray]:
-        """Begin to embed (n, 3, h, w) images; return what waits for the (n, dim) embeddings.
+        """Begin to embed (n, 3, h, w) images; return a function that waits for the embeddings.
 
         Batches are waited for in their order.
         """

@@ -47,7 +47,7 @@ class SimilarityMaps:
 
 
 def similarity_maps(encoder: QueryEncoder, query: np.ndarray, answer: np.ndarray) -> SimilarityMaps:
-    """Take the similarity of two prepared images apart.
+    """Decompose the similarity of two preprocessed images over their regions.
 
     Args:
         encoder: The model, its views and its precision.
@@ -116,7 +116,7 @@ def _parts_of_views(encoder: QueryEncoder, square: np.ndarray) -> list[_Parts]:
 
 
 def _parts_of(model: EmbeddingModel, features: torch.Tensor, is_mirrored: bool) -> _Parts:
-    """Take one view apart, given its features (1, channels, h, w)."""
+    """Decompose the embedding of one view, given its features (1, channels, h, w)."""
     channels = _by_position(model.pool, features)[0].double()
     weight = model.projection.weight.detach().double()
     scale, shift = _affine(model.neck, weight)

@@ -12,7 +12,7 @@ from retrieval.photo_search.results import Answer
 
 @dataclass(frozen=True)
 class Found:
-    """What was found for a photo.
+    """The result of a search with a photo.
 
     Attributes:
         photo: What the photo is called.

@@ -16,7 +16,7 @@ from retrieval.photo_search.results import Answer, percent
 
 @dataclass(frozen=True)
 class LevelPrediction:
-    """What is most likely at one level.
+    """The prediction at one level.
 
     Attributes:
         name: Of the make, the model or the year.
@@ -38,7 +38,7 @@ class LevelPrediction:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is most likely at each level; None where the database has no names.
+    """The predictions at each level; None where the database has no names.
 
     Attributes:
         make: The make.
@@ -52,7 +52,7 @@ class Prediction:
 
     @property
     def in_database(self) -> bool | None:
-        """Whether the model is in the database, as far as can be told; None without a calibration.
+        """Whether the model is predicted to be in the database; None without a calibration.
 
         It is said to be missing if that is probable enough: see ``reject_below`` of
         `LevelCalibration`.
@@ -64,7 +64,7 @@ class Prediction:
 def predict(
     answers: Sequence[Answer], embeddings: np.ndarray, calibration: Calibration | None
 ) -> Prediction:
-    """Return what the first answers say.
+    """Predict from the first answers.
 
     Args:
         answers: The answers, best first, none left out.
@@ -159,7 +159,7 @@ def _nested(prediction: Prediction, answers: Sequence[Answer]) -> Prediction:
 
 
 def headline(prediction: Prediction) -> str:
-    """Return what a photo shows in a few words; empty if the database has no names."""
+    """Return the prediction in a few words; empty if the database has no names."""
     if prediction.model is None:
         return ""
     if prediction.in_database is False:
@@ -196,7 +196,7 @@ def summary(prediction: Prediction, is_filtered: bool = False) -> str:
 
 
 def _line(level: str, named: LevelPrediction | None) -> list[str]:
-    """Return what is said of another level than the model's; nothing if it is not calibrated."""
+    """Return the text of another level than the model's; empty if it is not calibrated."""
     if named is None or named.probability is None or named.known is None:
         return []
     if named.is_rejected:

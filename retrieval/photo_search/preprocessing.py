@@ -20,7 +20,7 @@ class UnreadablePhoto(InputError):
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How the images of a database became squares.
+    """How the images of a database were turned into squares.
 
     Attributes:
         side: Side of the squares in pixels.

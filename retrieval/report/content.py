@@ -56,7 +56,7 @@ def report_content(
 
 
 def _calibration(data_dir: Path) -> dict[str, Any] | None:
-    """Return what was measured of ``calibration.json``, with plots; None if it does not fit."""
+    """Return the measurements of ``calibration.json``, with plots; None if it does not fit."""
     name = layout.DATABASE.name
     if not layout.DATABASE_RECORD.at(data_dir, provenance.record_name(name)).exists():
         return None

@@ -103,7 +103,7 @@ def intervals(
 def reliability(
     predicted: Sequence[float], observed: Sequence[float], counts: Sequence[int], name: str
 ) -> str:
-    """Plot how often predictions came true; on the diagonal, they are what they say.
+    """Plot the observed against the predicted probability: a reliability diagram.
 
     Args:
         predicted: (n,) mean probability of each bin.

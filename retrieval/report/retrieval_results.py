@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RetrievalResults:
-    """What was retrieved for each query, with the images to show it.
+    """The results of each query, with the images to show them.
 
     Attributes:
         truth: The queries and what is relevant.

@@ -76,7 +76,7 @@ def metric_cells(runs: list[Run], name: str) -> list[MetricCell]:
 
 
 def _setting(run: Run, metric: str) -> tuple[object, ...]:
-    """Return what two runs must share for a metric to be comparable."""
+    """Return the settings that two runs must share to be comparable in a metric."""
     names = ("queries", "n_query", "n_gallery", *(["k"] if "@k" in metric else []))
     values = (run.record.get(name) for name in names)
     return (records.query_hash(run.record), sees_cameras(run), *values)

@@ -33,7 +33,7 @@ def multiply(queries: torch.Tensor, gallery: torch.Tensor, product: torch.Tensor
 def candidates(
     scores: torch.Tensor, ids: np.ndarray, least: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what may be among the ``k`` best of each row, without copying all of it.
+    """Return the candidates of the ``k`` best of each row, without copying all of it.
 
     Args:
         scores: (n_query, n) float32.

@@ -205,7 +205,7 @@ def measured(index: CodeIndex, dataset: "lance.LanceDataset", keys: np.ndarray) 
 
 
 def _identity(folder: Path, rows: np.ndarray) -> list[str]:
-    """Return what tells the files of one index from those of another."""
+    """Return an identity of the files of an index."""
     with (folder / CODES).open("rb") as file:
         header = hashlib.sha256(file.read(HEADER_BYTES)).hexdigest()
     return [header, hashlib.sha256(np.ascontiguousarray(rows).tobytes()).hexdigest()]
@@ -213,7 +213,7 @@ def _identity(folder: Path, rows: np.ndarray) -> list[str]:
 
 @dataclass(frozen=True)
 class Covered:
-    """What an index covers of the rows that fit a filter, in one version of the store.
+    """The rows that match a filter and are in the index, in one version of the store.
 
     Attributes:
         allowed: (n_position,) bool, the positions that fit.
@@ -225,7 +225,7 @@ class Covered:
 
     @classmethod
     def of(cls, index: CodeIndex, dataset: "lance.LanceDataset", where: str | None) -> "Covered":
-        """Look up what an index covers of the rows that fit."""
+        """Look up which matching rows are in the index."""
         dim = dataset.schema.field("embedding").type.list_size
         keys = keys_of(dataset, where)
         positions = index.positions(keys)

@@ -107,15 +107,15 @@ class ImageStore(ABC):
 
     @abstractmethod
     def optimize(self) -> None:
-        """Fold new and removed rows into the files and the index; searches go on meanwhile."""
+        """Compact changed rows into the files and the index; searches continue meanwhile."""
 
     @abstractmethod
     def published(self) -> dict[str, str] | None:
-        """Return what was marked (`mark_published`); None if not all rows of a database are in."""
+        """Return the mark of `mark_published`; None if not all rows of a database are in."""
 
     @abstractmethod
     def mark_published(self, states: dict[str, str]) -> None:
-        """Say that all rows of a database are in.
+        """Mark that all rows of a database are in.
 
         Args:
             states: File -> state, of the files that they were made from (`retrieval.data.sources`).
@@ -123,7 +123,7 @@ class ImageStore(ABC):
 
     @abstractmethod
     def renew(self, collection: Collection, batches: Iterable[Sequence[ImageRow]]) -> None:
-        """Put other rows into the place of all rows, in one step at the end.
+        """Replace all rows by others, in one atomic step at the end.
 
         Until then, and if it fails, the old rows are there. Whoever else has opened the store gets
         an error afterwards, and must open it again.

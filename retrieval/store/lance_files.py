@@ -112,7 +112,7 @@ def nearest(
 def replace_rows(
     folder: Path, collection: Collection, batches: Iterable[Sequence[ImageRow]]
 ) -> None:
-    """Put other rows into the place of all rows of a store, in one step at the end.
+    """Replace all rows of a store by others, in one atomic step at the end.
 
     Args:
         folder: The folder of the store.
@@ -133,7 +133,7 @@ def replace_rows(
 
 @contextmanager
 def writer_lock(folder: Path) -> Iterator[None]:
-    """Let one process or thread at a time change the rows; the lock ends with its process."""
+    """Lock the rows for one writer, process or thread; the lock ends with its process."""
     with (folder / LOCK).open("ab") as file:
         deadline = time.monotonic() + WAIT_S
         while True:

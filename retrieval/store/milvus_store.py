@@ -326,7 +326,7 @@ class MilvusStore(ImageStore):
 
 
 def finish_renewal(client: "MilvusClient") -> None:
-    """Put a renewed collection that is whole into the place of the old one; else do nothing."""
+    """Replace the old collection by a complete renewed one; else do nothing."""
     if not client.has_collection(RENEWED, timeout=TIMEOUT_S):
         return
     if PUBLISHED not in client.describe_collection(RENEWED, timeout=TIMEOUT_S)["properties"]:

@@ -33,7 +33,7 @@ def pooled(parts: Sequence[Candidates], dim: int) -> Candidates:
 
 
 def check_queries(queries: np.ndarray, k: int, dim: int) -> np.ndarray:
-    """Return the queries as (n_query, dim) float32, or say why they cannot be searched."""
+    """Return the queries as (n_query, dim) float32; raise an error for invalid ones."""
     if k < 1:
         raise InputError(f"k must be at least 1; got {k}")
     if queries.ndim != 2 or queries.shape[1] != dim:
@@ -81,7 +81,7 @@ def ranked_exactly(
     k: int,
     most: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what `ranked` would for all rows, from the best rows by float32 products.
+    """Return the result of `ranked` over all rows, from the best rows by float32 products.
 
     Where a row that was not returned may tie with the last neighbor, more are asked for.
 

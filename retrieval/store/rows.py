@@ -66,7 +66,7 @@ class Facts(NamedTuple):
 
 @dataclass(frozen=True)
 class Collection:
-    """What all rows of a store have in common.
+    """The record that all rows of a store share.
 
     Attributes:
         record: The record of the database that was published (``database.json``) with the key

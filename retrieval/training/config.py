@@ -40,7 +40,7 @@ FEWEST_VALIDATED = 16  # images: two classes, with a few queries each
 
 @dataclass(frozen=True)
 class Rules:
-    """How a training option behaves: when a run is resumed, and when it has an effect.
+    """Rules of a training option: on a resumed run, and when it has an effect.
 
     Attributes:
         on_resume: What a resumed run does with it.

@@ -86,7 +86,7 @@ def accumulate_gradients(
 
 @contextmanager
 def frozen_statistics(model: nn.Module) -> Iterator[None]:
-    """Let batch norms in training mode use batch statistics without updating the running ones."""
+    """Keep batch norms in training mode from updating their running statistics."""
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     tracked = [norm.track_running_stats for norm in norms]
     for norm in norms:

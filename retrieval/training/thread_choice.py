@@ -89,7 +89,7 @@ def step_seconds(model: "EmbeddingModel", precision: Precision, count: int) -> f
 
 
 def name_other_threads(save_path: Path, config: TrainingConfig) -> None:
-    """Say in a line if the run in a folder took another number of threads than this one takes."""
+    """Warn if the run in a folder used another number of threads than this one."""
     from retrieval.model import checkpoint
 
     path = checkpoint.path_of(save_path, 0)

@@ -86,7 +86,7 @@ class Trainer:
         self._follow()
 
     def finish(self) -> None:
-        """Give the result the whitening of its features (``--whitening``): no step may follow."""
+        """Add the whitening of the features to the result (``--whitening``): no step may follow."""
         if self.config.whitening:
             shown = at_scale(self.result, self.config.encode_scale)
             self.result = closed_form.whitened(self.result, *self._fitted(shown))
@@ -192,7 +192,7 @@ class Trainer:
                 raise InputError(f"the weights are no longer finite; {monitor.REMEDY}")
 
     def state(self) -> dict[str, Any]:
-        """Return what a resumed run needs beside the weights of ``result``.
+        """Return the state that a resumed run needs in addition to the weights of ``result``.
 
         Tensors and plain values; ``raw`` has the trained weights, and their average, if ``result``
         has others.

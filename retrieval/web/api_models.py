@@ -97,7 +97,7 @@ class ApiAnswer(BaseModel):
 
 
 class ApiLevel(BaseModel):
-    """What is most likely: a model, a make or a year."""
+    """A prediction: a model, a make or a year."""
 
     name: str
     label: Annotated[int, Field(description="class of the model, or of the best answer of a make")]
@@ -113,7 +113,7 @@ class ApiLevel(BaseModel):
 
 
 class ApiResult(BaseModel):
-    """What was found."""
+    """The result of a search."""
 
     in_database: Annotated[
         bool | None,
@@ -173,6 +173,6 @@ class ApiAdded(BaseModel):
 
 
 class ApiError(BaseModel):
-    """What was wrong."""
+    """An error."""
 
     error: str

@@ -47,7 +47,7 @@ class FoundRow:
 
 @dataclass(frozen=True)
 class FoundRows:
-    """What was found for a query.
+    """The result of a query.
 
     Attributes:
         rows: The neighbors, best first.

@@ -75,7 +75,7 @@ class Batcher(Generic[Task, Outcome]):
         self._thread.start()
 
     def submit(self, task: Task) -> "Future[Outcome]":
-        """Hand in a task; the future has its outcome, or the error that it led to."""
+        """Submit a task; the future has its result or its error."""
         future: Future[Outcome] = Future()
         self._tasks.put((task, future))
         return future

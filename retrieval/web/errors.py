@@ -22,7 +22,7 @@ RETRY_S = 1
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Let an application answer errors with a status and one line."""
+    """Register handlers that answer errors with a status and one line."""
 
     @app.exception_handler(InputError)
     async def bad_input(request: Request, error: InputError) -> Response:

@@ -53,7 +53,7 @@ class QueryPhoto:
 
 
 async def find_query(service: SearchService, photo: str, number: str) -> QueryPhoto:
-    """Return what the parameters ``photo`` and ``id`` of an address name.
+    """Return the query that the parameters ``photo`` and ``id`` of an address name.
 
     Raises:
         HTTPException: 404, with what to do.

@@ -45,7 +45,7 @@ Outcome = tuple[np.ndarray, FoundRows | None]  # embedding of a photo, and what 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What was found for a photo.
+    """The result of a search with a photo.
 
     Attributes:
         answers: The answers that are shown, best first.

@@ -80,7 +80,7 @@ def shown(host: str) -> str:
 
 
 def serve(app: FastAPI, sockets: list[socket.socket], host: str) -> None:
-    """Serve an application on bound sockets until the process is interrupted; say where."""
+    """Serve an application on bound sockets until the process is interrupted; log the address."""
     for bound in sockets:
         bound.listen(BACKLOG)
     port = sockets[0].getsockname()[1]
@@ -109,7 +109,7 @@ def make_server(app: FastAPI, timeouts: ClientTimeouts = TIMEOUTS) -> uvicorn.Se
 
 
 class LogLimit(logging.Filter):
-    """Passes a message only so often: what clients can provoke must not fill a disk."""
+    """Rate limit of a log message: messages that clients can provoke must not fill a disk."""
 
     def __init__(self, max_count: int = 10, seconds: float = 60.0) -> None:
         """Pass ``max_count`` messages of one kind in each ``seconds``."""

@@ -73,7 +73,7 @@ async def explanation(
     id: str = "",
     box: str = "",
 ) -> Response:
-    """Where on the photo, or on the answer, their similarity comes from."""
+    """A heat map of the regions that contribute to a similarity, on the photo or the answer."""
     with service.slots.take():
         source = await find_query(service, photo, id)
         rows = await service.in_thread(service.database.rows, [answer])
@@ -108,7 +108,7 @@ def _is_known(request: Request, headers: dict[str, str]) -> bool:
 
 
 def _tag_of_row(database: ImageDatabase, row: ImageRow) -> str:
-    """Return what tells the picture of a row from all others: its file, or its thumbnail."""
+    """Return the ETag of a row's picture, from its file or its thumbnail."""
     if database.image_file(row) is not None:
         return row.sha256
     return hashlib.sha256(row.thumbnail).hexdigest()

@@ -49,7 +49,7 @@ async def start(request: Request, service: Service) -> HTMLResponse:
 
 @router.post("/search", dependencies=[Depends(Takes())])
 async def upload(request: Request, service: Service) -> Response:
-    """Take a photo, and lead to its answers: the address can be loaded again."""
+    """Store an upload and redirect to its answers, so that the page can be reloaded."""
     async with request.form(max_files=1, max_fields=20) as form:
         check_names(form.multi_items(), ("photo", *OPTIONS))
         photo = form.get("photo")
