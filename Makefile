@@ -108,7 +108,7 @@ bench: .venv
 	$(PY) -m benchmarks.encode.from_photos --network=resnet18 --side=64 --images=64 --batch=16 --repeats=1 --output=$(BENCH)/results
 	$(PY) -m benchmarks.encode.runtimes --quick --networks resnet18 --side=64 --batches 16 --images=64 --seconds=1 --repeats=1 --output=$(BENCH)/results
 	$(PY) -m benchmarks.pipeline.lists --labels=0.1 --splits 1 --repeats=3 --output=$(BENCH)/results
-	$(PY) -m benchmarks.pipeline.growth --sizes 100 200 --photos=28 --steps=5 --repeats=1 --samples=$(BENCH) --output=$(BENCH)/results
+	$(PY) -m benchmarks.pipeline.stages --sizes 100 200 --photos=28 --steps=5 --repeats=1 --samples=$(BENCH) --output=$(BENCH)/results
 	$(PY) -m benchmarks.pipeline.startup --repeats=1 --dpath=$(BENCH)/sample200 --save_path=$(BENCH)/sample200/para/model.ep0 --output=$(BENCH)/results
 	$(PY) -m benchmarks.search.exact --rows 5000 20000 --n_query=500 --repeats=1 --output=$(BENCH)/results
 	$(PY) -m benchmarks.search.store --rows 20000 --dim 64 --queries 20 --probes 20 --refine 10 --output=$(BENCH)/results

@@ -15,8 +15,8 @@ import pandas as pd
 from benchmarks import results
 from benchmarks.data.embeddings import write_clusters
 from benchmarks.pipeline.commands import Settings, stages
-from benchmarks.pipeline.growth import measure, start_seconds
 from benchmarks.pipeline.lists import write_csv
+from benchmarks.pipeline.stages import measure, start_seconds
 from retrieval.data import layout
 
 STAGES = ("make_train_valid", "mask_data", "mips", "nns")

@@ -1,4 +1,4 @@
-"""Exact search compared with faiss, torch and numpy: time, memory, agreement by database size.
+"""Exact search compared with faiss and torch: time, memory, agreement by database size.
 
 Writes  mips.csv in --output
 
@@ -87,29 +87,12 @@ def torch_topk(rows: np.ndarray) -> Search:
     return search
 
 
-def numpy_partition(rows: np.ndarray) -> Search:
-    """Score blocks of queries against all rows, partition the scores, and sort the top k."""
-    step = max(1, SCORES // len(rows))
-
-    def search(queries: np.ndarray, k: int) -> np.ndarray:
-        found = []
-        for start in range(0, len(queries), step):
-            scores = -(queries[start : start + step] @ rows.T)
-            ids = np.argpartition(scores, k - 1, axis=1)[:, :k]
-            order = np.argsort(np.take_along_axis(scores, ids, 1), axis=1)
-            found.append(np.take_along_axis(ids, order, 1))
-        return np.concatenate(found)
-
-    return search
-
-
 FLOOR = "torch, products alone"
 METHODS: dict[str, Callable[[np.ndarray], Search]] = {
     FLOOR: products,
     "mips": ours,
     "faiss IndexFlatIP": faiss_flat,
     "torch, products and topk": torch_topk,
-    "numpy, products and argpartition": numpy_partition,
 }
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import gpu, measured_process, results
 from benchmarks.encode import from_photos, image_matrix, ray_tasks, runtimes
-from benchmarks.pipeline import commands, cost, growth, lists, many_rows
+from benchmarks.pipeline import commands, cost, lists, many_rows, stages
 from benchmarks.search import exact, store
 from benchmarks.serve import load
 from benchmarks.train import speed
@@ -146,14 +146,12 @@ def test_serve(tmp_path: Path, pipeline: Path) -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_growth(tmp_path: Path) -> None:
+def test_stages(tmp_path: Path) -> None:
     small = "--photos=14 --side=32 --repeats=1 --stages data_info image_matrix make_train_valid"
-    tiny(growth, tmp_path, f"--sizes 10 {small} --samples={tmp_path}")
+    tiny(stages, tmp_path, f"--sizes 10 {small} --samples={tmp_path}")
     table = results.latest(tmp_path, "pipeline").set_index("stage")
     assert table.loc["image_matrix", "work"] == 28
     assert (table["written_MB"] > 0).all()
-    assert growth.exponent([100, 1000, 10_000], [0.1, 1, 10]) == 1
-    assert growth.exponent([10, 100], [0.001, 0.002]) is None
 
 
 def test_costs_are_those_of_the_stored_rates() -> None:

@@ -1,8 +1,8 @@
 """Time, memory and disk of every stage on samples of growing size.
 
-Writes  pipeline.csv (all measurements) and growth.csv (one row per stage) in --output
+Writes  pipeline.csv in --output
 
-    python -m benchmarks.pipeline.growth
+    python -m benchmarks.pipeline.stages
 """
 
 import argparse
@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from benchmarks import measured_process, results
@@ -25,8 +24,6 @@ from benchmarks.pipeline.commands import (
     stages,
 )
 from benchmarks.timing import median, spread
-
-LEAST_SECONDS = 0.5  # above startup; stages faster on the largest sample get no exponent
 
 
 def start_seconds(todo: Sequence[Stage], threads: int, repeats: int) -> dict[str, float]:
@@ -89,45 +86,8 @@ def measure_all(
     ]
 
 
-def exponent(images: Sequence[float], seconds: Sequence[float]) -> float | None:
-    """Return the slope of log(seconds) over log(images); None if there is too little to fit.
-
-    >>> exponent([10, 100], [2, 200])
-    2.0
-    """
-    if len(images) < 2 or min(seconds) <= 0 or seconds[-1] < LEAST_SECONDS:
-        return None
-    return round(float(np.polyfit(np.log(images), np.log(seconds), 1)[0]), 2)
-
-
-def growth(rows: Sequence[dict[str, object]]) -> list[results.Row]:
-    """Return one row per stage: seconds by sample size, exponent, memory, disk."""
-    table = pd.DataFrame(rows)
-    lines: list[results.Row] = []
-    for name, of_stage in table.groupby("stage", sort=False):
-        of_stage = of_stage.sort_values("images")
-        above = of_stage["seconds"] - of_stage["start_seconds"]
-        last = of_stage.iloc[-1]
-        images = of_stage["images"].tolist()
-        lines.append(
-            {
-                "stage": name,
-                "start_s": of_stage["start_seconds"].median(),
-                **{
-                    f"s_at_{n:,}": seconds
-                    for n, seconds in zip(images, of_stage["seconds"], strict=True)
-                },
-                "exponent": exponent(images, above.tolist()),
-                "peak_MB_smallest": of_stage["peak_MB"].iloc[0],
-                "peak_MB_largest": last["peak_MB"],
-                "kB_written_per_image": 1e3 * last["written_MB"] / last["images"],
-            }
-        )
-    return lines
-
-
 def run(args: argparse.Namespace) -> None:
-    """Measure all samples, publish the tables."""
+    """Measure all samples and publish the table."""
     logging.basicConfig(level=logging.WARNING)
     record = results.Run("pipeline", args, args.output)
     settings = Settings(args.side, args.arch, args.steps, photos=args.photos)
@@ -142,7 +102,6 @@ def run(args: argparse.Namespace) -> None:
             n_image = draw_sample(folder / f"sample{size}", size, args.photos, sides)
             rows += measure_all(folder / f"sample{size}", n_image, settings, starts, args)
         record.publish("pipeline", rows)
-        record.publish("growth", growth(rows))
 
 
 def make_parser() -> argparse.ArgumentParser:
