@@ -110,43 +110,45 @@ class TrainingConfig:
     negatives from the whole batch, a BNNeck, and frozen batch norms of pretrained weights.
     """
 
-    recipe: RecipeName = _run("original", "options set together; each flag overrides its part")
+    recipe: RecipeName = _run("original", "preset of options; a flag overrides it")
     weights: str = _run(
         "auto", "first backbone weights: auto, imagenet, none or the path of a state dict", "free"
     )
     holdout_classes: float = _run(
         0.0,
-        "classes kept out of training, to choose model.best: a share below 1, or a number; 0: none",
+        "classes held out to choose model.best: a share below 1, or a number; 0: none",
         "fixed",
         at_least=0,
     )
     cameras: str = _run(
-        "", "csv of labeled images of other cameras to train on too, as camera_index.csv", "fixed"
+        "", "csv of labeled images of other cameras to train on, such as camera_index.csv", "fixed"
     )
     camera_images: str = _run(
         layout.CAMERA_MATRIX.name, "image matrix of --cameras", "fixed", applies=_has_cameras
     )
     minutes: float = _run(
         0.0,
-        "choose --epoch, --max_tuples and --batch_size to train for N minutes; 0: as given",
+        "time budget: choose --epoch, --max_tuples and --batch_size for N minutes; 0: off",
         "free",
         at_least=0,
     )
     max_tuples: int = _run(
-        0, "tuples or images per epoch at most, drawn in turn over the epochs; 0: all", at_least=0
+        0,
+        "limit of tuples or images per epoch; epochs continue where the last one ended; 0: all",
+        at_least=0,
     )
     validation_images: int = _run(
         1000,
-        "images embedded to validate after an epoch, drawn evenly from the classes; 0: all",
+        "images embedded in each validation, drawn evenly from the classes; 0: all",
         at_least=0,
     )
     scale: float = _run(1.0, "factor on the image side before the backbone", "fixed", above=0)
     seed: int = _run(7, "random seed of weights, batches and augmentation", "fixed", at_least=0)
     save_every: float = _run(
-        0.0, "minutes between checkpoints within an epoch; 0: none", "free", at_least=0
+        0.0, "minutes between checkpoints within an epoch; 0: off", "free", at_least=0
     )
     resume: Resume = _run(
-        "none", "auto: continue from the furthest checkpoint, if there is one", "free"
+        "none", "auto: continue from the latest checkpoint, if there is one", "free"
     )
     start_epoch: int = _run(
         -1, "continue from model.ep{start_epoch}; -1: start a new run", "free", at_least=-1
@@ -156,10 +158,10 @@ class TrainingConfig:
     device: str = _run("auto", DEVICE_HELP, "free")
     precision: Precision = _run("auto", PRECISION_HELP)
     threads: int = _run(
-        0, "threads that compute; 0: OMP_NUM_THREADS, else as many as are fastest now", at_least=0
+        0, "number of threads; 0: OMP_NUM_THREADS, or the fastest number now", at_least=0
     )
     micro_batch: int = _run(
-        0, "images that keep their activations at once; 0: by the memory", at_least=0
+        0, "images per forward and backward pass; 0: as many as fit memory", at_least=0
     )
     compile: bool = _run(False, "compile the backbone first; takes minutes", "free")
 
@@ -233,7 +235,7 @@ class TrainingConfig:
     )
     batch_size: int = _batches(64, "tuples per step; images for every loss but tuple", at_least=1)
     epoch: int = _batches(
-        2, "epochs in total, with those before a resume; 0: write the untrained model", at_least=0
+        2, "total epochs, including those before a resume; 0: write the untrained model", at_least=0
     )
     augmentation: AugmentationName = _batches("light", "random changes of the training images")
 
@@ -253,7 +255,7 @@ class TrainingConfig:
     clip: float = _optimizer(0.0, "clip gradients to this norm; 0: off", at_least=0)
     ema: float = _optimizer(
         0.0,
-        "validate and keep a moving average of the weights with this decay; 0: off",
+        "decay of a moving average of the weights, which is validated and saved; 0: off",
         at_least=0,
         below=1,
     )
@@ -267,7 +269,7 @@ class TrainingConfig:
     shrink_every: int = _schedule(1, "epochs between two shrinks", applies=_shrinks, at_least=1)
     warmup: float = _schedule(
         0.0,
-        "share of the training in which the learning rate rises from a tenth",
+        "share of the training for linear warm-up from a tenth of the learning rate",
         at_least=0,
         below=1,
     )
