@@ -170,10 +170,15 @@ def _read(path: Path) -> pd.DataFrame:
 
 def _append(path: Path, rows: Sequence[Row]) -> None:
     """Append rows; new columns come last and are empty in the older rows."""
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame([{name: _short(value) for name, value in row.items()} for row in rows])
     if path.exists():
         table = pd.concat([pd.read_csv(path, dtype=str, keep_default_na=False), table])
-    table.to_csv(path, index=False, float_format="%.5g", lineterminator="\n")
+    table.to_csv(path, index=False, lineterminator="\n")
+
+
+def _short(value: object) -> object:
+    """Return a number with five significant digits."""
+    return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
