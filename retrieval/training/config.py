@@ -182,8 +182,7 @@ class TrainingConfig:
     )
     frozen_stages: float = _model(
         0.0,
-        "stages of the backbone, from the image on, that keep their pretrained weights: a share "
-        "below 1, or a number; 0: none",
+        "freeze the first stages of the backbone: a share below 1, or a number; 0: none",
         "fixed",
         at_least=0,
     )

@@ -18,7 +18,7 @@ def source(n: int = 500, dim: int = 32) -> Source:
 
 def measured(output: Path, options: str) -> pd.DataFrame:
     path = output / "embeddings.npy"
-    np.save(path, source().rows)
+    np.save(path, source(700).rows)
     argv = f"--embeddings={path} --output={output} --n_query=20 --opq_rounds=1 --dim=16 {options}"
     recall_speed.run(recall_speed.make_parser().parse_args(argv.split()))
     return results.latest(output, "lopq_recall_speed")
@@ -70,7 +70,9 @@ def test_large_indexes_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_updates_are_timed(tmp_path: Path) -> None:
-    options = f"--output={tmp_path} --rows=6000 --cells=16 --dim=32 --n_query=20"
-    updates.run(updates.make_parser().parse_args(options.split()))
+    path = tmp_path / "embeddings.npy"
+    np.save(path, source().rows)
+    argv = f"--embeddings={path} --output={tmp_path} --rows=6000 --cells=16 --dim=32 --n_query=20"
+    updates.run(updates.make_parser().parse_args(argv.split()))
     (row,) = results.latest(tmp_path, "lopq_updates").to_dict("records")
     assert row["load seconds"] > 0 < row["queries/s, 1% allowed"]
