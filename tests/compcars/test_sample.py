@@ -227,7 +227,7 @@ def test_a_foreign_tree_is_left_alone(tmp_path: Path) -> None:
     precious = tmp_path / "Image_data" / "data" / "precious.jpg"
     precious.parent.mkdir(parents=True)
     precious.write_text("a photo")
-    with pytest.raises(InputError, match="no sample"):
+    with pytest.raises(InputError, match="is not a sample"):
         sample.run(tmp_path, **SMALL)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [precious]
 

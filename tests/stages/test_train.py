@@ -104,7 +104,7 @@ def test_scale_and_dim_are_kept_in_the_checkpoint(pipeline: Path, tmp_path: Path
     ("options", "message"),
     [
         ({"epoch": 0}, "keeps the .* pooled features .* leave --dim and --neck out"),
-        ({"epoch": 1, "start_epoch": 0}, "nothing is left to train"),
+        ({"epoch": 1, "start_epoch": 0}, "there is nothing left to train"),
         ({"epoch": 5, "start_epoch": 3}, "model.ep3 is missing"),
         (
             {"epoch": 2, "start_epoch": 0, "arch": "resnet34"},
