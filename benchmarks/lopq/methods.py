@@ -136,6 +136,7 @@ class Reranked(Method):
         self.name, self.fit_seconds, self.rerank = name, fit_seconds, rerank
         self.searcher, self.outside = LOPQSearcher(model, keep), keep == "none"
         dim = model.dim_in
+        assert dim is not None
         self.code_bytes = model.quantizer.codebooks.code_bytes
         self.code_bytes += 4 * dim if self.outside else int(kept_bytes(keep, dim))
         self.vectors: list[np.ndarray] = []
