@@ -120,7 +120,7 @@ def run(
     if os.path.realpath(path) == os.path.realpath(layout.IMAGE_MATRIX.at(data_dir, input)):
         raise InputError(f"--input and --output are both {output}; choose another --output")
     save_path = save_path.expanduser()
-    checkpoint.check_exists(save_path)
+    checkpoint.check_exists(save_path, data_dir)
     check_shards(shards, shard, engine)
     how = EncodingOptions(
         batch_size,

@@ -32,13 +32,14 @@ from compcars.sample_plan import surveillance_shots, web_shots
 from compcars.tree import IMAGE_DATA
 from retrieval import cli
 from retrieval.data import files
+from retrieval.data.command_lines import Maker
 from retrieval.data.formats import InputError, Json
 
 log = logging.getLogger(__name__)
 
 MARKER = Json(
     "SAMPLE.json",
-    "python -m compcars.sample --dpath=...",
+    Maker("python -m compcars.sample"),
     "the options of a sample",
     dict[str, Any],
 )
@@ -125,7 +126,12 @@ def _is_drawn(root: Path, options: dict[str, int]) -> bool:
         return False
     if not MARKER.at(root).exists():
         raise InputError(f"{root} exists and is not a sample; choose another --dpath")
-    found = MARKER.load(root)
+    try:
+        found = MARKER.load(root)
+    except InputError:
+        raise InputError(
+            f"{MARKER.at(root)} is damaged; remove {root} or choose another --dpath"
+        ) from None
     if found.get("version") == VERSION and found.get("options") == options:
         return True
     raise InputError(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retrieval.data import image_index
+from retrieval.data.command_lines import command
 from retrieval.data.formats import InputError
 
 IMAGE_DATA = "Image_data"
@@ -52,7 +53,7 @@ def _find(data_dir: Path, roots: tuple[str, ...], parts: tuple[str, ...], archiv
             return data_dir / root
     raise InputError(
         f"{data_dir / roots[0]} has no {' and '.join(parts)}; unpack CompCars' {archive} there, "
-        "or draw a sample with: python -m compcars.sample --dpath=..."
+        f"or draw a sample with: {command('python -m compcars.sample', {}, data_dir)}"
     )
 
 

@@ -77,7 +77,7 @@ def run(
     n_unreadable = 0
     with open_store(data_dir, store) as target:
         record = target.collection.record
-        preprocessing = Preprocessing.of_record(record, target.name)
+        preprocessing = Preprocessing.of_record(record, target.name, data_dir)
         check_model(data_dir, record, save_path, layout.DATABASE.name, store)
         photos = listed_photos(image, target)
         from retrieval.photo_search.query_encoder import QueryEncoder  # imports torch

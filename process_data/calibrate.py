@@ -62,7 +62,7 @@ def run(
         raise InputError(f"--false_reject must be above 0 and below 1; got {false_reject:g}")
     found = load_query_gallery(data_dir, is_valid=True, database=database)
     tell_old_inputs(found)
-    Preprocessing.of_record(found.gallery_record, database)
+    Preprocessing.of_record(found.gallery_record, database, data_dir)
     catalogue = load_catalogue(data_dir, found.gallery_record, database)
     groups = groups_of(catalogue.labels, catalogue.makes, catalogue.years)
     cases = find_cases(found.gallery, groups, query_rows(found), devices.resolve(device))

@@ -77,7 +77,7 @@ def load(data_dir: Path | None, name: str) -> Evaluation:
             "a .json file"
         )
     if data_dir is None:
-        raise InputError(f"{name} is in evaluations/ of a data directory; name it: --dpath=...")
+        raise InputError(f"{name} is in evaluations/ of a data directory; name that with --dpath")
     return load_named_evaluation(data_dir, name)
 
 

@@ -66,7 +66,7 @@ def run(
     if not data_dir.is_dir():
         raise InputError(f"{data_dir} is not a folder; name one with --dpath")
     save_path = save_path.expanduser()
-    checkpoint.check_exists(save_path)
+    checkpoint.check_exists(save_path, data_dir)
     from retrieval.model import onnx  # imports torch: after the checks
     from retrieval.model.tta import Views
 

@@ -212,7 +212,7 @@ def _index_of(data_dir: Path, record_name: str) -> str:
     if not record or not isinstance(record.get("index"), str):
         raise InputError(
             f"{record_name} does not name the csv of its images; name it with --iname, or make the "
-            f"image matrix again: {layout.IMAGE_MATRIX.made_by}"
+            f"image matrix again: {layout.IMAGE_MATRIX.made_by(data_dir, name)}"
         )
     return str(record["index"])
 

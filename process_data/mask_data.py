@@ -50,7 +50,8 @@ def run(data_dir: Path, tindex: str | None = None) -> Path:
     if len(labels) != len(database):
         raise InputError(
             f"{layout.DATABASE.name} has {len(database)} rows, but the split has {len(labels)} "
-            "images: make both from the same csv (process_data.make_train_valid --iname=...)"
+            f"images: make all from the same csv: {layout.SPLIT.made_by(data_dir)}, then "
+            f"{layout.IMAGE_MATRIX.made_by(data_dir)}, then {layout.DATABASE.made_by(data_dir)}"
         )
     check_same_list(record, layout.DATABASE.name, split)
     minor = np.array(layout.MINOR_CLASSES.load(data_dir), np.int64)
@@ -90,7 +91,7 @@ def _queries(data_dir: Path, tindex: str | None) -> np.ndarray | None:
     queries = image_index.load_test_queries(data_dir, tindex, n_image, name)
     names = (layout.DATABASE.name, layout.TEST_DATABASE.name)
     records = {name: provenance.load_record(data_dir, name) or {} for name in names}
-    provenance.check_same_model(records)
+    provenance.check_same_model(data_dir, records)
     _check_test_list(data_dir, records[name], queries, tindex or layout.TEST_QUERIES.name)
     return queries
 
@@ -117,7 +118,7 @@ def _check_test_list(
             f"{sources.commands_to_renew(data_dir, layout.TEST_DATABASE.name)}"
         )
     labels = table["Class"].to_numpy(np.int64)
-    made_by = sources.commands_to_renew(data_dir, listed) or layout.TEST_QUERIES.made_by
+    made_by = sources.commands_to_renew(data_dir, listed) or layout.TEST_QUERIES.made_by(data_dir)
     remedy = f"make both again: {made_by}"
     image_index.check_listed(queries, labels, query_file, listed, remedy)
     source = load_split_record(data_dir)["index"]

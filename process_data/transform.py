@@ -84,11 +84,11 @@ def run(
     domains = [layout.DATABASE.load(data_dir, name) for name in names]
     records = {name: provenance.load_record(data_dir, name) or {} for name in names}
     if len(names) > 1:
-        provenance.check_same_model(records)
+        provenance.check_same_model(data_dir, records)
     if domains[0].shape[1] != domains[-1].shape[1] or not all(map(len, domains)):
         raise InputError(f"{database} and {queries} must have rows, of equal length")
     for name, rows in zip(names, domains, strict=True):
-        check_unit_rows(rows, name)
+        check_unit_rows(rows, name, data_dir)
     transform = whitening.fit_transform(
         domains[0],
         domains[1] if len(domains) > 1 else None,

@@ -1,7 +1,10 @@
 """Reconstruct the commands that made files from their records."""
 
+import json
 import re
 import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,79 @@ ENCODING = ("batch_size", "precision", "tta", "scales", "adapt_bn", "runtime")
 PREPARING = ("image_root_path", "image_resolution", "filter_type", "crop")
 EARLIER = "earlier-"  # beginning of the folders where train.py puts other runs
 SPLITTING = ("ratio", "min_len", "neg_count", "seed", "protocol")
+
+# Options that name what a stage writes.
+OUTPUT_FLAG = {
+    "python -m process_data.image_matrix": "mname",
+    "python build_image_db.py": "output",
+    "python -m process_data.data_info": "output",
+    "python -m process_data.publish": "store",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Maker:
+    """The command that makes a file, in any data directory.
+
+    Attributes:
+        stage: The beginning of the command.
+        options: Option -> its value, or a function that finds it in a data directory.
+    """
+
+    stage: str
+    options: dict[str, str | Callable[[Path], str | None]] = field(default_factory=dict)
+
+    def typed(self, data_dir: Path, output: str | None = None) -> str:
+        """Return the command as it is typed.
+
+        >>> Maker("python x.py", {"k": "5"}).typed(Path("my cars"))
+        "python x.py '--dpath=my cars' --k=5"
+
+        Args:
+            data_dir: The data directory.
+            output: Name of the file to make, if it is not the usual one.
+        """
+        options = {
+            name: value(data_dir) if callable(value) else value
+            for name, value in self.options.items()
+        }
+        if output is not None and self.stage in OUTPUT_FLAG:
+            options[OUTPUT_FLAG[self.stage]] = output
+        return command(self.stage, options, data_dir)
+
+
+def newest_checkpoint(data_dir: Path) -> str:
+    """Return the checkpoint of the last training in ``para/``; without one, the first to come."""
+    folder = data_dir / "para"
+    first, untrained = folder / "model.ep0", folder / "model.untrained"
+    newest = _newest(folder, first)
+    return str(untrained if untrained.is_file() and not newest.is_file() else newest)
+
+
+def web_photos(data_dir: Path) -> str:
+    """Return the csv of the database's photos: of CompCars, unless only one's own are listed."""
+    own = "indexinfo.csv"
+    is_own = (data_dir / own).is_file() and not (data_dir / "car_front.csv").exists()
+    return own if is_own else "car_front.csv"
+
+
+def root_of(listed: Callable[[Path], str], usual: str) -> Callable[[Path], str]:
+    """Return a function that finds the folder of the photos that a csv lists, from its record.
+
+    Args:
+        listed: Finds the csv.
+        usual: The folder if the csv has no record that says it.
+    """
+
+    def found(data_dir: Path) -> str:
+        try:
+            path = data_dir / f"{listed(data_dir)}.json"
+            record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            return str(record["options"]["image_root_path"])
+        except (OSError, ValueError, RecursionError, LookupError, TypeError):
+            return usual
+
+    return found
 
 
 def remake_command(data_dir: Path | None, name: str, record: dict[str, Any]) -> str | None:
@@ -102,8 +178,13 @@ def _encoding(data_dir: Path | None, name: str, record: dict[str, Any]) -> dict[
 
 def _checkpoint(path: Path) -> Path:
     """Return a checkpoint, or the newest one of its folder if a later training moved it."""
-    if path.is_file() or not path.parent.is_dir():
-        return path
-    matches = {file: re.fullmatch(r"model\.ep(\d+)", file.name) for file in path.parent.iterdir()}
+    return path if path.is_file() else _newest(path.parent, path)
+
+
+def _newest(folder: Path, otherwise: Path) -> Path:
+    """Return the checkpoint of the last epoch in a folder."""
+    matches = {
+        file: re.fullmatch(r"model\.ep(\d+)", file.name) for file in folder.glob("model.ep*")
+    }
     epochs = {file: int(match[1]) for file, match in matches.items() if match}
-    return max(epochs, key=lambda file: epochs[file], default=path)
+    return max(epochs, key=lambda file: epochs[file], default=otherwise)

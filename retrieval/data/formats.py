@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from retrieval.data import files, schema
+from retrieval.data.command_lines import Maker
 from retrieval.data.csv_text import CsvText
 from retrieval.data.input_error import InputError as InputError  # for all that read and write files
 from retrieval.data.npy_header import map_array
@@ -26,13 +27,28 @@ class File:
     """One file of the data directory."""
 
     name: str
-    made_by: str  # the command, as it is typed
+    maker: Maker
     holds: str  # one line of the table in docs/files.md
 
     @property
     def stage(self) -> str:
         """The stage that makes the file: the command without its options."""
-        return self.made_by.partition(" --")[0]
+        return self.maker.stage
+
+    def made_by(self, data_dir: Path, name: str | None = None) -> str:
+        """Return the command that makes the file, as it is typed.
+
+        Args:
+            data_dir: The data directory.
+            name: Of the file, if it is not the usual one.
+        """
+        name = name or self.name
+        # A record is made with its array.
+        array = Path(name).with_suffix(".npy").as_posix() if name.endswith(".json") else name
+        declared = RESERVED.get(name) or RESERVED.get(array)
+        if declared is not None:
+            return declared.maker.typed(data_dir)
+        return self.maker.typed(data_dir, array if name != self.name else None)
 
     @property
     def form(self) -> str:
@@ -53,7 +69,8 @@ class File:
         other = RESERVED.get(own)
         if other is not None and other.stage != self.stage and own != self.name:
             raise InputError(
-                f"{own} is the name of another file, made by: {other.made_by}; choose another name"
+                f"{own} is the name of another file, made by: {other.made_by(data_dir)}; "
+                "choose another name"
             )
         if path.suffix != Path(self.name).suffix:
             raise InputError(f"{path} must be named *{Path(self.name).suffix}")
@@ -63,7 +80,7 @@ class File:
         """Return the path of the file, which must exist."""
         path = self.at(data_dir, name)
         if not path.is_file():
-            raise InputError(f"{path} is missing; make it with: {self.made_by}")
+            raise InputError(f"{path} is missing; make it with: {self.made_by(data_dir, name)}")
         return path
 
 
@@ -86,15 +103,15 @@ class Array(File):
         except ValueError as error:
             raise InputError(
                 f"{path} is not a complete .npy file of plain numbers ({error}); "
-                f"make it again with: {self.made_by}"
+                f"make it again with: {self.made_by(data_dir, name)}"
             ) from error
-        return self._checked(array, path)
+        return self._checked(array, data_dir, name)
 
     def save(self, data_dir: Path, array: np.ndarray, name: str | None = None) -> Path:
         path = self.target(data_dir, name)
-        return files.write_array(path, self._checked(array, path))
+        return files.write_array(path, self._checked(array, data_dir, name))
 
-    def _checked(self, array: np.ndarray, path: Path) -> np.ndarray:
+    def _checked(self, array: np.ndarray, data_dir: Path, name: str | None) -> np.ndarray:
         fits = array.dtype == np.dtype(self.dtype) and array.ndim == len(self.axes)
         named = dict(zip(self.axes, array.shape, strict=False))
         lengths = [named.get(axis) for axis in self.axes]
@@ -103,8 +120,8 @@ class Array(File):
         fits &= 0 not in array.shape[1:]
         if not fits:
             raise InputError(
-                f"{path} holds {array.dtype} {array.shape}, not {self.form}; "
-                f"it is made by: {self.made_by}"
+                f"{self.at(data_dir, name)} holds {array.dtype} {array.shape}, not {self.form}; "
+                f"it is made by: {self.made_by(data_dir, name)}"
             )
         return array
 
@@ -135,7 +152,7 @@ class Table(File):
         text = CsvText.of_file(self.found(data_dir, name))
         kinds = self.columns.items()
         table = text.frame(TEXT_COLUMNS | {column for column, kind in kinds if kind == "str"})
-        self._check_columns(list(map(str, table.columns)), text.path)
+        self._check_columns(list(map(str, table.columns)), data_dir, name)
         for column, kind in kinds:
             if kind == "int64" and table[column].dtype != np.int64:
                 table[column] = _whole_numbers(table[column], text)
@@ -147,7 +164,7 @@ class Table(File):
     def load_rows(self, data_dir: Path, name: str | None = None) -> list[dict[str, Any]]:
         """Return the declared columns of each line, as text or int, without importing pandas."""
         text = CsvText.of_file(self.found(data_dir, name))
-        self._check_columns(text.columns(), text.path)
+        self._check_columns(text.columns(), data_dir, name)
         rows = []
         for line, cells in text.records():
             row: dict[str, Any] = {column: cells[column] for column in self.columns}
@@ -161,7 +178,7 @@ class Table(File):
 
     def save(self, data_dir: Path, table: "pd.DataFrame", name: str | None = None) -> Path:
         path = self.target(data_dir, name)
-        text = self._checked(table, path).to_csv(index=False, lineterminator="\n")
+        text = self._checked(table, data_dir, name).to_csv(index=False, lineterminator="\n")
         try:
             return files.write_text(path, text)
         except UnicodeEncodeError as error:
@@ -171,19 +188,21 @@ class Table(File):
                 "not UTF-8; rename it"
             ) from error
 
-    def _checked(self, table: "pd.DataFrame", path: Path) -> "pd.DataFrame":
-        self._check_columns(list(map(str, table.columns)), path)
+    def _checked(self, table: "pd.DataFrame", data_dir: Path, name: str | None) -> "pd.DataFrame":
+        self._check_columns(list(map(str, table.columns)), data_dir, name)
         for column, dtype in self.columns.items():
             if dtype == "int64" and table[column].dtype != np.int64:
-                raise InputError(f"{path}: column {column} must hold whole numbers")
+                raise InputError(
+                    f"{self.at(data_dir, name)}: column {column} must hold whole numbers"
+                )
         return table
 
-    def _check_columns(self, columns: list[str], path: Path) -> None:
+    def _check_columns(self, columns: list[str], data_dir: Path, name: str | None) -> None:
         missing = [column for column in self.columns if column not in columns]
         if missing:
             raise InputError(
-                f"{path} has no column {', '.join(missing)} "
-                f"(it has: {', '.join(columns)}); it is made by: {self.made_by}"
+                f"{self.at(data_dir, name)} has no column {', '.join(missing)} "
+                f"(it has: {', '.join(columns)}); it is made by: {self.made_by(data_dir, name)}"
             )
 
 
@@ -231,11 +250,13 @@ class Json(File):
             value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
             raise InputError(
-                f"{path} is not valid JSON ({error}); make it again with: {self.made_by}"
+                f"{path} is not valid JSON ({error}); make it again with: "
+                f"{self.made_by(data_dir, name)}"
             ) from error
         if not schema.fits(value, self.holds_form):
             raise InputError(
-                f"{path} does not hold what it should; make it again with: {self.made_by}"
+                f"{path} does not hold what it should; make it again with: "
+                f"{self.made_by(data_dir, name)}"
             )
         return value
 

@@ -270,5 +270,6 @@ def _test_list(data_dir: Path, tindex: str | None) -> np.ndarray:
 def _broken(data_dir: Path) -> InputError:
     file = layout.CLASS_IMAGES
     return InputError(
-        f"{file.at(data_dir)} does not list each image once; make it again with: {file.made_by}"
+        f"{file.at(data_dir)} does not list each image once; make it again with: "
+        f"{file.made_by(data_dir)}"
     )

@@ -5,13 +5,26 @@ Stages contain no file names. They read with ``layout.X.load(data_dir)`` and wri
 (``--mname``, ``--input``, ...), it is the optional last argument.
 """
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
+from retrieval.data.command_lines import Maker, newest_checkpoint, root_of, web_photos
 from retrieval.data.formats import RESERVED, Array, File, Folder, Json, Table
 
 
-def _stage(name: str, options: str = "") -> str:
-    return f"python -m {name} --dpath=...{options}"
+def _stage(name: str, **options: str | Callable[[Path], str]) -> Maker:
+    return Maker(f"python -m {name}", dict(options))
+
+
+def _encode(**names: str) -> Maker:
+    return Maker("python build_image_db.py", {"save_path": newest_checkpoint, **names})
+
+
+def _matrix(index: str, root: str, name: str) -> Maker:
+    root_path = root_of(lambda _: index, root)
+    options = {"image_info": index, "image_root_path": root_path, "mname": name}
+    return _stage("process_data.image_matrix", **options)
 
 
 _IMAGE_COLUMNS = {"Path": "str", "Class": "int64", "Index": "int64"}
@@ -67,12 +80,12 @@ _MEASURED = {
     "image_sides?": list[int],
     "*": float,  # the metrics
 }
-_SPLIT = _stage("process_data.make_train_valid")
+_CAMERAS = "Image_data/sv_data/image/"
+_SPLIT = _stage("process_data.make_train_valid", iname=web_photos)
 _MASKS = _stage("process_data.mask_data")
 _TRANSFORM = _stage("process_data.transform")
 _SEARCH = _stage("process_data.mips")
-_MATRIX = _stage("process_data.image_matrix", " --image_info=car_front.csv")
-_ENCODE = "python build_image_db.py --dpath=... --save_path=.../model.ep0"
+_ENCODE = _encode()
 
 CAR_FRONT = Table(
     "car_front.csv",
@@ -107,7 +120,7 @@ TEST_INDEX = Table(
 )
 CAMERA_INDEX = Table(
     "camera_index.csv",
-    _stage("compcars.test_data_info", " --split=train"),
+    _stage("compcars.test_data_info", split="train"),
     "surveillance images to train on; Class is the web-nature model id",
     _IMAGE_COLUMNS,
 )
@@ -120,21 +133,25 @@ TEST_QUERIES = Array(
 )
 IMAGE_MATRIX = Array(
     "imageset.npy",
-    _MATRIX,
+    _stage(
+        "process_data.image_matrix",
+        image_info=web_photos,
+        image_root_path=root_of(web_photos, "Image_data/data/image/"),
+    ),
     "the database's images, RGB; row i is the image with Index i",
     "uint8",
     ("n_image", 3, "side", "side"),
 )
 TEST_MATRIX = Array(
     "test_image.npy",
-    _stage("process_data.image_matrix", " --image_info=tindexinfo.csv --mname=test_image.npy"),
+    _matrix("tindexinfo.csv", _CAMERAS, "test_image.npy"),
     "the test images, in the same form",
     "uint8",
     ("n_test", 3, "side", "side"),
 )
 CAMERA_MATRIX = Array(
     "camera_image.npy",
-    _stage("process_data.image_matrix", " --image_info=camera_index.csv --mname=camera_image.npy"),
+    _matrix("camera_index.csv", _CAMERAS, "camera_image.npy"),
     "the camera images to train on, in the same form",
     "uint8",
     ("n_camera", 3, "side", "side"),
@@ -194,7 +211,7 @@ DATABASE = Array(
 )
 TEST_DATABASE = Array(
     "tdatabase.npy",
-    _ENCODE + " --input=test_image.npy --output=tdatabase.npy",
+    _encode(input="test_image.npy", output="tdatabase.npy"),
     "embeddings of test_image.npy, rows of unit L2 norm",
     "float32",
     ("n_test", "dim"),
@@ -235,12 +252,12 @@ TRANSFORM_MATRIX = Array(
 )
 ONNX_MODEL = File(
     "model.onnx",
-    _stage("process_data.export_onnx", " --save_path=.../model.ep0"),
+    _stage("process_data.export_onnx", save_path=newest_checkpoint),
     "the trained model for programs without torch: images to embeddings",
 )
 TEST_MASKED = Array(
     "test_masked.npy",
-    _MASKS + " (without test images, evaluate with --isValid=1)",
+    _MASKS,
     "test.npy without minor classes",
     "int64",
     ("n_query", 2),
@@ -327,7 +344,7 @@ CALIBRATION = Json(
 )
 SEARCH_SHEET = File(
     "search.png",
-    _stage("process_data.search", " --save_path=.../model.ep0 --image=photo.jpg"),
+    _stage("process_data.search", save_path=newest_checkpoint, image="photo.jpg"),
     "the photos of the last search and their answers",
 )
 CONTACT_SHEET = File(

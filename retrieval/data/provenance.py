@@ -79,7 +79,7 @@ def load_record(data_dir: Path, name: str, file: Array = DATABASE) -> dict[str, 
     ):
         raise InputError(
             f"{path.name} does not describe this {name}: a command was stopped in between, or one "
-            f"of the two was replaced; make both again with: {file.made_by}"
+            f"of the two was replaced; make both again with: {file.made_by(data_dir, name)}"
         )
     return record
 
@@ -135,20 +135,21 @@ def index_hash(table: "pd.DataFrame") -> str:
     return hashlib.sha256("\n".join(paths).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def check_same_model(records: dict[str, dict[str, Any]]) -> None:
+def check_same_model(data_dir: Path, records: dict[str, dict[str, Any]]) -> None:
     """Refuse embeddings of two models or of two transforms.
 
     Files without a record count as made by the same model and not transformed.
 
     Args:
+        data_dir: The data directory.
         records: File name -> record, empty if it has none, of two files.
     """
     names = " and ".join(records)
     models = [record.get("checkpoint_sha256") for record in records.values()]
     if None not in models and len(set(models)) > 1:
         raise InputError(
-            f"{names} were made by different checkpoints; make both with the same "
-            f"--save_path: {DATABASE_RECORD.made_by}"
+            f"{names} were made by different checkpoints; make both with the same --save_path: "
+            + ", then ".join(DATABASE.made_by(data_dir, name) for name in records)
         )
     if len({record.get("transform_sha256") for record in records.values()}) > 1:
         raise InputError(

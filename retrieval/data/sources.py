@@ -274,4 +274,4 @@ def _remedy(data_dir: Path, name: str, record: dict[str, Any]) -> str:
     with suppress(KeyError, TypeError, AttributeError):  # a record of another form
         if made_by := remake_command(data_dir, name, record):
             return made_by
-    return RESERVED[name].made_by if name in RESERVED else f"make {name} again"
+    return RESERVED[name].made_by(data_dir) if name in RESERVED else f"make {name} again"

@@ -142,9 +142,9 @@ def load_calibration(data_dir: Path, database: str) -> tuple[Calibration, dict[s
         is_whole = set(measured) >= MEASURED and set(measured["levels"]) == set(levels)
         is_whole &= all(set(of_level) >= OF_LEVEL for of_level in measured["levels"].values())
     except (TypeError, KeyError, ValueError, AttributeError) as error:
-        raise _broken(path) from error
+        raise _broken(data_dir) from error
     if not (is_ours and is_whole and {"model"} <= set(levels) <= set(LEVELS)):
-        raise _broken(path)
+        raise _broken(data_dir)
     again = command(layout.CALIBRATION.stage, {"database": database}, data_dir)
     if origin != _origin(data_dir, database):
         log.warning(
@@ -193,7 +193,8 @@ def _origin(data_dir: Path, database: str) -> dict[str, Any]:
     }
 
 
-def _broken(path: Path) -> InputError:
+def _broken(data_dir: Path) -> InputError:
+    file = layout.CALIBRATION
     return InputError(
-        f"{path} is not a calibration; make it again with: {layout.CALIBRATION.made_by}"
+        f"{file.at(data_dir)} is not a calibration; make it again with: {file.made_by(data_dir)}"
     )

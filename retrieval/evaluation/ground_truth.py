@@ -97,18 +97,24 @@ def load_ground_truth(
             f"{query_file} lists images of the database, which would find themselves; take them "
             "out of the gallery with --isValid=1"
         )
+    if query_file == layout.TEST_MASKED.name and not query_list.at(data_dir).exists():
+        raise InputError(
+            f"{query_list.at(data_dir)} is missing; without test images, evaluate with "
+            f"--isValid=1; with them, make it with: {query_list.made_by(data_dir)}"
+        )
     chosen = np.array(query_list.load(data_dir, query_file))
     labels = image_index.load_labels(data_dir)
     is_allowed = layout.GALLERY_MASK.load(data_dir)[0] == 1
     if len(labels) != len(is_allowed):
         raise InputError(
             f"the split has {len(labels)} images and {layout.GALLERY_MASK.name} "
-            f"{len(is_allowed)}: run again: {layout.GALLERY_MASK.made_by}"
+            f"{len(is_allowed)}: run again: {layout.GALLERY_MASK.made_by(data_dir)}"
         )
     split, masks = load_split_record(data_dir), layout.MASKS_RECORD.load(data_dir)
     if masks["split_sha256"] != split["sha256"]:
         raise InputError(
-            f"the masks were made for another split; run again: {layout.GALLERY_MASK.made_by}"
+            "the masks were made for another split; run again: "
+            f"{layout.GALLERY_MASK.made_by(data_dir)}"
         )
     _check_labels(data_dir, chosen, query_file, labels if is_valid else None, masks["tindex"])
     is_same_set = is_valid and split["protocol"] == "classes"
@@ -167,7 +173,7 @@ def _check_labels(
         listed,
         name,
         source,
-        f"name the queries with --to_test, or run again: {layout.GALLERY_MASK.made_by}",
+        f"name the queries with --to_test, or run again: {layout.GALLERY_MASK.made_by(data_dir)}",
     )
 
 
@@ -178,5 +184,5 @@ def check_n_image(truth: GroundTruth, name: str, n_row: int) -> None:
         raise InputError(
             f"{name} has {n_row} rows, but the split and {layout.GALLERY_MASK.name} have "
             f"{n_image} images: they were made at different times; run again: "
-            f"{layout.GALLERY_MASK.made_by}"
+            f"{layout.GALLERY_MASK.made_by(truth.inputs.data_dir)}"
         )

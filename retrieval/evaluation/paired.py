@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from retrieval.data import layout
+from retrieval.data.command_lines import search_command
 from retrieval.data.formats import InputError
 from retrieval.data.provenance import check_members
 from retrieval.evaluation import bootstrap, records
@@ -87,11 +88,11 @@ def load_evaluation(folder: Path, file: str, name: str) -> Evaluation:
     array_name = str(Path(file).with_suffix(".npy"))
     array = layout.EVALUATION_PER_QUERY.load(folder, array_name)
     columns = record["per_query"]
-    check_members(record, folder / file, layout.EVALUATION.made_by, {Path(array_name).name: array})
+    again = search_command(record, (folder / file).parent.parent)
+    check_members(record, folder / file, again, {Path(array_name).name: array})
     if array.shape != (record["n_query"], len(columns)):
         raise InputError(
-            f"{folder / array_name} does not fit {file}: evaluate again, with: "
-            f"{layout.EVALUATION.made_by}"
+            f"{folder / array_name} does not fit {file}: evaluate again, with: {again}"
         )
     values = dict(zip(columns, np.array(array).T, strict=True))
     index, labels = (values.pop(column).astype(np.int64).tolist() for column in ("Index", "Class"))
@@ -100,7 +101,11 @@ def load_evaluation(folder: Path, file: str, name: str) -> Evaluation:
 
 def load_named_evaluation(data_dir: Path, name: str) -> Evaluation:
     """Read an evaluation by its name in ``evaluations/``, such as mips-test."""
-    return load_evaluation(data_dir, records.evaluation_file(name), name)
+    file = records.evaluation_file(name)
+    if not (data_dir / file).is_file():
+        made_by = records.evaluation_command(data_dir, name)
+        raise InputError(f"{data_dir / file} is missing; make it with: {made_by}")
+    return load_evaluation(data_dir, file, name)
 
 
 def compare_evaluations(first: Evaluation, second: Evaluation) -> Comparison:

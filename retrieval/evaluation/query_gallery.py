@@ -77,10 +77,10 @@ def load_query_gallery(
     else:
         _check_other_images(records, database, matrix, paths[0].samefile(paths[1]))
     image_index.check_rows(truth.query_index, len(rows), truth.query_file, matrix)
-    check_unit_rows(gallery, database)
+    check_unit_rows(gallery, database, data_dir)
     if matrix != database:
-        provenance.check_same_model(records)
-        check_unit_rows(rows, matrix)
+        provenance.check_same_model(data_dir, records)
+        check_unit_rows(rows, matrix, data_dir)
     return attach_embeddings(
         truth, rows[truth.query_index], gallery, paths, records[matrix], records[database]
     )
@@ -133,8 +133,8 @@ def _check_split(data_dir: Path, record: dict[str, Any], database: str, is_valid
     elif trained.get("sha256") != split["sha256"]:
         raise InputError(
             f"the model of {database} was trained on another split of the same images, so "
-            "validation queries may have been trained on; make that split again "
-            "(make_train_valid --seed=...), or train again"
+            "validation queries may have been trained on; make that split again, with the "
+            "options that it had, or train again"
         )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.data import layout, sources
-from retrieval.data.command_lines import search_command
+from retrieval.data.command_lines import command, search_command
 from retrieval.data.formats import InputError
 from retrieval.evaluation.ground_truth import GroundTruth
 
@@ -34,12 +34,29 @@ def evaluation_file(name: str) -> str:
     return Path(layout.EVALUATION.name).with_name(f"{name}.json").as_posix()
 
 
+def evaluation_command(data_dir: Path, name: str) -> str:
+    """Return a command that makes an evaluation of some name, as it is typed.
+
+    >>> evaluation_command(Path("ir"), "nns-valid")
+    'python -m process_data.nns --dpath=ir --isValid=1'
+    """
+    search, _, queries = name.rpartition("-")
+    stage = {"nns": "nns", "pixels": "baselines", "histogram": "baselines"}.get(search, "mips")
+    is_named = stage == "mips" and search not in ("", "mips")
+    options: dict[str, Any] = {"run_name": search} if is_named else {}
+    if queries == "valid":
+        options["is_valid"] = True
+    return command(f"python -m process_data.{stage}", options, data_dir)
+
+
 def load_evaluation_records(data_dir: Path) -> dict[str, dict[str, Any]]:
     """Return the record of each evaluation in ``evaluations/``, by name, in the order of names."""
     folder = layout.EVALUATION.at(data_dir).parent
     names = sorted(path.name for path in folder.glob("*.json"))
     if not names:
-        raise InputError(f"{folder} has no evaluations; make one with: {layout.METRICS.made_by}")
+        raise InputError(
+            f"{folder} has no evaluations; make one with: {layout.METRICS.made_by(data_dir)}"
+        )
     return {
         Path(name).stem: layout.EVALUATION.load(data_dir, f"{folder.name}/{name}") for name in names
     }

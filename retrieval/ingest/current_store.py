@@ -27,7 +27,7 @@ def bring_up_to_date(data_dir: Path, save_path: Path, database: str, store: str)
         database: Name of the embeddings.
         store: A folder, the address of a Milvus server or a file of Milvus Lite.
     """
-    checkpoint.check_exists(save_path)
+    checkpoint.check_exists(save_path, data_dir)
     has_database = layout.DATABASE.at(data_dir, database).exists()
     try:
         with open_store(data_dir, store) as target:

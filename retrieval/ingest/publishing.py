@@ -200,8 +200,8 @@ def load_source(data_dir: Path, database: str, image_root_path: str | None) -> D
     """Load what is published, and check that it belongs together."""
     embeddings = layout.DATABASE.load(data_dir, database)
     record = provenance.load_record(data_dir, database) or {}
-    Preprocessing.of_record(record, database)
-    check_comparable(record, database)
+    Preprocessing.of_record(record, database, data_dir)
+    check_comparable(record, database, data_dir)
     catalogue = load_catalogue(data_dir, record, database)
     images = images_of(data_dir, record, layout.IMAGE_MATRIX)
     if len(images) != len(embeddings):

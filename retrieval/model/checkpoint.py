@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrieval.data import files
+from retrieval.data.command_lines import command
 from retrieval.data.formats import InputError
 from retrieval.model.checkpoint_guard import check_archive, check_content
 from retrieval.model.model_config import ModelConfig, Tta
@@ -74,14 +75,21 @@ class _DiskFile(io.FileIO):
         return done
 
 
-def check_exists(path: Path) -> None:
-    """Refuse a path that is not a file, before anything heavy is imported."""
-    if not path.is_file():
-        kind = "is a folder, not a checkpoint" if path.is_dir() else "is missing"
-        raise InputError(
-            f"{path} {kind}; --save_path must name a checkpoint such as model.ep0, "
-            "made with: python train.py --dpath=... --save_path=..."
-        )
+def check_exists(path: Path, data_dir: Path | None = None) -> None:
+    """Refuse a path that is not a file, before anything heavy is imported.
+
+    Args:
+        path: The checkpoint.
+        data_dir: The data directory, for the command in the message; None: unknown.
+    """
+    if path.is_file():
+        return
+    kind = "is a folder, not a checkpoint" if path.is_dir() else "is missing"
+    folder = path if path.is_dir() else path.parent
+    made = "train.py writes it"
+    if data_dir is not None:
+        made = f"made with: {command('python train.py', {'save_path': folder}, data_dir)}"
+    raise InputError(f"{path} {kind}; --save_path must name a checkpoint such as model.ep0, {made}")
 
 
 def load(path: Path) -> dict[str, Any]:

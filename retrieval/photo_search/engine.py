@@ -81,10 +81,10 @@ class PhotoSearch:
         """
         gallery = layout.DATABASE.load(data_dir, database)
         record = provenance.load_record(data_dir, database) or {}
-        preprocessing = Preprocessing.of_record(record, database)
+        preprocessing = Preprocessing.of_record(record, database, data_dir)
         check_model(data_dir, record, save_path, database)
         catalogue = load_catalogue(data_dir, record, database)
-        check_unit_rows(gallery, database)
+        check_unit_rows(gallery, database, data_dir)
         calibrated = load_calibration(data_dir, database)
         from retrieval.photo_search.query_encoder import QueryEncoder  # imports torch
 
@@ -216,8 +216,8 @@ def check_model(
         database: Name of the embeddings.
         store: The store that holds them, if they are of one.
     """
-    check_comparable(record, store or database)
-    checkpoint.check_exists(save_path)
+    check_comparable(record, store or database, data_dir)
+    checkpoint.check_exists(save_path, data_dir)
     sha256 = provenance.sha256(save_path)
     if record.get("checkpoint_sha256") == sha256:
         return
@@ -268,15 +268,16 @@ def publish_command(data_dir: Path, store: str, database: str) -> str:
 def _encode_command(data_dir: Path, database: str, record: dict[str, Any], save_path: Path) -> str:
     new = record | {"checkpoint": str(save_path), "sources": {}}
     made_by = remake_command(data_dir, database, new)
-    return made_by or layout.DATABASE.made_by
+    return made_by or layout.DATABASE.made_by(data_dir, database)
 
 
-def check_comparable(record: dict[str, Any], database: str) -> None:
+def check_comparable(record: dict[str, Any], database: str, data_dir: Path) -> None:
     """Refuse embeddings that a single photo cannot be compared with.
 
     Args:
         record: Their record.
         database: Their name, for the message.
+        data_dir: The data directory, for the message.
     """
     for name, what in (
         ("transform_sha256", "transformed"),
@@ -285,5 +286,5 @@ def check_comparable(record: dict[str, Any], database: str) -> None:
         if record.get(name):
             raise InputError(
                 f"{database} was {what}, which a single photo cannot be; name the embeddings that "
-                f"were made without it, or make them with: {layout.DATABASE.made_by}"
+                f"were made without it, or make them with: {layout.DATABASE.made_by(data_dir)}"
             )

@@ -33,22 +33,28 @@ class Preprocessing:
     crop: str
 
     @classmethod
-    def of_record(cls, record: dict[str, Any], database: str) -> "Preprocessing":
+    def of_record(
+        cls, record: dict[str, Any], database: str, data_dir: Path | None = None
+    ) -> "Preprocessing":
         """Return the preprocessing that the record of embeddings names.
 
         Args:
             record: The record of the database's embeddings.
             database: Their file name, for the message.
+            data_dir: The data directory, for the commands in the message; None: unknown.
 
         Raises:
             InputError: The record has none.
         """
         names = record.get("preparation")
         if not isinstance(names, dict) or not _is_possible(names):
+            again = "make the image matrix and the embeddings again"
+            if data_dir is not None:
+                matrix, encoded = layout.IMAGE_MATRIX, layout.DATABASE
+                again += f": {matrix.made_by(data_dir)}, then {encoded.made_by(data_dir)}"
             raise InputError(
                 f"{provenance.record_name(database)} does not say how the images of {database} "
-                f"were prepared; make both again: {layout.IMAGE_MATRIX.made_by}, then "
-                f"{layout.DATABASE.made_by}"
+                f"were prepared; {again}"
             )
         return cls(names["image_resolution"], names["filter_type"], names["crop"])
 

@@ -143,13 +143,14 @@ def _index(data_dir: Path, name: str, n_image: int, matrix: str, flag: str) -> "
     if len(table) != n_image:
         raise InputError(
             f"{name} lists {len(table)} images and {matrix} holds {n_image}; name the csv that "
-            f"{matrix} was made from: {flag}=..."
+            f"{matrix} was made from with {flag}"
         )
     record = provenance.load_record(data_dir, matrix, layout.IMAGE_MATRIX) or {}
     if record.get("index_sha256") not in (None, provenance.index_hash(table)):
         raise InputError(
             f"{matrix} was made from another list of images than {name} is now; name the csv that "
-            f"it was made from ({flag}=...), or make it again: {layout.IMAGE_MATRIX.made_by}"
+            f"it was made from with {flag}, or make it again: "
+            f"{layout.IMAGE_MATRIX.made_by(data_dir, matrix)}"
         )
     return table[[c for c in ("Index", "Path", "Class", "FileName") if c in table.columns]].copy()
 
@@ -164,7 +165,9 @@ def _places(data_dir: Path, labels: np.ndarray, iname: str) -> np.ndarray:
         rows = file.load(data_dir)
         if file is layout.VALID_QUERIES:
             image_index.check_once(rows[:, 0], file.name)
-            image_index.check_listed(rows, labels, file.name, iname, f"run again: {file.made_by}")
+            image_index.check_listed(
+                rows, labels, file.name, iname, f"run again: {file.made_by(data_dir)}"
+            )
         columns = slice(None) if place == "train" else slice(1)
         for start in range(0, len(rows), TUPLE_BLOCK):
             index = np.unique(rows[start : start + TUPLE_BLOCK, columns])

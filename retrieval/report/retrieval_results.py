@@ -104,12 +104,12 @@ def load_last_results(data_dir: Path, record: dict[str, Any]) -> RetrievalResult
     truth = load_ground_truth(data_dir, options["is_valid"], options["to_test"])
     arrays = {file.name: file.load(data_dir) for file in (layout.NEIGHBORS, layout.SIMILARITIES)}
     metrics = layout.METRICS
-    provenance.check_members(record, metrics.at(data_dir), metrics.made_by, arrays)
+    provenance.check_members(record, metrics.at(data_dir), metrics.made_by(data_dir), arrays)
     ids, similarities = arrays.values()
     if len(ids) != len(truth.query_index) or ids.shape != similarities.shape:
         raise InputError(
             f"{layout.NEIGHBORS.at(data_dir)} does not fit the queries: the masks or the split "
-            f"have changed since; search again: {layout.NEIGHBORS.made_by}"
+            f"have changed since; search again: {layout.NEIGHBORS.made_by(data_dir)}"
         )
     database = options["database"] or layout.DATABASE.name
     usual = database if truth.name == "valid" else layout.TEST_DATABASE.name
@@ -174,6 +174,6 @@ def images_of(data_dir: Path, record: dict[str, Any] | None, usual: Array) -> Im
     if None not in lists and lists[0] != lists[1]:
         raise InputError(
             f"{name} holds other images than the embeddings were made from; encode them again: "
-            f"{layout.DATABASE.made_by}"
+            f"{layout.DATABASE.made_by(data_dir)}"
         )
     return usual.load(data_dir, name)

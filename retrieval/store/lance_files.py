@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from retrieval.data import layout
 from retrieval.data.formats import InputError
 from retrieval.store import rescoring
 from retrieval.store.rows import Collection, ImageRow, check_new_rows
@@ -152,6 +153,13 @@ def writer_lock(folder: Path) -> Iterator[None]:
         yield
 
 
+def _publish_command(folder: Path) -> str:
+    """Return the command that makes a store: in the folder above it that has a database."""
+    has_database = (above for above in folder.parents if layout.DATABASE.at(above).exists())
+    data_dir = next(has_database, folder.parent)
+    return layout.STORE.made_by(data_dir, folder.relative_to(data_dir).as_posix())
+
+
 @contextmanager
 def lance_errors(folder: Path) -> Iterator[None]:
     """Turn errors of Lance that a person can put right into one line that names the store."""
@@ -163,7 +171,7 @@ def lance_errors(folder: Path) -> Iterator[None]:
         if not (folder / TABLE).is_dir():
             raise InputError(
                 f"the store {folder} is gone; restore it, or publish again with: "
-                "python -m process_data.publish --dpath=..."
+                f"{_publish_command(folder)}"
             ) from error
         text = " ".join(str(error).split())
         if is_full(error):

@@ -66,17 +66,26 @@ class MilvusStore(ImageStore):
         self.collection = Collection.from_json(self._text)
 
     @classmethod
-    def open(cls, address: str, create: Collection | None, exact_rows: int) -> "MilvusStore":
-        """Open or create a store, as `opening.open_store` does."""
+    def open(
+        cls, address: str, create: Collection | None, exact_rows: int, made_by: str
+    ) -> "MilvusStore":
+        """Open or create a store, as `opening.open_store` does.
+
+        Args:
+            address: Of a server, or a file of Milvus Lite.
+            create: As `opening.open_store` takes it.
+            exact_rows: As `opening.open_store` takes it.
+            made_by: The command that makes the store, for messages.
+        """
         if create is None and is_file(address) and not Path(address).exists():
-            raise _no_store(address)
+            raise _no_store(address, made_by)
         client = connect(address)
         try:
             with milvus_errors(address):
                 finish_renewal(client)
                 if not client.has_collection(NAME, timeout=TIMEOUT_S):
                     if create is None:
-                        raise _no_store(address)
+                        raise _no_store(address, made_by)
                     create_collection(client, create)
                 client.load_collection(NAME, timeout=6 * TIMEOUT_S)
             return cls(client, address, exact_rows)
@@ -336,11 +345,8 @@ def finish_renewal(client: "MilvusClient") -> None:
     client.rename_collection(RENEWED, NAME, timeout=TIMEOUT_S)
 
 
-def _no_store(address: str) -> NoStore:
-    return NoStore(
-        f"{address} has no store yet; make it with: "
-        f"python -m process_data.publish --dpath=... --store={address}"
-    )
+def _no_store(address: str, made_by: str) -> NoStore:
+    return NoStore(f"{address} has no store yet; make it with: {made_by}")
 
 
 def _facts(row: dict[str, Any]) -> Facts:

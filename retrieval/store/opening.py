@@ -34,14 +34,15 @@ def open_store(
         InputError: It cannot be used, or is of another model than ``create``.
     """
     opened: ImageStore
+    made_by = layout.STORE.made_by(data_dir, store)
     if "://" in store or store.endswith(".db"):
         from retrieval.store.milvus_store import MilvusStore
 
         is_server = "://" in store
         address = _checked_address(store) if is_server else str(layout.STORE.at(data_dir, store))
-        opened = MilvusStore.open(address, create, exact_rows)
+        opened = MilvusStore.open(address, create, exact_rows, made_by)
     else:
-        opened = _open_folder(layout.STORE.at(data_dir, store), create, exact_rows)
+        opened = _open_folder(layout.STORE.at(data_dir, store), create, exact_rows, made_by)
     if create is not None:
         opened.collection.check_same(create, opened.name)
     return opened
@@ -64,7 +65,9 @@ def _checked_address(address: str) -> str:
     return address
 
 
-def _open_folder(folder: Path, create: Collection | None, exact_rows: int) -> ImageStore:
+def _open_folder(
+    folder: Path, create: Collection | None, exact_rows: int, made_by: str
+) -> ImageStore:
     try:
         import lance  # noqa: F401
     except ImportError:
@@ -76,7 +79,7 @@ def _open_folder(folder: Path, create: Collection | None, exact_rows: int) -> Im
     str(folder).encode()  # Lance takes no other names, and says so at length
     if not LanceStore.exists(folder):
         if create is None:
-            raise NoStore(f"{folder} is missing; make it with: {layout.STORE.made_by}")
+            raise NoStore(f"{folder} is missing; make it with: {made_by}")
         if folder.exists() and any(folder.iterdir()):
             raise InputError(f"{folder} is not a store of images; name another --store")
         folder.parent.mkdir(parents=True, exist_ok=True)  # else Lance says it is gone

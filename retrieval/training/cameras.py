@@ -39,7 +39,7 @@ def add_cameras(data: TrainingData, data_dir: Path, index: str, matrix: str) -> 
     if len(table) != len(images):
         raise InputError(
             f"{matrix} has {len(images)} images, but {index} lists {len(table)}: make it again "
-            f"with: {layout.CAMERA_MATRIX.made_by}"
+            f"with: {layout.CAMERA_MATRIX.made_by(data_dir, matrix)}"
         )
     side = data.images.shape[-1]
     if images.shape[-1] != side:

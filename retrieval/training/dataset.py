@@ -98,8 +98,8 @@ class TrainingData:
         if len(images) != len(labels):
             raise InputError(
                 f"{layout.IMAGE_MATRIX.name} has {len(images)} images, but the split has "
-                f"{len(labels)}: make both from the same csv (image_matrix --image_info=..., "
-                "make_train_valid --iname=...)"
+                f"{len(labels)}: make both from the same csv: "
+                f"{layout.IMAGE_MATRIX.made_by(data_dir)}, then {layout.SPLIT.made_by(data_dir)}"
             )
         record = split.load_split_record(data_dir)
         matrix = provenance.load_record(data_dir, layout.IMAGE_MATRIX.name, layout.IMAGE_MATRIX)
@@ -169,8 +169,8 @@ def check_same_split(now: dict[str, str], before: dict[str, str], name: str) -> 
     if now != before:
         raise InputError(
             f"{name} was trained on another split of the images; start a new run without --resume "
-            "and --start_epoch (the old one is moved aside), or make that split again "
-            "(make_train_valid --seed=...)"
+            "and --start_epoch (the old one is moved aside), or make that split again, with the "
+            "options that it had"
         )
 
 
@@ -194,11 +194,12 @@ def _checked_tuples(
         if not is_same[:, 0].all() or is_same[:, 1:].any():
             raise InputError(
                 f"{file.name} has tuples that are not two images of a class and others of other "
-                f"classes: it is damaged, or of another split; make it again with: {file.made_by}"
+                "classes: it is damaged, or of another split; make it again with: "
+                f"{file.made_by(data_dir)}"
             )
         if is_query[block].any():
             raise InputError(
                 f"{file.name} holds validation images of {layout.VALID_QUERIES.name}: they "
-                f"are of different splits; make both again with: {file.made_by}"
+                f"are of different splits; make both again with: {file.made_by(data_dir)}"
             )
     return tuples

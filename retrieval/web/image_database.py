@@ -87,7 +87,7 @@ class ImageDatabase:
         """
         opened = open_store(data_dir, store)
         record = opened.collection.record
-        preprocessing = Preprocessing.of_record(record, opened.name)
+        preprocessing = Preprocessing.of_record(record, opened.name, data_dir)
         check_model(data_dir, record, save_path, database, store)
         from retrieval.photo_search.query_encoder import QueryEncoder
 

@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from retrieval.data.command_lines import Maker
 from retrieval.data.formats import Array, InputError, Json, Table
 
-ARRAY = Array("a.npy", "python make_a.py", "", "int64", ("n", 2))
-TABLE = Table("t.csv", "python make_t.py", "", {"Path": "str", "Index": "int64"})
-JSON = Json("j.json", "python make_j.py", "", dict[str, list[int]])
+ARRAY = Array("a.npy", Maker("python make_a.py"), "", "int64", ("n", 2))
+TABLE = Table("t.csv", Maker("python make_t.py"), "", {"Path": "str", "Index": "int64"})
+JSON = Json("j.json", Maker("python make_j.py"), "", dict[str, list[int]])
 
 
 def test_round_trips(tmp_path: Path) -> None:

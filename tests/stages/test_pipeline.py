@@ -47,7 +47,7 @@ def test_every_declared_file_is_there(home: Path) -> None:
     of_other_commands |= {
         file.name
         for file in layout.declared()
-        if any(f"process_data.{stage} " in file.made_by for stage in later)
+        if any(f"process_data.{stage} " in f"{file.stage} " for stage in later)
     }
     for file in layout.declared():
         if file.name not in of_other_commands:
