@@ -1,8 +1,9 @@
 """A tiny CompCars tree, and a data directory that every stage has run on, once for all tests."""
 
+import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from retrieval.data import layout, provenance
 from retrieval.training.config import TrainingConfig
 from tests import process_state
 from tests.faults import mounts
+from tests.forks import Forks
 from tests.milvus_server import milvus_server  # noqa: F401  a fixture of two rooms
 
 # The smallest network of timm: its checkpoint takes 5 MB, where that of resnet18 takes 130.
@@ -44,28 +46,45 @@ def _process_is_left_alone() -> Iterator[None]:
         pytest.fail(f"left changed for the tests that follow: {'; '.join(changed)}", pytrace=False)
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Return a data directory that one worker of pytest-xdist makes, and all read."""
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder = root / "shared" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    data_dir, finished = folder / "ir", folder / "finished"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not finished.exists():
+            shutil.rmtree(data_dir, ignore_errors=True)
+            make(data_dir)
+            finished.touch()
+    return data_dir
+
+
 @pytest.fixture(scope="session")
 def _tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    data_dir = tmp_path_factory.mktemp("tree")
-    sample.run(
-        data_dir,
-        models=MODELS,
-        images=IMAGES,
-        others=1,
-        surveillance=SURVEILLANCE,
-        width=72,
-        height=48,
-        workers=1,
-    )
-    return data_dir
+    sizes = {"models": MODELS, "images": IMAGES, "others": 1, "surveillance": SURVEILLANCE}
+    sizes |= {"width": 72, "height": 48, "workers": 1}
+    return made_once(tmp_path_factory, "tree", lambda folder: sample.run(folder, **sizes))
 
 
 @pytest.fixture(scope="session")
 def _pipeline(_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    data_dir = tmp_path_factory.mktemp("pipeline") / "ir"
-    shutil.copytree(_tree, data_dir)
-    run_stages(data_dir)
-    return data_dir
+    def make(data_dir: Path) -> None:
+        shutil.copytree(_tree, data_dir)
+        run_stages(data_dir)
+
+    return made_once(tmp_path_factory, "pipeline", make)
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """A process that has imported torch and the stages, and forks to run programs."""
+    started = Forks.start()
+    yield started
+    started.end()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (150, 3, 12, 12), dtype=np.ui
 @pytest.mark.parametrize("views", [Views(), Views("flip", (1.0, 0.5))])
 def test_embeddings_are_those_of_the_model_in_order(device: str, views: Views) -> None:
     torch.manual_seed(0)
-    model = put_on(EmbeddingModel(ModelConfig("resnet18", 8, 32)), torch.device(device))
+    model = put_on(EmbeddingModel(ModelConfig(ARCH, 8, 32)), torch.device(device))
     rows = np.array([5, 6, 7, 0, *range(20, 20 + 2 * CPU_PIECE)])
     blocks = list(embedding_blocks(model, IMAGES, rows, 9, torch.float32, "test", views))
     np.testing.assert_array_equal(np.concatenate([images for images, _ in blocks]), IMAGES[rows])

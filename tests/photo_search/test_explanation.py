@@ -12,12 +12,13 @@ from retrieval.model.model_config import ModelConfig
 from retrieval.model.tta import Views
 from retrieval.photo_search.explanation import _by_position, overlay, similarity_maps
 from retrieval.photo_search.query_encoder import QueryEncoder
+from tests.conftest import ARCH
 
 SIDE = 64
 
 
 def make_encoder(
-    arch: str = "resnet18", views: Views | None = None, **config: Any
+    arch: str = ARCH, views: Views | None = None, **config: Any
 ) -> tuple[QueryEncoder, np.ndarray]:
     """Return an encoder of random weights, and two images."""
     torch.manual_seed(3)
@@ -34,11 +35,11 @@ def make_encoder(
 @pytest.mark.parametrize(
     ("arch", "config"),
     [
-        ("resnet18", {"pool": "avg"}),
-        ("resnet18", {"pool": "avg", "neck": "after"}),
-        ("resnet18", {"pool": "gem", "neck": "after"}),
-        ("resnet18", {"pool": "max"}),
-        ("resnet18", {"pool": "avgmax"}),
+        (ARCH, {"pool": "avg"}),
+        (ARCH, {"pool": "avg", "neck": "after"}),
+        (ARCH, {"pool": "gem", "neck": "after"}),
+        (ARCH, {"pool": "max"}),
+        (ARCH, {"pool": "avgmax"}),
         ("timm/test_efficientnet", {"pool": "avg", "neck": "after"}),
         ("timm/test_efficientnet", {"pool": "gem", "neck": "after"}),  # negative features, too
     ],

@@ -8,7 +8,7 @@ from process_data import mips
 from retrieval.data import layout
 from retrieval.evaluation.ranking import RankingOptions
 from retrieval.search import blocked_scores
-from tests import torchrun
+from tests.forks import Forks
 
 # The real blocks hold more images than this gallery has: one process would search all of it.
 SMALL_BLOCKS = (4, 8)
@@ -33,7 +33,11 @@ EXPANDED = {"qe": 3, "dba": 2, "rerank_kr": 12, "kr_k1": 6}
 
 @pytest.mark.parametrize("options", [{}, EXPANDED], ids=["plain", "expanded"])
 def test_two_processes_write_the_files_of_one(
-    pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, int]
+    pipeline: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    forks: Forks,
+    options: dict[str, int],
 ) -> None:
     monkeypatch.setitem(blocked_scores.SHAPES, "cpu", SMALL_BLOCKS)
     mips.run(pipeline, k=3, ranking=RankingOptions(**options))
@@ -44,10 +48,9 @@ def test_two_processes_write_the_files_of_one(
     alone = {name: (pipeline / name).read_bytes() for name in names}
     for name in names:
         (pipeline / name).unlink()
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
+    log = tmp_path / "log.txt"
     flags = [f"--{name}={value}" for name, value in options.items()]
-    result = torchrun.run(str(program), f"--dpath={pipeline}", "--k=3", *flags)
-    assert result.returncode == 0, result.stderr
+    ended = forks.run_two(log, PROGRAM, f"--dpath={pipeline}", "--k=3", *flags)
+    assert ended == [0, 0], log.read_text()
     assert {name: (pipeline / name).read_bytes() for name in names} == alone
-    assert result.stdout.count("n_gallery") == 1
+    assert log.read_text().count("n_gallery") == 1

@@ -3,9 +3,8 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ from retrieval.data import layout
 from retrieval.data.formats import InputError
 from retrieval.evaluation import code_shards
 from retrieval.evaluation.ranking import RankingOptions
+from tests.forks import Forks, is_running
 
-ROOT = Path(__file__).resolve().parents[2]
 BLOCK_ROWS = 4  # shards begin at multiples; 65,536 outside of tests
 
 
@@ -129,27 +128,25 @@ def test_shards_of_another_model_are_not_joined(
     assert "0-of-4.codes was made from another model or other rows" in caplog.text
 
 
-def test_killed_anywhere_and_run_again(pipeline: Path) -> None:
-    program = f"""
+def test_killed_anywhere_and_run_again(pipeline: Path, tmp_path: Path, forks: Forks) -> None:
+    code = f"""
 import sys, lopq.errors
 lopq.errors.BLOCK_ROWS = {BLOCK_ROWS}
 from process_data import nns
-sys.exit(nns.main())
+sys.exit(nns.main(sys.argv[1:]))
 """
-    words = [sys.executable, "-c", program, f"--dpath={pipeline}", "--dimension=4", "--k=3"]
-    words += ["--cells=3", "--shards=9"]
+    words = [f"--dpath={pipeline}", "--dimension=4", "--k=3", "--cells=3", "--shards=9"]
+    log = tmp_path / "log.txt"
     expected = index(pipeline)
     forget(pipeline)
     for count in (1, 5):
-        process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)
-        while process.poll() is None:
-            if len(list(folder_of(pipeline).glob("*.codes"))) >= count:
-                os.kill(process.pid, signal.SIGKILL)
-                break
+        (pid,) = forks.begin(log, code, *words)
+        while len(list(folder_of(pipeline).glob("*.codes"))) < count and is_running(pid):
             time.sleep(0.001)
-        process.wait()
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    assert subprocess.run(words, cwd=ROOT, check=False, **quiet).returncode == 0
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        forks.statuses()
+    assert forks.run(log, code, *words) == 0, log.read_text()
     assert layout.LOPQ_INDEX.at(pipeline).read_bytes() == expected
     assert not folder_of(pipeline).exists()
     assert not list(pipeline.glob(".*"))

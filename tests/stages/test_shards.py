@@ -3,9 +3,8 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,7 @@ from retrieval.data.formats import InputError
 from retrieval.data.photo_array import PhotoOptions
 from retrieval.data.shards import Shards
 from tests.conftest import SIDE
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.forks import Forks, is_running
 
 
 def encode(pipeline: Path, **options: Any) -> Path:
@@ -137,19 +135,20 @@ def test_mistakes_are_said(pipeline: Path) -> None:
     ]
 
 
-def test_killed_anywhere_and_run_again(pipeline: Path) -> None:
+def test_killed_anywhere_and_run_again(pipeline: Path, tmp_path: Path, forks: Forks) -> None:
     expected = encode(pipeline).read_bytes()
     layout.DATABASE.at(pipeline).unlink()
-    words = [sys.executable, "build_image_db.py", f"--dpath={pipeline}", "--batch_size=8"]
-    words += [f"--save_path={pipeline / 'para/model.ep0'}", "--shards=6", "--device=cpu"]
+    code = "import sys, build_image_db; sys.exit(build_image_db.main(sys.argv[1:]))"
+    words = [f"--dpath={pipeline}", f"--save_path={pipeline / 'para/model.ep0'}"]
+    words += ["--batch_size=8", "--shards=6", "--device=cpu"]
+    log = tmp_path / "log.txt"
     for count in (1, 4):
-        process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)
-        while process.poll() is None:
-            if len(list(folder_of(pipeline).glob("*.json"))) >= count:
-                os.kill(process.pid, signal.SIGKILL)
-                break
+        (pid,) = forks.begin(log, code, *words)
+        while len(list(folder_of(pipeline).glob("*.json"))) < count and is_running(pid):
             time.sleep(0.002)
-        process.wait()
-    assert subprocess.run(words, cwd=ROOT, check=False, stderr=subprocess.DEVNULL).returncode == 0
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        forks.statuses()
+    assert forks.run(log, code, *words) == 0, log.read_text()
     assert layout.DATABASE.at(pipeline).read_bytes() == expected
     assert not list(pipeline.glob(".*.part"))

@@ -3,8 +3,6 @@
 import errno
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,12 +15,12 @@ from retrieval.model import checkpoint
 from retrieval.model.embedding import EmbeddingModel
 from retrieval.model.model_config import ModelConfig
 from retrieval.training import checkpointing
-from tests.conftest import train_small
+from tests.conftest import ARCH, train_small
+from tests.forks import Forks
 from tests.stages.test_train import assert_equal, parts_of
-from tests.torchrun import ENVIRONMENT, ROOT
 
 OPTIONS = {
-    "arch": "timm/test_resnet",  # small: its state is written after each step
+    "arch": ARCH,  # small: its state is written after each step
     "epoch": 2,
     "batch_size": 2,
     "max_tuples": 24,
@@ -32,54 +30,7 @@ OPTIONS = {
 }
 
 
-# Each line from the test starts the same run again, in a process of its own that inherits the
-# imports, which take longer than the run.
-RUNS = """
-import os, sys
-import timm, torch, train
-from retrieval.training import checkpointing, gradient_cache, run_log, trainer, validation
-for _ in sys.stdin:
-    child = os.fork()
-    if not child:
-        sys.exit(train.main(sys.argv[1:]))
-    print(child, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
-
-class Runs:
-    """Starts a run that keeps its state after every step and goes on where the last one stopped."""
-
-    def __init__(self, data_dir: Path, save_path: Path, log: Path) -> None:
-        small = {"dim": 16, "weights": "none", "device": "cpu", "lr": 1e-3}
-        given = {"dpath": data_dir, "save_path": save_path, "resume": "auto", "save_every": 1e-9}
-        flags = [f"--{name}={value}" for name, value in {**given, **small, **OPTIONS}.items()]
-        with log.open("ab") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", RUNS, *flags],
-                cwd=ROOT,
-                env=ENVIRONMENT,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=file,
-                text=True,
-                bufsize=1,
-            )
-
-    def start(self) -> int:
-        """Start the run, and return its process id."""
-        assert self.process.stdin
-        self.process.stdin.write("\n")
-        return self.number()
-
-    def number(self) -> int:
-        """Return the next number of the process: that of a run, or the status of its end."""
-        assert self.process.stdout
-        return int(self.process.stdout.readline())
-
-    def end(self) -> None:
-        """Let the process end."""
-        self.process.communicate(timeout=60)
+RUN = "import sys, train; sys.exit(train.main(sys.argv[1:]))"
 
 
 def steps_done(save_path: Path) -> tuple[int, int]:
@@ -92,25 +43,25 @@ def steps_done(save_path: Path) -> tuple[int, int]:
 
 
 def test_killed_runs_end_with_the_bytes_of_one_that_never_stopped(
-    pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pipeline: Path, tmp_path: Path, forks: Forks
 ) -> None:
-    pytest.importorskip("timm")
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     log = tmp_path / "log.txt"
     train_small(pipeline, whole, **OPTIONS)
-    runs = Runs(pipeline, killed, log)
+    # It keeps its state after every step, and goes on where the last one stopped.
+    small = {"dim": 16, "weights": "none", "device": "cpu", "lr": 1e-3}
+    given = {"dpath": pipeline, "save_path": killed, "resume": "auto", "save_every": 1e-9}
+    flags = [f"--{name}={value}" for name, value in {**given, **small, **OPTIONS}.items()]
     for least in ((0, 2), (1, 1)):
-        run = runs.start()
+        (run,) = forks.begin(log, RUN, *flags)
         deadline = time.monotonic() + 300
         while steps_done(killed) < least and time.monotonic() < deadline:
             assert Path(f"/proc/{run}").exists(), log.read_text()
             time.sleep(0.02)
         os.kill(run, signal.SIGKILL)
-        assert runs.number() == -signal.SIGKILL, log.read_text()
+        assert forks.statuses() == [-signal.SIGKILL], log.read_text()
         assert steps_done(killed) >= least
-    runs.start()
-    assert runs.number() == 0, log.read_text()
-    runs.end()
+    assert forks.run(log, RUN, *flags) == 0, log.read_text()
     assert log.read_text().count("resumed from") == 2
     for name in ("model.ep0", "model.ep1"):
         assert_equal(parts_of(killed / name), parts_of(whole / name))
@@ -187,7 +138,7 @@ def test_a_state_that_does_not_fit_is_refused(
 
 def write_epochs(folder: Path, count: int) -> None:
     """Write minimal checkpoints."""
-    model = EmbeddingModel(ModelConfig("resnet18", 4, 32))
+    model = EmbeddingModel(ModelConfig(ARCH, 4, 32))
     for epoch in range(count):
         path = checkpoint.path_of(folder, epoch)
         checkpoint.save(

@@ -21,6 +21,7 @@ from retrieval.web.app import create_app
 from retrieval.web.connections import TIMEOUTS, ClientTimeouts
 from retrieval.web.image_database import ImageDatabase
 from tests.calibrations import save_some
+from tests.conftest import made_once
 
 TOKEN = "a token of tests"
 PAGE = {"accept": "text/html"}
@@ -31,11 +32,12 @@ App = Callable[..., TestClient]
 
 @pytest.fixture(scope="session")
 def _served(_pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    data_dir = tmp_path_factory.mktemp("served") / "ir"
-    shutil.copytree(_pipeline, data_dir)
-    publish.run(data_dir)
-    save_some(data_dir)
-    return data_dir
+    def make(data_dir: Path) -> None:
+        shutil.copytree(_pipeline, data_dir)
+        publish.run(data_dir)
+        save_some(data_dir)
+
+    return made_once(tmp_path_factory, "served", make)
 
 
 @pytest.fixture
