@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import random
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -26,13 +27,30 @@ from retrieval.training.config import TrainingConfig
 from tests import process_state
 from tests.faults import mounts
 from tests.forks import Forks
-from tests.milvus_server import milvus_server  # noqa: F401  a fixture of two rooms
+from tests.milvus_server import kind, milvus_server, store_name  # noqa: F401  of two rooms
 
 # The smallest network of timm: its checkpoint takes 5 MB, where that of resnet18 takes 130.
 ARCH, SIDE = "timm/test_resnet", 32
 MODELS, IMAGES, SURVEILLANCE = 6, 8, 3
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, NO_GPU])]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--order-seed", type=int, help="draw the order of the files and their tests")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Draw an order, the same one in each worker; the tests of a file stay together."""
+    seed = config.getoption("--order-seed")
+    if seed is None:
+        return
+    drawn = random.Random(seed)
+    files: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.nodeid.partition("::")[0], []).append(item)
+    order = drawn.sample(list(files), len(files))
+    items[:] = [item for name in order for item in drawn.sample(files[name], len(files[name]))]
 
 
 @pytest.fixture(autouse=True)

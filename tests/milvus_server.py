@@ -107,3 +107,24 @@ def drop(address: str) -> None:
     if client.has_collection("images"):
         client.drop_collection("images")
     client.close()
+
+
+KINDS = ["lance", "milvus-lite", "milvus-server"]
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """A kind of store."""
+    return request.param
+
+
+@pytest.fixture
+def store_name(kind: str, request: pytest.FixtureRequest) -> str:
+    """The name of a store of that kind that does not exist yet."""
+    if kind == "milvus-lite":
+        pytest.importorskip("milvus_lite")
+    name = {"lance": "store", "milvus-lite": "store.db"}.get(kind)
+    if name is None:
+        name = request.getfixturevalue("milvus_server").address
+        drop(name)
+    return name

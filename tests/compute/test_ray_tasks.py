@@ -1,6 +1,6 @@
 """Shards on a Ray cluster of two nodes: what is lost is made again, and bytes are those of one run.
 
-Both nodes run on this machine. The last test kills the head of their cluster.
+Both nodes run on this machine.
 """
 
 import sys
@@ -50,9 +50,8 @@ def test_no_cluster_at_the_address(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ray_tasks.make_shards(NumberedJob(tmp_path / "array.npy"))
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """A cluster of two nodes of one core; they read OMP_NUM_THREADS from this process."""
+def start_cluster() -> Any:
+    """Start two nodes of one core; they read OMP_NUM_THREADS from this process."""
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
@@ -61,10 +60,32 @@ def cluster() -> Iterator[Any]:
     head = {**sizes, "include_dashboard": False, "_system_config": soon}
     found = Cluster(initialize_head=True, head_node_args=head)
     found.second = found.add_node(**sizes)
-    ray.init(address=found.address, logging_level="ERROR", log_to_driver=False)  # for all tests
-    yield found
+    ray.init(address=found.address, logging_level="ERROR", log_to_driver=False)
+    return found
+
+
+def stop_cluster(clusters: list[Any]) -> None:
+    import ray
+
     ray.shutdown()
-    found.shutdown()
+    clusters.pop().shutdown()
+
+
+@pytest.fixture(scope="module")
+def clusters() -> Iterator[list[Any]]:
+    """The cluster that is running, if any."""
+    running: list[Any] = []
+    yield running
+    if running:
+        stop_cluster(running)
+
+
+@pytest.fixture
+def cluster(clusters: list[Any]) -> Any:
+    """A cluster for all tests; whoever breaks it stops it."""
+    if not clusters:
+        clusters.append(start_cluster())
+    return clusters[0]
 
 
 def joined(job: NumberedJob) -> np.ndarray:
@@ -204,17 +225,17 @@ def after_some_shards(job: NumberedJob, call: Any) -> threading.Thread:
     return thread
 
 
-def test_a_lost_node(cluster: Any, tmp_path: Path) -> None:
-    job = NumberedJob(tmp_path / "array.npy", shards=8, seconds=0.3)
+def test_a_lost_node_and_then_the_head(
+    cluster: Any, clusters: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = NumberedJob(tmp_path / "node.npy", shards=8, seconds=0.3)
     thread = after_some_shards(
         job, lambda: cluster.remove_node(cluster.second, allow_graceful=False)
     )
     np.testing.assert_array_equal(joined(job), EXPECTED)
     thread.join()
 
-
-def test_a_lost_head(cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    job = NumberedJob(tmp_path / "array.npy", shards=12, seconds=0.4)
+    job = NumberedJob(tmp_path / "head.npy", shards=12, seconds=0.4)
     thread = after_some_shards(job, lambda: cluster.head_node.kill_all_processes(check_alive=False))
     assert run_command(job) == 1
     thread.join()
@@ -222,5 +243,6 @@ def test_a_lost_head(cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture
     assert not job.target.exists()
     there = len(list(job.plan.whole.folder.glob("*.json")))
     assert 2 <= there < 12
+    stop_cluster(clusters)
     assert job.plan.whole.make(job.write) is not None  # here, without a cluster
     np.testing.assert_array_equal(np.load(job.target), EXPECTED)

@@ -1,7 +1,7 @@
 """build_image_db.py --runtime: other programs compute the embeddings that torch does."""
 
+import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import get_args
 
@@ -20,26 +20,44 @@ from tests.conftest import ARCH
 OTHERS = [name for name in get_args(runtime.Runtime) if name not in ("auto", "torch")]
 
 
-@pytest.fixture
-def copied(pipeline: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(pipeline, tmp_path / "data"))
+_EXPORTS: dict[tuple[str, ...], bytes] = {}
+
+
+@pytest.fixture(autouse=True)
+def _equal_models_are_exported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export takes seconds: that of the same weights, views and side is there already."""
+    whole = onnx.export
+
+    def export(model: EmbeddingModel, path: Path, *views_and_side: object) -> Path:
+        weights = [value.numpy().tobytes() for value in model.state_dict().values()]
+        key = hashlib.sha256(b"".join(weights)).hexdigest(), *map(repr, views_and_side)
+        if key not in _EXPORTS:
+            _EXPORTS[key] = whole(model, path, *views_and_side).read_bytes()  # type: ignore[arg-type]
+        path.write_bytes(_EXPORTS[key])
+        return path
+
+    monkeypatch.setattr(onnx, "export", export)
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_it_writes_the_embeddings_of_torch(copied: Path, name: str) -> None:
+def test_it_writes_the_embeddings_of_torch(pipeline: Path, name: str) -> None:
     pytest.importorskip("onnxscript")
     pytest.importorskip(name)
-    checkpoint = next(copied.glob("**/model.ep0"))
+    checkpoint = next(pipeline.glob("**/model.ep0"))
     # Images of another side than the model's are resized too: 41 px to 40 and to 24.
-    images = np.pad(layout.IMAGE_MATRIX.load(copied), [(0, 0), (0, 0), (4, 5), (3, 6)])
-    layout.IMAGE_MATRIX.save(copied, images, "large.npy")
+    images = np.pad(layout.IMAGE_MATRIX.load(pipeline), [(0, 0), (0, 0), (4, 5), (3, 6)])
+    layout.IMAGE_MATRIX.save(pipeline, images, "large.npy")
     # 7: a last batch of another size
     options = {"batch_size": 7, "precision": "float32", "tta": "flip", "scales": (1.25, 0.75)}
     for output, runtime_name in (("one.npy", name), ("torch.npy", "torch")):
-        build_image_db.run(copied, checkpoint, "large.npy", output, runtime=runtime_name, **options)
-    found, expected = (layout.DATABASE.load(copied, x) for x in ("one.npy", "torch.npy"))
+        build_image_db.run(
+            pipeline, checkpoint, "large.npy", output, runtime=runtime_name, **options
+        )
+    found, expected = (layout.DATABASE.load(pipeline, x) for x in ("one.npy", "torch.npy"))
     np.testing.assert_allclose(found, expected, atol=1e-4)
-    record, of_torch = (layout.DATABASE_RECORD.load(copied, f"{x}.json") for x in ("one", "torch"))
+    record, of_torch = (
+        layout.DATABASE_RECORD.load(pipeline, f"{x}.json") for x in ("one", "torch")
+    )
     assert record == of_torch | {"runtime": name, "content": record["content"]}
 
 
@@ -65,22 +83,22 @@ def encoded(data_dir: Path, output: str, **options: object) -> tuple[bytes, str]
 
 
 @pytest.mark.usefixtures("few_are_many")
-def test_auto_takes_the_fastest_and_names_it(copied: Path) -> None:
+def test_auto_takes_the_fastest_and_names_it(pipeline: Path) -> None:
     pytest.importorskip("onnxscript")
     pytest.importorskip("openvino")
-    chosen, name = encoded(copied, "auto")
+    chosen, name = encoded(pipeline, "auto")
     assert name == "openvino"
-    assert (chosen, name) == encoded(copied, "named", runtime=name)
-    assert encoded(copied, "other", shards=2)[1] == "torch"
+    assert (chosen, name) == encoded(pipeline, "named", runtime=name)
+    assert encoded(pipeline, "other", shards=2)[1] == "torch"
 
 
-def test_auto_takes_torch_for_few_images(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    n_image = len(layout.IMAGE_MATRIX.load(copied))
+def test_auto_takes_torch_for_few_images(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    n_image = len(layout.IMAGE_MATRIX.load(pipeline))
     monkeypatch.setattr(runtime, "MANY_IMAGES", 3 * n_image)
-    assert encoded(copied, "auto") == encoded(copied, "named", runtime="torch")
+    assert encoded(pipeline, "auto") == encoded(pipeline, "named", runtime="torch")
     # Views count: two mirrored ones at 1.25 take the time of 3.125 images.
     monkeypatch.setattr(runtime, "fastest", lambda model, *_: ("openvino", model))
-    assert encoded(copied, "views", tta="flip", scales=(1.25,))[1] == "openvino"
+    assert encoded(pipeline, "views", tta="flip", scales=(1.25,))[1] == "openvino"
 
 
 def cannot_start(*_: object) -> None:
@@ -89,18 +107,18 @@ def cannot_start(*_: object) -> None:
 
 @pytest.mark.usefixtures("few_are_many")
 def test_auto_takes_torch_if_nothing_else_is_installed_or_agrees(
-    copied: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    pipeline: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     with monkeypatch.context() as without:
         without.setattr(runtime, "find_spec", lambda _: None)
-        assert encoded(copied, "auto")[1] == "torch"
+        assert encoded(pipeline, "auto")[1] == "torch"
         assert "pip install openvino onnxscript" in caplog.text
     monkeypatch.setattr(runtime, "find_spec", lambda _: True)
     monkeypatch.setattr(onnx, "export", lambda *_: None)
     monkeypatch.setitem(runtime.START, "openvino", lambda *_: lambda images: np.ones((2, 16)))
     monkeypatch.setitem(runtime.START, "onnxruntime", cannot_start)
-    assert encoded(copied, "auto", precision="float32")[1] == "torch"
+    assert encoded(pipeline, "auto", precision="float32")[1] == "torch"
     assert "openvino computes other embeddings than torch" in caplog.text
     assert "onnxruntime cannot run timm/test_resnet (no such operator)" in caplog.text
 

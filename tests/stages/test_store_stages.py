@@ -120,9 +120,9 @@ def test_publish_refuses_what_does_not_belong_together(data_dir: Path) -> None:
         assert store.count() == 24
 
 
-def added_photo(data_dir: Path, sha256: str, model: str) -> int:
+def added_photo(data_dir: Path, sha256: str, model: str, name: str = "store") -> int:
     """Add a photo to the store without a file and without a model; return its id."""
-    with open_store(data_dir) as store:
+    with open_store(data_dir, name) as store:
         (row,) = store.get([6])
         number = photo_id(sha256)
         store.add([replace(row, id=number, sha256=sha256, path="", model=model, label=9, make="")])
@@ -130,41 +130,41 @@ def added_photo(data_dir: Path, sha256: str, model: str) -> int:
 
 
 def test_publish_renews_a_store_of_an_earlier_database(
-    data_dir: Path, caplog: pytest.LogCaptureFixture
+    data_dir: Path, store_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    publish.run(data_dir)
-    number = added_photo(data_dir, "e" * 64, "Audi Q5")
-    with open_store(data_dir) as store:
+    publish.run(data_dir, store=store_name)
+    number = added_photo(data_dir, "e" * 64, "Audi Q5", store_name)
+    with open_store(data_dir, store_name) as store:
         (before,) = store.get([number])
     gallery = write_database(data_dir, 26)
-    added_photo(data_dir, provenance.sha256(data_dir / PHOTOS / "25.png"), "")
+    added_photo(data_dir, provenance.sha256(data_dir / PHOTOS / "25.png"), "", store_name)
     caplog.set_level(logging.INFO)
-    assert publish.run(data_dir) == 26
-    assert "store is of another database: renewing it" in messages(caplog)[-2]
+    assert publish.run(data_dir, store=store_name) == 26
+    assert f"{store_name} is of another database: renewing it" in messages(caplog)[-2]
     assert "26 images published" in messages(caplog)[-1]
     assert "added photos kept: 1; it holds 27" in messages(caplog)[-1]
-    with open_store(data_dir) as store:
+    with open_store(data_dir, store_name) as store:
         rows = store.get(range(26))
         np.testing.assert_array_equal([row.embedding for row in rows], gallery)
         assert store.collection.record == provenance.load_record(data_dir, "database.npy")
         (after,) = store.get([number])
     assert (after.label, after.make, after.model) == (2, "Audi", "Audi Q5")
     np.testing.assert_array_equal(after.embedding, before.embedding)
-    assert publish.run(data_dir) == 0
+    assert publish.run(data_dir, store=store_name) == 0
 
 
-@pytest.mark.parametrize("name", ["class_names.csv", "car_front.csv"])
-def test_publish_renews_what_is_known_of_images(data_dir: Path, name: str) -> None:
-    publish.run(data_dir)
-    path = data_dir / name
-    path.write_text(path.read_text().replace("Audi A4", "Audi RS4").replace("2009", "1999"))
-    assert publish.run(data_dir) == 24
-    with open_store(data_dir) as store:
-        (row,) = store.get([7])
-    assert (row.model, row.year) == {
-        "class_names.csv": ("Audi RS4", "2009"),
-        "car_front.csv": ("Audi A4", "1999"),
-    }[name]
+def test_publish_renews_what_is_known_of_images(data_dir: Path, store_name: str) -> None:
+    publish.run(data_dir, store=store_name)
+    for name, known in (
+        ("class_names.csv", ("Audi RS4", "2009")),
+        ("car_front.csv", ("Audi RS4", "1999")),
+    ):
+        path = data_dir / name
+        path.write_text(path.read_text().replace("Audi A4", "Audi RS4").replace("2009", "1999"))
+        assert publish.run(data_dir, store=store_name) == 24
+        with open_store(data_dir, store_name) as store:
+            (row,) = store.get([7])
+        assert (row.model, row.year) == known
 
 
 def test_publish_refuses_photos_that_are_others_now(data_dir: Path) -> None:

@@ -8,33 +8,19 @@ import pytest
 from retrieval.data.formats import InputError
 from retrieval.store.interface import EXACT_ROWS, ImageStore
 from retrieval.store.opening import open_store
-from tests.milvus_server import drop
 from tests.store.drawn_rows import COLLECTION
-
-KINDS = ["lance", "milvus-lite", "milvus-server"]
 
 Opener = Callable[..., ImageStore]
 
 
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
 @pytest.fixture
-def opener(
-    kind: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[Callable[..., ImageStore]]:
+def opener(store_name: str, tmp_path: Path) -> Iterator[Callable[..., ImageStore]]:
     """A function that opens the store of a test; the first call creates it."""
     opened: list[ImageStore] = []
-    name = {"lance": "store", "milvus-lite": "store.db"}.get(kind)
-    if name is None:
-        name = request.getfixturevalue("milvus_server").address
-        drop(name)
 
     def open_it(create: bool = True, exact_rows: int = EXACT_ROWS) -> ImageStore:
         collection = COLLECTION if create else None
-        opened.append(open_store(tmp_path, name, collection, exact_rows))
+        opened.append(open_store(tmp_path, store_name, collection, exact_rows))
         return opened[-1]
 
     yield open_it

@@ -33,7 +33,7 @@ DIM = 128
 COLLECTION = Collection({**RECORD, "dim": DIM})
 BATCH = 50
 PUBLISHED = 8  # images that publish puts into one transaction
-OPERATIONS = ("add", "remove", "optimize")
+OPERATIONS = ("add", "remove", "optimize", "renew")
 LONGEST_S = 1.0  # from the first change to the kill
 
 
@@ -44,6 +44,9 @@ def change(store: ImageStore, name: str, numbers: Sequence[int]) -> None:
         store.add(draw_rows(numbers, DIM))
     elif name == "remove":
         store.remove(numbers)
+    elif name == "renew":
+        halves = numbers[: len(numbers) // 2], numbers[len(numbers) // 2 :]
+        store.renew(store.collection, (draw_rows(half, DIM) for half in halves))
     else:
         store.optimize()
     print("a", name, *numbers, flush=True)
@@ -59,6 +62,9 @@ def child(folder: Path, name: str, operation: str, first: int) -> None:
             if operation == "remove" and len(old) > 10 * BATCH:
                 some, old = old[:BATCH], old[BATCH:]
                 change(store, "remove", some)
+                continue
+            if operation == "renew":
+                change(store, "renew", new)
                 continue
             change(store, "add", new)
             if operation == "remove":
@@ -105,7 +111,9 @@ class Watch:
             found = set(store.ids().tolist())
             name, ids = in_flight
             done = found & ids if name == "add" else ids - found
-            if name in ("add", "remove") and done:
+            if name == "renew" and found == ids:
+                self._apply(name, ids)
+            elif name in ("add", "remove") and done:
                 assert done == ids, f"half of a change: {len(done)} of {len(ids)} rows"
                 self._apply(name, ids)
             self.in_flight += bool(name)
@@ -123,6 +131,8 @@ class Watch:
             self.present |= ids
         elif name == "remove":
             self.present -= ids
+        elif name == "renew":
+            self.present = ids
 
 
 def killed(command: list[str], seconds: float) -> list[str]:
