@@ -1,6 +1,5 @@
 """What all stages have in common: one signature, one parser, three ways to be called."""
 
-import argparse
 import importlib
 import inspect
 import io
@@ -18,6 +17,7 @@ import pytest
 from process_data import compare
 from retrieval import cli
 from retrieval.data import files, layout, options
+from retrieval.data.command_lines import FLAG_OF
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = [
@@ -30,6 +30,9 @@ STAGES = [
     "train",
     "build_image_db",
 ]
+# What a command cannot do without, by the name of the parameter.
+REQUIRED = {"data_dir": "--dpath=x", "save_path": "--save_path=x", "image": "--image=x"}
+REQUIRED |= {"first": "x", "second": "x"}
 
 
 def stages() -> Iterator[ModuleType]:
@@ -59,20 +62,25 @@ def defaults_of(stage: ModuleType) -> dict[str, Any]:
     return defaults
 
 
+def words_of(stage: ModuleType, **given: str) -> list[str]:
+    """Return a command line: what the stage needs, and some options more."""
+    parameters = inspect.signature(stage.run).parameters.items()
+    words = {name: REQUIRED[name] for name, of in parameters if of.default is of.empty}
+    return [word for word in (words | given).values() if word]
+
+
 def test_flags_are_the_parameters_with_their_defaults() -> None:
     for stage in stages():
-        parser = stage.make_parser()
-        actions = {action.dest: action for action in parser._actions if action.dest != "help"}
-        defaults = defaults_of(stage)
-        assert set(actions) == set(defaults)
+        parser, defaults = stage.make_parser(), defaults_of(stage)
+        found = vars(parser.parse_args(words_of(stage)))
+        assert set(found) == set(defaults)
         for name, default in defaults.items():
-            if default is inspect.Parameter.empty:
-                # Two evaluations can be named by their paths.
-                assert actions[name].required or (stage, name) == (compare, "data_dir")
-            else:
-                assert not actions[name].required
-                assert parser.get_default(name) in (default, None)
-                assert parser.get_default(name) == default or name in grouped_options(stage)
+            if default is not inspect.Parameter.empty:
+                assert found[name] in (default, None)
+                assert found[name] == default or name in grouped_options(stage)
+            elif (stage, name) != (compare, "data_dir"):  # evaluations can be named by paths
+                with pytest.raises(SystemExit):
+                    parser.parse_args(words_of(stage, **{name: ""}))
 
 
 def test_the_docstring_has_the_command_and_help_shows_the_defaults() -> None:
@@ -155,7 +163,6 @@ def test_dpath_is_expanded_and_found_under_home(
 
 
 NEVER_PATHS = {"title", "token", "make", "model"}
-NUMBERS = (int, float, cli.numbers)
 
 
 def test_every_text_option_expands_home(
@@ -168,28 +175,25 @@ def test_every_text_option_expands_home(
 
 def check_paths(stage: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     parser = stage.make_parser()
-    actions = [a for a in parser._actions if a.nargs != 0 and not a.choices]
-    given = {a: ["1" if a.type in NUMBERS else "x"] for a in actions if a.required}
 
-    def parsed(action: argparse.Action, text: str) -> Any:
-        argv = []
-        for one, values in (given | {action: [text]}).items():
-            argv += [*(one.option_strings[-1:]), *values]
-        value = getattr(parser.parse_args(argv), action.dest)
+    def parsed(name: str, text: str) -> Any:
+        flag = FLAG_OF.get(name, "dpath" if name == "data_dir" else name)
+        word = text if REQUIRED.get(name) == "x" else f"--{flag}={text}"
+        value = getattr(parser.parse_args(words_of(stage, **{name: word})), name)
         return value[0] if isinstance(value, list) else value
 
-    for action in actions:
+    for name in defaults_of(stage):
         try:
-            parsed(action, "x")
-        except SystemExit:  # it takes a number
+            parsed(name, "x")
+        except SystemExit:  # it takes a number, one of some words, or nothing
             continue
-        if action.dest in NEVER_PATHS:
-            assert parsed(action, "~/x") == "~/x"
+        if name in NEVER_PATHS:
+            assert parsed(name, "~/x") == "~/x"
             continue
-        assert str(parsed(action, "~/x")) == "/home/me/x", action.dest
+        assert str(parsed(name, "~/x")) == "/home/me/x", name
         capsys.readouterr()
         with pytest.raises(SystemExit) as error:
-            parsed(action, "~nobody.is.called.this/x")
+            parsed(name, "~nobody.is.called.this/x")
         assert error.value.code == 2 and "no such home" in capsys.readouterr().err
 
 
