@@ -19,20 +19,21 @@ def matrix_of(path: Path, n: int = 23) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["map", "array", "part of a map", "other order"])
-@pytest.mark.parametrize("rows", [[], [0], [3, 4, 5], [22, 0, 1, 2, 2, 9], list(range(23))])
-def test_rows_are_those_of_the_array(tmp_path: Path, kind: str, rows: list[int]) -> None:
+def test_rows_are_those_of_the_array(tmp_path: Path, kind: str) -> None:
     images = matrix_of(tmp_path / "m.npy")
     array: np.ndarray = np.load(tmp_path / "m.npy", mmap_mode="r")
     if kind == "array":
         array = images
     if kind == "part of a map":
-        array, rows = array[2:], [row for row in rows if row < 21]
+        array = array[2:]
     if kind == "other order":
         np.save(tmp_path / "m.npy", np.asfortranarray(images))
         array = np.load(tmp_path / "m.npy", mmap_mode="r")
-    found = np.zeros((len(rows), 3, 5, 5), np.uint8)
-    RowReader(array).read(np.array(rows, np.int64), found)
-    np.testing.assert_array_equal(found, array[np.array(rows, np.int64)])
+    for rows in ([], [0], [3, 4, 5], [22, 0, 1, 2, 2, 9], range(23)):
+        there = np.array([row for row in rows if row < len(array)], np.int64)
+        found = np.zeros((len(there), 3, 5, 5), np.uint8)
+        RowReader(array).read(there, found)
+        np.testing.assert_array_equal(found, array[there], str(rows))
 
 
 def test_a_map_is_read_without_keeping_its_pages(tmp_path: Path) -> None:

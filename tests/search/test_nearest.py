@@ -1,5 +1,6 @@
 """Exact search against a slow, obvious one; small integers make ties and float sums exact."""
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -65,23 +66,24 @@ def both(
     return ids, similarities, np.array(ranks)
 
 
-@pytest.mark.parametrize("shape", [(2, 8), (5, 3), (16, 64), (1024, 4096)])
-@pytest.mark.parametrize("batch_size", [1, 4, 100])
 @pytest.mark.parametrize("values", [2, 4])
 def test_blocks_and_batches_make_no_difference(
-    shape: tuple[int, int], batch_size: int, values: int, monkeypatch: pytest.MonkeyPatch
+    values: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(0)
     queries, gallery = rng.integers(0, values, (9, 4)), rng.integers(-1, values, (203, 4))
     scores = queries @ gallery.T  # whole numbers, many of them level
     order = np.argsort(-scores, axis=1, kind="stable")
-    monkeypatch.setitem(blocked_scores.SHAPES, "cpu", shape)
-    ids, similarities, ranks = both(
-        queries.astype("f4"), gallery.astype("f4"), batch_size=batch_size
-    )
-    np.testing.assert_array_equal(ids, order[:, :7])
-    np.testing.assert_array_equal(similarities, np.take_along_axis(scores, ids, axis=1))
-    np.testing.assert_array_equal(ranks, np.sort(np.argsort(order)[:, ::2] + 1))
+    for shape, batch_size in product([(2, 8), (5, 3), (16, 64), (1024, 4096)], [1, 4, 100]):
+        monkeypatch.setitem(blocked_scores.SHAPES, "cpu", shape)
+        ids, similarities, ranks = both(
+            queries.astype("f4"), gallery.astype("f4"), batch_size=batch_size
+        )
+        case = f"{shape} {batch_size}"
+        np.testing.assert_array_equal(ids, order[:, :7], case)
+        found = np.take_along_axis(scores, ids, axis=1)
+        np.testing.assert_array_equal(similarities, found, case)
+        np.testing.assert_array_equal(ranks, np.sort(np.argsort(order)[:, ::2] + 1), case)
 
 
 def test_equal_embeddings_are_ranked_by_index(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from tests.drawn import drawn_data
 
 SIDE = 64
 CONFIG = resolve_config(
-    TrainingConfig(arch="resnet18", loss="ce", epoch=4, lr=1e-3, augmentation="none", seed=0)
+    TrainingConfig(arch=ARCH, loss="ce", epoch=4, lr=1e-3, augmentation="none", seed=0)
 )
 
 
@@ -30,7 +30,7 @@ def make(
     micro_batch: int = 100,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
-    arch: str = "resnet18",
+    arch: str = ARCH,
 ) -> Trainer:
     """Return the trainer of a small model, in training mode."""
     torch.manual_seed(0)
@@ -69,14 +69,14 @@ def test_frozen_epochs_leave_the_backbone_as_it_is(optimizer: str) -> None:
     session.step(given(), 2.25)
     after = backbone_of(session)
     assert all(p.grad is not None for p in backbone)
-    assert all(not torch.equal(after[key], before[key]) for key in ("conv1.weight", "bn1.bias"))
+    assert all(not torch.equal(after[key], before[key]) for key in ("conv1.0.weight", "bn1.bias"))
     assert not torch.equal(after["bn1.running_mean"], before["bn1.running_mean"])
 
 
 def test_norms_that_stay_frozen_are_not_released_with_the_backbone() -> None:
     config = replace(CONFIG, frozen_epochs=1, micro_batch=100)
     torch.manual_seed(0)
-    model = EmbeddingModel(ModelConfig("resnet18", 8, SIDE))
+    model = EmbeddingModel(ModelConfig(ARCH, 8, SIDE))
     model.freeze_norms()
     session = Trainer(config, drawn_data(), model.train(), torch.float32)
     before = backbone_of(session)
@@ -85,7 +85,7 @@ def test_norms_that_stay_frozen_are_not_released_with_the_backbone() -> None:
     after = backbone_of(session)
     assert torch.equal(after["bn1.running_mean"], before["bn1.running_mean"])
     assert torch.equal(after["bn1.weight"], before["bn1.weight"])
-    assert not torch.equal(after["conv1.weight"], before["conv1.weight"])
+    assert not torch.equal(after["conv1.0.weight"], before["conv1.0.weight"])
 
 
 class NoSlope(torch.autograd.Function):
@@ -150,7 +150,7 @@ def test_a_step_that_overflows_is_left_out(monkeypatch: pytest.MonkeyPatch) -> N
     figures = step_without_slope(session, "cpu", monkeypatch)
     Monitor(0).note(*figures)
     session.check_weights()
-    assert torch.equal(backbone_of(session)["conv1.weight"], before["conv1.weight"])
+    assert torch.equal(backbone_of(session)["conv1.0.weight"], before["conv1.0.weight"])
     assert session.scaler.get_scale() == 2.0
     again = make(CONFIG)
     again.scaler = torch.amp.GradScaler("cpu")
@@ -159,7 +159,7 @@ def test_a_step_that_overflows_is_left_out(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(InputError, match="all 1 steps overflow in float16"):
         devices.check_steps(session.scaler, 4.0, 1)
     session.step(given(), 0.0)
-    assert not torch.equal(backbone_of(session)["conv1.weight"], before["conv1.weight"])
+    assert not torch.equal(backbone_of(session)["conv1.0.weight"], before["conv1.0.weight"])
     devices.check_steps(session.scaler, 4.0, 2)
 
 
@@ -186,7 +186,7 @@ def test_a_first_step_that_overflows_leaves_no_trace(
             step_without_slope(session, device, monkeypatch)
         session.model.load_state_dict(make(CONFIG).model.state_dict())  # statistics of batch norm
         session.step(given(device=device), 0.0)
-        found.append(backbone_of(session)["conv1.weight"])
+        found.append(backbone_of(session)["conv1.0.weight"])
     torch.testing.assert_close(*found)
 
 
