@@ -73,8 +73,8 @@ def test_extreme_sizes(tmp_path: Path) -> None:
         for fill in decode.FILLS:
             square = decode.load_square(path, 16, fill)
             assert square.shape == (16, 16, 3), (size, fill)
-            if max(size) <= 1000:
-                np.testing.assert_array_equal(square[8, 8], GREEN, f"{size} {fill}")
+            if fill == decode.FILLS[0]:  # continues the photo
+                np.testing.assert_array_equal(square[8, 8], GREEN, str(size))
 
 
 def test_scaled_decoding_is_close_to_full_decoding(tmp_path: Path) -> None:

@@ -69,8 +69,10 @@ def test_frozen_epochs_leave_the_backbone_as_it_is(optimizer: str) -> None:
     session.step(given(), 2.25)
     after = backbone_of(session)
     assert all(p.grad is not None for p in backbone)
-    assert all(not torch.equal(after[key], before[key]) for key in ("conv1.0.weight", "bn1.bias"))
-    assert not torch.equal(after["bn1.running_mean"], before["bn1.running_mean"])
+    assert all(
+        not torch.equal(after[key], before[key]) for key in ("net.conv1.0.weight", "net.bn1.bias")
+    )
+    assert not torch.equal(after["net.bn1.running_mean"], before["net.bn1.running_mean"])
 
 
 def test_norms_that_stay_frozen_are_not_released_with_the_backbone() -> None:
@@ -83,9 +85,9 @@ def test_norms_that_stay_frozen_are_not_released_with_the_backbone() -> None:
     for done in (0.5, 1.5):
         session.step(given(), done)
     after = backbone_of(session)
-    assert torch.equal(after["bn1.running_mean"], before["bn1.running_mean"])
-    assert torch.equal(after["bn1.weight"], before["bn1.weight"])
-    assert not torch.equal(after["conv1.0.weight"], before["conv1.0.weight"])
+    assert torch.equal(after["net.bn1.running_mean"], before["net.bn1.running_mean"])
+    assert torch.equal(after["net.bn1.weight"], before["net.bn1.weight"])
+    assert not torch.equal(after["net.conv1.0.weight"], before["net.conv1.0.weight"])
 
 
 class NoSlope(torch.autograd.Function):
@@ -150,7 +152,7 @@ def test_a_step_that_overflows_is_left_out(monkeypatch: pytest.MonkeyPatch) -> N
     figures = step_without_slope(session, "cpu", monkeypatch)
     Monitor(0).note(*figures)
     session.check_weights()
-    assert torch.equal(backbone_of(session)["conv1.0.weight"], before["conv1.0.weight"])
+    assert torch.equal(backbone_of(session)["net.conv1.0.weight"], before["net.conv1.0.weight"])
     assert session.scaler.get_scale() == 2.0
     again = make(CONFIG)
     again.scaler = torch.amp.GradScaler("cpu")
@@ -159,7 +161,7 @@ def test_a_step_that_overflows_is_left_out(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(InputError, match="all 1 steps overflow in float16"):
         devices.check_steps(session.scaler, 4.0, 1)
     session.step(given(), 0.0)
-    assert not torch.equal(backbone_of(session)["conv1.0.weight"], before["conv1.0.weight"])
+    assert not torch.equal(backbone_of(session)["net.conv1.0.weight"], before["net.conv1.0.weight"])
     devices.check_steps(session.scaler, 4.0, 2)
 
 
@@ -186,7 +188,7 @@ def test_a_first_step_that_overflows_leaves_no_trace(
             step_without_slope(session, device, monkeypatch)
         session.model.load_state_dict(make(CONFIG).model.state_dict())  # statistics of batch norm
         session.step(given(device=device), 0.0)
-        found.append(backbone_of(session)["conv1.0.weight"])
+        found.append(backbone_of(session)["net.conv1.0.weight"])
     torch.testing.assert_close(*found)
 
 
