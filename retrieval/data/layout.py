@@ -23,8 +23,8 @@ def _encode(**names: str) -> Maker:
 
 def _matrix(index: str, root: str, name: str) -> Maker:
     root_path = root_of(lambda _: index, root)
-    options = {"image_info": index, "image_root_path": root_path, "mname": name}
-    return _stage("process_data.image_matrix", **options)
+    stage = "process_data.image_matrix"
+    return _stage(stage, image_info=index, image_root_path=root_path, mname=name)
 
 
 _IMAGE_COLUMNS = {"Path": "str", "Class": "int64", "Index": "int64"}
