@@ -39,13 +39,13 @@ import numpy as np
 from retrieval import cli
 from retrieval.compute.devices import Precision
 from retrieval.data import layout, options, provenance, sources
-from retrieval.data.formats import InputError
-from retrieval.data.photo_array import (
+from retrieval.data.decoded_photos import (
     USUAL_PHOTOS,
     IndexedPhotos,
     PhotoOptions,
     UnreadableImages,
 )
+from retrieval.data.formats import InputError
 from retrieval.data.shards import Engine, check_shards
 from retrieval.model import checkpoint
 from retrieval.model.database_encoder import (
@@ -165,7 +165,7 @@ def _encode(
     path, n_image = layout.DATABASE.at(data_dir, output), len(source.images)
     with distributed.process_group(encoding_device(how)) as place:
         if distributed.is_main():
-            sources.tell_old(data_dir, source.name, photos=True)
+            sources.warn_stale(data_dir, source.name, photos=True)
         encoder = DatabaseEncoder(save_path, source, how, place)
         rows = distributed.own_part(n_image, how.batch_size)
         shape = (n_image, encoder.dim)
@@ -180,20 +180,21 @@ def _encode(
 
 def _encode_shards(job: EncodingJob, shard: int | None, engine: Engine) -> Path:
     """Write the shards that are missing, and join them if all are there."""
-    from retrieval.compute import distributed, ray_tasks
+    from retrieval.compute import distributed
+    from retrieval.compute.make_shards import make_shards
 
     if distributed.size() > 1:
         raise InputError("--shards divides the work by itself; start it without torchrun")
-    sources.tell_old(job.data_dir, job.image_info or job.input, photos=True)
-    plan = ray_tasks.make_shards(job) if engine == "ray" else job.plan
-    if plan.is_done:
+    sources.warn_stale(job.data_dir, job.image_info or job.input, photos=True)
+    whole = make_shards(job, engine, shard)
+    if whole.is_done:
         log.info("%s was made from the same images with the same options: done", job.target)
         return job.target
-    digests = plan.whole.make(job.write, shard)
-    if digests is None:
-        return plan.whole.folder
-    _save_record(job.data_dir, job.output, plan.record | {"made_from": plan.origin}, digests)
-    plan.whole.remove()
+    if whole.lacks_some():
+        return whole.folder
+    digests = whole.join()
+    _save_record(job.data_dir, job.output, whole.record | {"made_from": whole.origin}, digests)
+    whole.remove()
     return job.target
 
 

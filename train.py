@@ -36,7 +36,7 @@ import numpy as np
 from retrieval import cli, threads
 from retrieval.data import files, layout, options
 from retrieval.data.provenance import fingerprint
-from retrieval.data.sources import tell_old
+from retrieval.data.sources import warn_stale
 from retrieval.data.split import HASHES, load_split_record
 from retrieval.training import config as training
 from retrieval.training import recipes, thread_choice
@@ -197,7 +197,7 @@ def tell_old_images(
     """
     cameras = (config.camera_images,) if config.cameras else ()
     name = layout.IMAGE_MATRIX.name
-    tell_old(data_dir, name, layout.SPLIT.name, *cameras, photos=True)
+    warn_stale(data_dir, name, layout.SPLIT.name, *cameras, photos=True)
     if (resumed.content or {}).get("matrix") not in (None, matrix):
         log.warning(
             "%s was trained on another %s than there is now; to train on this one from the start, "

@@ -35,7 +35,7 @@ from retrieval.model import runtime
 from retrieval.model.embedding import EmbeddingModel
 from retrieval.model.encode import embedding_blocks
 from retrieval.model.tta import Views
-from retrieval.search.nearest import nearest_neighbors, without_own
+from retrieval.search.exact import nearest_neighbors, without_own
 from retrieval.threads import computing_with
 from retrieval.training import budget
 from retrieval.training.checkpointing import ResumePoint

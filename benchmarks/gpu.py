@@ -21,7 +21,7 @@ from benchmarks.encode import runtimes
 from benchmarks.search.exact import write_vectors
 from benchmarks.timing import median, once, spread
 from benchmarks.train import speed
-from retrieval.search.nearest import nearest_neighbors
+from retrieval.search.exact import nearest_neighbors
 
 
 def run_tests() -> subprocess.CompletedProcess[str]:

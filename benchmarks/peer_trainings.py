@@ -20,7 +20,7 @@ from PIL import Image
 from pytorch_metric_learning import losses, miners
 from torchvision import transforms
 
-from retrieval.data.joined import Images
+from retrieval.data.images import Images
 from retrieval.model.embedding import EmbeddingModel, put_on
 from retrieval.training.config import TrainingConfig
 from retrieval.training.dataset import TrainingData

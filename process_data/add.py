@@ -34,14 +34,14 @@ from retrieval import cli
 from retrieval.compute import devices
 from retrieval.data import layout
 from retrieval.data.formats import InputError
+from retrieval.data.jpeg import thumbnail
 from retrieval.ingest.new_photos import NewPhoto, listed_photos
 from retrieval.photo_search.engine import check_model
 from retrieval.photo_search.preprocessing import Preprocessing
-from retrieval.store.adding import new_photo_ids
-from retrieval.store.interface import ImageStore
-from retrieval.store.opening import STORE_HELP, open_store
+from retrieval.store.backends import STORE_HELP, open_store
+from retrieval.store.base import ImageStore
+from retrieval.store.photo_ids import new_photo_ids
 from retrieval.store.rows import ImageRow, sha256_of_bytes
-from retrieval.store.thumbnails import thumbnail
 from retrieval.threads import worker_threads
 
 if TYPE_CHECKING:

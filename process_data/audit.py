@@ -24,7 +24,7 @@ if __name__ == "__main__":  # before numpy is loaded
 from retrieval import cli
 from retrieval.data import layout
 from retrieval.data.formats import InputError
-from retrieval.data.sources import tell_old
+from retrieval.data.sources import warn_stale
 from retrieval.report import findings, image_audit
 from retrieval.report.page import write_page
 from retrieval.report.retrieval_results import load_class_names
@@ -60,7 +60,7 @@ def run(
             f"--distance must be from 0 to 64 and --limit at least 1; got {distance} and {limit}"
         )
     images = image_audit.load_images(data_dir, iname, tindex)
-    tell_old(data_dir, layout.IMAGE_MATRIX.name, layout.TEST_MATRIX.name, layout.SPLIT.name)
+    warn_stale(data_dir, layout.IMAGE_MATRIX.name, layout.TEST_MATRIX.name, layout.SPLIT.name)
     found = image_audit.find(images, distance, similarity, contrast)
     counts = image_audit.count(found)
     places = image_audit.count_places(images)

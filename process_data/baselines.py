@@ -23,13 +23,12 @@ if __name__ == "__main__":  # before numpy is loaded
 
 from retrieval import cli
 from retrieval.data import image_index, layout, provenance, sources
-from retrieval.data.split import check_same_list, load_split_record
+from retrieval.data.split import check_same_list
 from retrieval.evaluation import descriptors
-from retrieval.evaluation.evaluate import save_evaluation
 from retrieval.evaluation.exact_search import ExactSearch
-from retrieval.evaluation.ground_truth import check_n_image, load_ground_truth
-from retrieval.evaluation.query_gallery import attach_embeddings
-from retrieval.evaluation.ranking import PLAIN_RANKING, rank_gallery
+from retrieval.evaluation.inputs import check_n_image, load_ground_truth
+from retrieval.evaluation.pipeline import PLAIN_RANKING, rank_gallery
+from retrieval.evaluation.run import save_evaluation
 from retrieval.evaluation.tables import evaluation_table
 
 DESCRIPTORS: dict[str, descriptors.Descriptor] = {
@@ -61,9 +60,9 @@ def run(
     files = (layout.IMAGE_MATRIX, query_file)
     # Refuses a matrix of another run.
     origins = [provenance.load_record(data_dir, file.name, file) for file in files]
-    check_same_list(origins[0], layout.IMAGE_MATRIX.name, load_split_record(data_dir))
+    check_same_list(origins[0], layout.IMAGE_MATRIX.name, truth.split)
     names = (*(file.name for file in files), layout.SPLIT.name, layout.MASKS_RECORD.name)
-    sources.tell_old(data_dir, *names)
+    sources.warn_stale(data_dir, *names)
     search = ExactSearch(batch_size)
     records = []
     for name, descriptor in DESCRIPTORS.items():
@@ -71,7 +70,7 @@ def run(
         queries = gallery
         if not is_valid:
             queries = descriptors.describe_images(descriptor, query_images, name)
-        described = attach_embeddings(truth, queries[index], gallery, paths)
+        described = truth.with_embeddings(queries[index], gallery, paths)
         measured = search.measure(rank_gallery(described, k, PLAIN_RANKING, search), k)
         records.append(save_evaluation(data_dir, described, name, measured, {"k": k}, "baselines"))
     print(evaluation_table(records))

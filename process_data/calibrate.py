@@ -36,7 +36,7 @@ from retrieval.evaluation.calibration_fit import (
     groups_of,
     query_rows,
 )
-from retrieval.evaluation.query_gallery import load_query_gallery, tell_old_inputs
+from retrieval.evaluation.inputs import load_query_gallery, warn_stale_inputs
 from retrieval.photo_search.metadata import load_catalogue
 from retrieval.photo_search.preprocessing import Preprocessing
 
@@ -61,7 +61,7 @@ def run(
     if not 0 < false_reject < 1:
         raise InputError(f"--false_reject must be above 0 and below 1; got {false_reject:g}")
     found = load_query_gallery(data_dir, is_valid=True, database=database)
-    tell_old_inputs(found)
+    warn_stale_inputs(found)
     Preprocessing.of_record(found.gallery_record, database, data_dir)
     catalogue = load_catalogue(data_dir, found.gallery_record, database)
     groups = groups_of(catalogue.labels, catalogue.makes, catalogue.years)

@@ -26,7 +26,7 @@ import numpy as np
 from retrieval import cli
 from retrieval.data import files, layout
 from retrieval.data.formats import InputError
-from retrieval.data.sources import tell_old
+from retrieval.data.sources import warn_stale
 from retrieval.report.retrieval_results import load_last_results
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def run(
     path = layout.CONTACT_SHEET.target(data_dir, output)
     record = layout.METRICS.load(data_dir)
     results = load_last_results(data_dir, record)
-    tell_old(data_dir, layout.METRICS.name)
+    warn_stale(data_dir, layout.METRICS.name)
     n_query = len(results.ids)
     rng = np.random.default_rng(seed)
     positions = np.sort(rng.choice(n_query, min(rows, n_query), replace=False))

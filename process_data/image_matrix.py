@@ -24,16 +24,16 @@ if __name__ == "__main__":  # before numpy is loaded
 
 from retrieval import cli
 from retrieval.data import decode, files, layout, options, provenance, sources
-from retrieval.data.formats import InputError
-from retrieval.data.matrix_job import MatrixJob, write_squares
-from retrieval.data.photo_array import (
+from retrieval.data.decoded_photos import (
     Crop,
+    DecodedPhotos,
     IndexedPhotos,
     OnUnreadable,
-    PhotoArray,
     PhotoOptions,
     UnreadableImages,
 )
+from retrieval.data.formats import InputError
+from retrieval.data.matrix_job import MatrixJob, write_squares
 from retrieval.data.shards import Engine, check_shards
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def run(
     photos = IndexedPhotos.open(data_dir, image_info, preparing)
     target = layout.IMAGE_MATRIX.target(data_dir, mname)
     provenance.record_target(data_dir, mname)
-    sources.tell_old(data_dir, image_info, photos=True)
+    sources.warn_stale(data_dir, image_info, photos=True)
     record = photos.record()
     try:
         if shards > 1:
@@ -110,7 +110,7 @@ def run(
     return target
 
 
-def write_matrix(target: Path, images: PhotoArray) -> None:
+def write_matrix(target: Path, images: DecodedPhotos) -> None:
     """Write all squares, decoded in parallel.
 
     Raises:
@@ -122,19 +122,18 @@ def write_matrix(target: Path, images: PhotoArray) -> None:
 
 def _write_shards(job: MatrixJob, shard: int | None, engine: Engine) -> Path:
     """Write the shards that are missing, and join them if all are there."""
-    plan = job.plan
-    if engine == "ray" and not plan.is_done:
-        from retrieval.compute import ray_tasks
+    from retrieval.compute.make_shards import make_shards
 
-        plan = ray_tasks.make_shards(job)
-    if plan.is_done:
+    whole = make_shards(job, engine, shard)
+    if whole.is_done:
         log.info("%s was made from the same csv with the same options: nothing to do", job.target)
         return job.target
-    if plan.whole.make(job.write, shard) is None:
-        return plan.whole.folder
-    provenance.save_record(job.data_dir, job.mname, plan.record, layout.IMAGE_MATRIX)
-    plan.whole.remove()
-    log.info("%s: %d images of %d px", job.target, plan.whole.shape[0], plan.whole.shape[-1])
+    if whole.lacks_some():
+        return whole.folder
+    whole.join()
+    provenance.save_record(job.data_dir, job.mname, whole.record, layout.IMAGE_MATRIX)
+    whole.remove()
+    log.info("%s: %d images of %d px", job.target, whole.shape[0], whole.shape[-1])
     return job.target
 
 

@@ -109,7 +109,7 @@ def run(
     if iname.endswith(".json"):
         iname = _index_of(data_dir, iname)
     table = image_index.by_index(layout.IMAGE_INDEX.load(data_dir, iname), iname)
-    sources.tell_old(data_dir, iname, photos=True)
+    sources.warn_stale(data_dir, iname, photos=True)
     rng = np.random.default_rng(seed)
     labels = table["Class"].to_numpy()
     if fit:

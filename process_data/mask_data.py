@@ -43,7 +43,7 @@ def run(data_dir: Path, tindex: str | None = None) -> Path:
             ``test.npy``. Without test images, only the validation is prepared.
     """
     split = load_split_record(data_dir)
-    sources.tell_old(data_dir, layout.DATABASE.name, layout.TEST_DATABASE.name, layout.SPLIT.name)
+    sources.warn_stale(data_dir, layout.DATABASE.name, layout.TEST_DATABASE.name, layout.SPLIT.name)
     database = layout.DATABASE.load(data_dir)
     record = provenance.load_record(data_dir, layout.DATABASE.name)
     labels = image_index.load_labels(data_dir)

@@ -27,9 +27,9 @@ if __name__ == "__main__":  # before numpy is loaded
 from retrieval import cli
 from retrieval.compute import devices, distributed
 from retrieval.data import options
-from retrieval.evaluation.evaluate import evaluate_search
 from retrieval.evaluation.exact_search import ExactSearch
-from retrieval.evaluation.ranking import PLAIN_RANKING, RankingOptions
+from retrieval.evaluation.pipeline import PLAIN_RANKING, RankingOptions
+from retrieval.evaluation.run import evaluate_search
 
 
 def run(

@@ -26,8 +26,8 @@ from retrieval.data import options
 from retrieval.data.formats import InputError
 from retrieval.data.shards import Engine, check_shards
 from retrieval.evaluation.code_search import CodeSearch, Keep, Rotation
-from retrieval.evaluation.evaluate import evaluate_search
-from retrieval.evaluation.ranking import PLAIN_RANKING, RankingOptions
+from retrieval.evaluation.pipeline import PLAIN_RANKING, RankingOptions
+from retrieval.evaluation.run import evaluate_search
 
 
 def run(

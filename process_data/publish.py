@@ -27,7 +27,7 @@ if __name__ == "__main__":  # before numpy is loaded
 from retrieval import cli
 from retrieval.data import layout
 from retrieval.ingest.publishing import publish_database
-from retrieval.store.opening import STORE_HELP
+from retrieval.store.backends import STORE_HELP
 
 
 def run(

@@ -24,8 +24,8 @@ if __name__ == "__main__":  # before numpy is loaded
 from retrieval import cli
 from retrieval.data import layout
 from retrieval.data.formats import InputError
-from retrieval.store.naming import filter_of
-from retrieval.store.opening import STORE_HELP, open_store
+from retrieval.store.backends import STORE_HELP, open_store
+from retrieval.store.name_lookup import filter_of
 
 log = logging.getLogger(__name__)
 

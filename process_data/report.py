@@ -25,7 +25,7 @@ from retrieval import cli
 from retrieval.compute import devices
 from retrieval.data import layout
 from retrieval.data.formats import InputError
-from retrieval.evaluation.records import tell_old_evaluations
+from retrieval.evaluation.records import warn_stale_evaluations
 from retrieval.report.content import report_content
 from retrieval.report.page import write_page
 from retrieval.report.retrieval_results import load_class_names
@@ -61,7 +61,7 @@ def run(
     if rows < 1 or k < 1:
         raise InputError(f"--rows and --k must be at least 1; got {rows} and {k}")
     found = load_runs(data_dir, runs, devices.resolve(device))
-    tell_old_evaluations(data_dir, {run.name: run.record for run in found})
+    warn_stale_evaluations(data_dir, {run.name: run.record for run in found})
     content = report_content(data_dir, found, load_class_names(data_dir), rows, k)
     path = write_page(
         layout.REPORT.target(data_dir, output), layout.REPORT.name, title=title, **content

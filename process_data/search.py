@@ -32,7 +32,7 @@ from retrieval.compute import devices
 from retrieval.data import files, layout
 from retrieval.data.decode import Box
 from retrieval.data.formats import InputError
-from retrieval.data.sources import tell_old
+from retrieval.data.sources import warn_stale
 from retrieval.photo_search.found import Found
 from retrieval.photo_search.photo_files import AUTO, parse_box, photo_files
 from retrieval.photo_search.prediction import summary
@@ -94,7 +94,7 @@ def run(
     from retrieval.photo_search.preprocessing import UnreadablePhoto
 
     search = PhotoSearch.open(data_dir, save_path, database, device)
-    tell_old(data_dir, database)
+    warn_stale(data_dir, database)
     filters = Filters(make, model, year, viewpoint)
     if box is None and search.preprocessing.crop == "box":
         log.info("the database's images are cropped to the car: --box=x1,y1,x2,y2 or auto does so")

@@ -29,7 +29,7 @@ from retrieval import cli
 from retrieval.compute import devices
 from retrieval.data import layout
 from retrieval.data.formats import InputError
-from retrieval.store.opening import STORE_HELP
+from retrieval.store.backends import STORE_HELP
 
 log = logging.getLogger(__name__)
 

@@ -21,14 +21,14 @@ if __name__ == "__main__":  # before numpy is loaded
     prepare_command()
 
 from retrieval import cli
-from retrieval.evaluation.records import load_evaluation_records, tell_old_evaluations
+from retrieval.evaluation.records import load_evaluation_records, warn_stale_evaluations
 from retrieval.evaluation.tables import evaluation_table
 
 
 def run(data_dir: Path) -> list[dict[str, Any]]:
     """Print and return the records of all evaluations: validation first, then by map@R."""
     found = load_evaluation_records(data_dir)
-    tell_old_evaluations(data_dir, found)
+    warn_stale_evaluations(data_dir, found)
     records = list(found.values())
     records.sort(key=lambda record: (record["queries"] != "valid", -record["map@R"]))
     print(evaluation_table(records))

@@ -80,7 +80,7 @@ def run(
     takes_queries = center == "per_domain"
     if takes_queries or layout.TEST_DATABASE.at(data_dir, queries).exists():
         names.append(queries)
-    sources.tell_old(data_dir, *names)
+    sources.warn_stale(data_dir, *names)
     domains = [layout.DATABASE.load(data_dir, name) for name in names]
     records = {name: provenance.load_record(data_dir, name) or {} for name in names}
     if len(names) > 1:

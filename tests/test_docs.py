@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from retrieval.data import layout
+from retrieval.evaluation.metrics import METRICS
 from retrieval.training import options_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -94,6 +95,13 @@ def test_the_table_of_files_is_that_of_the_code() -> None:
         (file.name, file.form, file.holds.replace("|", "\\|")) for file in layout.declared()
     ]
     assert rows == expected
+
+
+def test_the_table_of_metrics_is_that_of_the_code() -> None:
+    text = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    section = text.split("## Metrics")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `([^`|]+)` \| ([^|]*) \|$", section, re.MULTILINE)
+    assert rows == [(name, metric.definition) for name, metric in METRICS.items()]
 
 
 def test_the_table_of_options_is_that_of_the_code() -> None:

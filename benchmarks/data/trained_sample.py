@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks import measured_process
 from benchmarks.pipeline.commands import SURVEILLANCE
 from compcars import sample
-from retrieval.data.photo_array import Crop
+from retrieval.data.decoded_photos import Crop
 
 VALID = "--isValid=1"
 

@@ -20,8 +20,8 @@ from benchmarks import measured_process, results, roofline
 from benchmarks.data.photo_files import write_photos
 from benchmarks.timing import by_turns, median, spread
 from retrieval.compute import devices
-from retrieval.data.joined import Images
-from retrieval.data.photo_array import BLOCK, PhotoArray, PhotoOptions
+from retrieval.data.decoded_photos import BLOCK, DecodedPhotos, PhotoOptions
+from retrieval.data.images import Images
 from retrieval.model.embedding import put_on
 from retrieval.model.encode import embedding_blocks
 
@@ -31,7 +31,7 @@ DECODING, ENCODING, BOTH = "decoding alone", "encoding alone", "photos to embedd
 def timed(method: str, paths: list[str], arch: str, side: int, batch: int) -> float:
     """Return the images/s of one method."""
     options = PhotoOptions(image_resolution=side)
-    photos = PhotoArray([Path(path) for path in paths], [None] * len(paths), options)
+    photos = DecodedPhotos([Path(path) for path in paths], [None] * len(paths), options)
     images: Images = photos
     if method == ENCODING:
         images = photos[np.arange(len(photos))]

@@ -20,7 +20,7 @@ from benchmarks.data.photo_files import write_photos
 from benchmarks.timing import by_turns, median, spread
 from process_data.image_matrix import write_matrix
 from retrieval.data import decode
-from retrieval.data.photo_array import PhotoArray, PhotoOptions
+from retrieval.data.decoded_photos import DecodedPhotos, PhotoOptions
 
 FLOOR = "scaled decoding alone"
 OURS = "image_matrix"
@@ -90,7 +90,7 @@ def timed(method: str, paths: list[str], side: int, workers: int, target: str) -
     start = time.perf_counter()
     if method == OURS:
         options = PhotoOptions(image_resolution=side, workers=workers)
-        write_matrix(Path(target), PhotoArray(files, [None] * len(files), options))
+        write_matrix(Path(target), DecodedPhotos(files, [None] * len(files), options))
     elif method == FLOOR:
         for path in files:
             load(path, side)

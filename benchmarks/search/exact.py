@@ -41,7 +41,7 @@ def write_vectors(
 
 def ours(rows: np.ndarray) -> Search:
     """Search as the product does."""
-    from retrieval.search.nearest import nearest_neighbors
+    from retrieval.search.exact import nearest_neighbors
 
     def search(queries: np.ndarray, k: int) -> np.ndarray:
         with computing_with(None):  # as the command does

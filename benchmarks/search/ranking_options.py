@@ -23,12 +23,13 @@ from benchmarks import results
 from benchmarks.data.trained_sample import Pipeline
 from process_data import transform
 from retrieval.data import files, layout
-from retrieval.data.photo_array import Crop
+from retrieval.data.decoded_photos import Crop
 from retrieval.evaluation.bootstrap import paired_bootstrap
 from retrieval.evaluation.exact_search import ExactSearch
-from retrieval.evaluation.measure import measure as measure_ranking
-from retrieval.evaluation.query_gallery import QueryGallery, load_query_gallery
-from retrieval.evaluation.ranking import PLAIN_RANKING, RankingOptions, rank_gallery
+from retrieval.evaluation.inputs import load_query_gallery
+from retrieval.evaluation.metrics import measure as measure_ranking
+from retrieval.evaluation.pipeline import PLAIN_RANKING, RankingOptions, rank_gallery
+from retrieval.evaluation.query_gallery import QueryGallery
 from retrieval.threads import computing_with
 
 FOLDER = "ranking_options"

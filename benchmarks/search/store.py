@@ -26,10 +26,13 @@ from benchmarks.data.embeddings import fill_clusters
 from benchmarks.data.enlarged import QUERIES_FROM, Source
 from benchmarks.data.ground_truth import k_recall
 from benchmarks.timing import once
-from retrieval.store import code_index, lance_files, rescoring
+from retrieval.search.exact import SPARE
+from retrieval.store import rescoring
+from retrieval.store.backends import open_store
 from retrieval.store.filters import Filter
-from retrieval.store.lance_store import LanceStore
-from retrieval.store.opening import open_store
+from retrieval.store.lance import code_index
+from retrieval.store.lance.rows import embeddings_of
+from retrieval.store.lance.store import LanceStore
 from retrieval.store.rows import Collection, ImageRow
 
 PER_CLASS = 40
@@ -120,7 +123,7 @@ def fill(store: LanceStore, embeddings: np.ndarray, labels: np.ndarray, jpeg: by
 
 def lance_search(store: LanceStore, k: int, probes: int, refine: int) -> Search:
     """Return a search in Lance's own index."""
-    dataset, n = store._dataset(), k + rescoring.SPARE
+    dataset, n = store._dataset(), k + SPARE
 
     def search(query: np.ndarray, where: Filter) -> tuple[np.ndarray, np.ndarray]:
         nearest = {"column": "embedding", "q": query, "k": n, "metric": "dot"}
@@ -130,7 +133,7 @@ def lance_search(store: LanceStore, k: int, probes: int, refine: int) -> Search:
             prefilter=True,
             nearest={**nearest, "nprobes": probes, "refine_factor": refine},
         )
-        found = rescoring.Candidates(table["id"].to_numpy(), lance_files.embeddings_of(table))
+        found = rescoring.Candidates(table["id"].to_numpy(), embeddings_of(table))
         return rescoring.ranked(query[None], [found], k)
 
     return search
@@ -180,10 +183,10 @@ def compare(
         return answer.ids, answer.similarities
 
     rows = measure("exact, in memory", "", exact, queries, truth)
-    dataset = store._dataset()
+    snapshot = store._current()
 
     def scan(query: np.ndarray, where: Filter) -> tuple[np.ndarray, np.ndarray]:
-        answer = store._scanned(dataset, query[None], k, where)
+        answer = snapshot.search_on_disk(query[None], k, where)
         return answer.ids, answer.similarities
 
     rows += measure("exact, Lance's scan", "", scan, queries[: WARM_UP + 10], _first(truth, 10))

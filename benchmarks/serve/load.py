@@ -25,11 +25,11 @@ import psutil
 from benchmarks import results
 from benchmarks.serve.clients import K, Load, body_of, joined, load, server
 from retrieval.data import image_index, layout, provenance
+from retrieval.data.jpeg import thumbnail
 from retrieval.photo_search.preprocessing import Preprocessing
-from retrieval.store.interface import ImageStore
-from retrieval.store.opening import open_store
+from retrieval.store.backends import open_store
+from retrieval.store.base import ImageStore
 from retrieval.store.rows import Collection, ImageRow
-from retrieval.store.thumbnails import thumbnail
 from retrieval.threads import computing_with, prepare_command
 from retrieval.web.uploads import prepare_upload
 

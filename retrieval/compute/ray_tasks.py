@@ -16,14 +16,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from retrieval.compute.shard_task import (
-    P_co,
-    Probe,
-    ShardJob,
-    check_disk,
-    remote_function,
-    run_job,
-)
+from retrieval.compute.make_shards import P_co, ShardJob
+from retrieval.compute.shard_task import Probe, check_disk, remote_function, run_job
 from retrieval.data import files
 from retrieval.data.formats import InputError
 
@@ -40,7 +34,7 @@ class LostTask(InputError):
     """The process or the node of a task was lost too often."""
 
 
-def make_shards(job: ShardJob[P_co]) -> P_co:
+def make_on_cluster(job: ShardJob[P_co]) -> P_co:
     """Make all shards that are missing on the Ray cluster, and return their plan.
 
     The plan is that of a node of the cluster, so this machine needs no network and no GPU.

@@ -3,55 +3,14 @@
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
+from retrieval.compute.make_shards import ShardJob
+from retrieval.data.decoded_photos import UnreadableImages
 from retrieval.data.formats import InputError
-from retrieval.data.photo_array import UnreadableImages
-
-
-class ShardPlan(Protocol):
-    """The shards of a job and the file that they are merged into."""
-
-    @property
-    def origin(self) -> str:
-        """A hash of all that the shards depend on."""
-
-    @property
-    def count(self) -> int:
-        """Number of shards."""
-
-    def missing(self) -> list[int]:
-        """Return the shards that are still to be made."""
-
-
-P_co = TypeVar("P_co", bound=ShardPlan, covariant=True)
-
-
-class ShardJob(Protocol[P_co]):
-    """A job that makes shards; it is sent to the tasks, and each process loads equal ones once."""
-
-    @property
-    def target(self) -> Path:
-        """The file that the shards are joined to."""
-
-    @property
-    def uses_gpu(self) -> bool:
-        """Whether a task should get a GPU if there is one."""
-
-    def on_node(self, count: int) -> "ShardJob[P_co]":
-        """Return a copy with absolute paths and that many threads, small enough to be sent."""
-
-    @property
-    def plan(self) -> P_co:
-        """The shards, and what they are made from; kept once it is known."""
-
-    def __hash__(self) -> int: ...
-
-    def make(self, number: int) -> None:
-        """Make one shard."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +61,7 @@ def run_job(probe: Probe, job: ShardJob[Any], number: int | None, origin: str) -
         probe.check()  # nodes may have joined since the driver asked all
         loaded = _loaded(job, probe)
         if number is None:
-            return loaded.plan
+            return replace(loaded.plan)  # without what it loaded
         if loaded.plan.origin != origin:
             raise InputError(
                 f"the node {socket.gethostname()} sees other files, or computes in another "

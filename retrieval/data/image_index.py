@@ -1,7 +1,6 @@
 """Rows and labels: row i of an array is the image with Index i, and its class is in the split."""
 
 from collections import Counter
-from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,41 +25,6 @@ def viewpoint_name(text: str) -> str:
     """
     name = text.replace("_", " ").replace("-", " ").casefold()
     return VIEWPOINTS.get(int(name), name) if name.isdecimal() and len(name) < 3 else name
-
-
-@dataclass(frozen=True)
-class Levels:
-    """Make, model and year of each image, (n_image,) texts, empty where unknown.
-
-    Attributes:
-        make: Such as ``Audi``.
-        model: With its make, such as ``Audi A4``; the name of the class if nothing finer is known.
-        year: Such as ``2011``.
-    """
-
-    make: np.ndarray
-    model: np.ndarray
-    year: np.ndarray
-
-
-def levels_of(table: "pd.DataFrame", names: dict[int, str]) -> Levels:
-    """Return the columns of make, model and year of an index.
-
-    Args:
-        table: An index csv: your own images, with any of the columns `LEVELS`, or CompCars.
-        names: Class -> name.
-    """
-    labels = table["Class"].tolist()
-    makes = _texts(table, "Make")
-    models = [names.get(label, "") for label in labels]
-    if "Model" in table.columns:
-        own = zip(makes, _texts(table, "Model"), strict=True)
-        models = [model_name(make, model) for make, model in own]
-    if "CarMake" in table.columns:
-        of_class = makes_of_classes(table, names)
-        makes = [of_class[label] for label in labels]
-    columns = makes, models, _texts(table, "Year")
-    return Levels(*(np.array(column, object) for column in columns))
 
 
 def makes_of_classes(table: "pd.DataFrame", names: dict[int, str]) -> dict[int, str]:

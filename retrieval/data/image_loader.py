@@ -19,7 +19,7 @@ from weakref import finalize
 import numpy as np
 import torch
 
-from retrieval.data.joined import Images, JoinedArrays
+from retrieval.data.images import ConcatenatedArrays, Images
 
 AHEAD = 2  # batches to prefetch
 
@@ -42,7 +42,7 @@ class RowReader:
 
     def __init__(self, array: Images) -> None:
         self.array = array
-        parts = array.parts if isinstance(array, JoinedArrays) else []
+        parts = array.parts if isinstance(array, ConcatenatedArrays) else []
         self._readers = [RowReader(part) for part in parts]
         self._descriptor: int | None = None
         # A view of a map does not know its offset in the file.
@@ -54,7 +54,7 @@ class RowReader:
 
     def read(self, rows: np.ndarray, out: np.ndarray) -> None:
         """Copy ``array[rows]`` to ``out``; consecutive rows are read at once."""
-        if isinstance(self.array, JoinedArrays):
+        if isinstance(self.array, ConcatenatedArrays):
             for number, places, own in self.array.places(rows):
                 of_part = np.empty((len(own), *out.shape[1:]), out.dtype)
                 self._readers[number].read(own, of_part)

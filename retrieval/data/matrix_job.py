@@ -8,9 +8,9 @@ import numpy as np
 from tqdm import tqdm
 
 from retrieval.data import files, layout, provenance
+from retrieval.data.decoded_photos import BLOCK, DecodedPhotos, IndexedPhotos, PhotoOptions
 from retrieval.data.formats import InputError
-from retrieval.data.photo_array import BLOCK, IndexedPhotos, PhotoArray, PhotoOptions
-from retrieval.data.shards import Plan, Shards
+from retrieval.data.shards import Shards
 
 
 @dataclass(frozen=True)
@@ -49,19 +49,19 @@ class MatrixJob:
         return replace(self, data_dir=self.data_dir.absolute(), photos=photos)
 
     @cached_property
-    def plan(self) -> Plan:
+    def plan(self) -> Shards:
         """The shards, and whether the matrix is there."""
         record, images = self.indexed.record(), self.indexed.images
-        whole = Shards(self.target, images.shape, "uint8", self.shards, record)
         try:
             found = provenance.load_record(self.data_dir, self.mname, layout.IMAGE_MATRIX)
         except InputError:
             found = None
-        return Plan(whole, record, found is not None and record.items() <= found.items())
+        is_done = found is not None and record.items() <= found.items()
+        return Shards(self.target, images.shape, "uint8", self.shards, record, is_done=is_done)
 
     def make(self, number: int) -> None:
         """Make one shard."""
-        self.plan.whole.make_one(self.write, number)
+        self.plan.make_one(self.write, number)
 
     def write(self, part: files.RowWriter, rows: range) -> str:
         """Write the squares of some rows; they need no hash."""
@@ -69,7 +69,7 @@ class MatrixJob:
         return ""
 
 
-def write_squares(out: files.RowWriter, images: PhotoArray, rows: range, title: str) -> None:
+def write_squares(out: files.RowWriter, images: DecodedPhotos, rows: range, title: str) -> None:
     """Write some squares, decoded in parallel; the first of them is row 0 of the file.
 
     Raises:

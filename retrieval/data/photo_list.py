@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from retrieval.data import levels
 from retrieval.data.csv_text import CsvText
+from retrieval.data.decoded_photos import CORNERS
 from retrieval.data.image_index import LEVELS, VIEWPOINTS, viewpoint_name
 from retrieval.data.input_error import InputError
 from retrieval.data.levels import ClassLevel
-from retrieval.data.photo_array import CORNERS
 from retrieval.data.photo_folder import find_photos
 from retrieval.data.spelling import composed
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FINGERPRINT_ROWS = 64
 WHOLE_BYTES = 1 << 26
+HEADER_BYTES = 1 << 16  # of an LOPQ index
 # What a photo must share with the images of a matrix, and where these images are.
 PREPARATION = ("index", "image_root_path", "image_resolution", "filter_type", "crop")
 PACKAGES = ("numpy", "torch", "faiss-cpu", "faiss-gpu")
@@ -226,6 +227,12 @@ def sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def sha256_of_header(path: Path) -> str:
+    """Return the SHA-256 of an LOPQ index's header, which has checksums of all that follows."""
+    with path.open("rb") as file:
+        return hashlib.sha256(file.read(HEADER_BYTES)).hexdigest()
 
 
 def sha256_of_array(array: np.ndarray) -> str:

@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from retrieval.data.decoded_photos import CORNERS
 from retrieval.data.formats import InputError
 from retrieval.data.mat_reader import read_mat
-from retrieval.data.photo_array import CORNERS
 
 if TYPE_CHECKING:
     import pandas as pd

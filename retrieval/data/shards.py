@@ -29,6 +29,7 @@ Engine = Literal["local", "ray"]
 
 MOST_SHARDS = 65_536
 COPIED_ROWS = 65_536  # rows that are copied at once
+PLACE = "checkpoint"  # of a record: where a file is, which changes no row; its hash counts
 FORM = {"first": int, "last": int, "made_from": str, "content": str, "images": str}
 
 
@@ -41,16 +42,19 @@ class Shards:
         shape: Shape of the whole array.
         dtype: Its dtype.
         count: Number of shards.
-        made_from: Everything that the rows depend on, as JSON values.
+        record: The record of the whole array, as far as it is known before: everything that the
+            rows depend on, as JSON values.
         multiple: Shards begin at multiples of this row number.
+        is_done: Whether the whole array is there already, made from the same things.
     """
 
     path: Path
     shape: tuple[int, ...]
     dtype: str
     count: int
-    made_from: dict[str, Any]
+    record: dict[str, Any]
     multiple: int = 1
+    is_done: bool = False
 
     @property
     def folder(self) -> Path:
@@ -59,39 +63,23 @@ class Shards:
 
     @property
     def origin(self) -> str:
-        """The hash of ``made_from``, in hexadecimal."""
-        text = json.dumps({**self.made_from, "shape": self.shape}, sort_keys=True)
+        """The hash of all that the rows depend on, in hexadecimal."""
+        made_from = {name: value for name, value in self.record.items() if name != PLACE}
+        text = json.dumps({**made_from, "shape": self.shape}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def rows(self, number: int) -> range:
         """Return the rows of a shard; some are empty if there are too few."""
         return part_of(self.shape[0], number, self.count, self.multiple)
 
-    def make(
-        self, write: Callable[[files.RowWriter, range], str], only: int | None = None
-    ) -> list[str] | None:
-        """Make the shards that are missing, and join them if all are there.
+    def make_one(self, write: Callable[[files.RowWriter, range], str], number: int) -> None:
+        """Make one shard, whether it is there or not.
 
         Args:
             write: Writes rows, the first of them to row 0 of the writer; returns the
                 ``RowsDigest`` of the images that they show, empty if there is none.
-            only: Make this shard alone; None: all that are missing.
-
-        Returns:
-            What ``write`` returned for each shard; None, with a line, if some are still missing.
-            The shards stay until `remove`: the record of the whole comes first.
+            number: The shard.
         """
-        for number in self.missing(only):
-            self.make_one(write, number)
-        n_lacking = len(self.missing())
-        if n_lacking:
-            there = self.count - n_lacking
-            log.info("%s: %d of %d shards are there", self.folder, there, self.count)
-            return None
-        return self.join()
-
-    def make_one(self, write: Callable[[files.RowWriter, range], str], number: int) -> None:
-        """Make one shard, whether it is there or not; ``write`` is that of `make`."""
         self._manifest_path(number).unlink(missing_ok=True)
         rows = self.rows(number)
         shape = (len(rows), *self.shape[1:])
@@ -105,8 +93,18 @@ class Shards:
         Args:
             only: Look at this one alone; None: at all.
         """
+        if self.is_done:
+            return []
         numbers = range(self.count) if only is None else [only]
         return [number for number in numbers if self._manifest(number) is None]
+
+    def lacks_some(self) -> bool:
+        """Return whether shards are missing, and say how many are there."""
+        n_lacking = len(self.missing())
+        if n_lacking:
+            there = self.count - n_lacking
+            log.info("%s: %d of %d shards are there", self.folder, there, self.count)
+        return n_lacking > 0
 
     def _finish(self, number: int, images: str) -> None:
         """Write the manifest of a shard."""
@@ -121,7 +119,9 @@ class Shards:
         files.write_text(self._manifest_path(number), json.dumps(manifest) + "\n")
 
     def join(self) -> list[str]:
-        """Write the whole array from its shards; return the ``images`` of each.
+        """Write the whole array from its shards; return what ``write`` returned for each.
+
+        The shards stay until `remove`: the record of the whole comes first.
 
         Raises:
             InputError: A shard is missing or of another run.
@@ -175,35 +175,6 @@ class Shards:
 
     def _manifest_path(self, number: int) -> Path:
         return self.folder / f"{number}-of-{self.count}.json"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The shards of a command, and whether the whole file is there.
-
-    Attributes:
-        whole: The array in parts.
-        record: The record of the whole array, as far as it is known before.
-        is_done: The whole array is there already, made from the same things.
-    """
-
-    whole: Shards
-    record: dict[str, Any]
-    is_done: bool
-
-    @property
-    def origin(self) -> str:
-        """The hash of all that the rows depend on."""
-        return self.whole.origin
-
-    @property
-    def count(self) -> int:
-        """Number of parts."""
-        return self.whole.count
-
-    def missing(self) -> list[int]:
-        """Return the shards that are still to be made."""
-        return [] if self.is_done else self.whole.missing()
 
 
 def check_shards(shards: int, shard: int | None, engine: Engine = "local") -> None:

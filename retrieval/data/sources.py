@@ -180,7 +180,7 @@ def photos_have_changed(data_dir: Path, record: dict[str, Any]) -> bool:
     return -1 not in sizes and _digest(sizes) != known.get("sizes")
 
 
-def tell_old(data_dir: Path, *names: str, photos: bool = False) -> list[str]:
+def warn_stale(data_dir: Path, *names: str, photos: bool = False) -> list[str]:
     """Warn in one line which files are older than their sources, with the commands that renew them.
 
     Args:
@@ -209,7 +209,7 @@ def commands_to_renew(data_dir: Path, name: str) -> str:
     seen: set[str] = set()
 
     def add(name: str) -> None:
-        record = load_record_as_it_is(data_dir, name)
+        record = load_record_unchecked(data_dir, name)
         if record and name not in seen:
             seen.add(name)
             for source in dict.fromkeys([*_sources_of(record), record.get("images")]):
@@ -243,7 +243,7 @@ class _Look:
         if name in self._known:
             return self._known[name]
         self._known[name] = False
-        record = load_record_as_it_is(self.data_dir, name)
+        record = load_record_unchecked(self.data_dir, name)
         if not record:
             return False
         old = [source for source in _sources_of(record) if self.is_old(source)]
@@ -258,7 +258,7 @@ class _Look:
         return self._known[name]
 
 
-def load_record_as_it_is(data_dir: Path, name: str) -> dict[str, Any]:
+def load_record_unchecked(data_dir: Path, name: str) -> dict[str, Any]:
     """Return the record of a file, whatever the file holds now; empty if there is none."""
     try:
         path = data_dir / record_name(name)

@@ -22,7 +22,7 @@ from retrieval.evaluation.calibration import (
 )
 from retrieval.evaluation.local_means import FEATURES, NEIGHBORS, name_classes
 from retrieval.evaluation.query_gallery import QueryGallery
-from retrieval.search.nearest import nearest_neighbors, without_own
+from retrieval.search.exact import nearest_neighbors, without_own
 
 FOLDS = 5
 LEAST_GROUPS = 4  # fewer, and what is left without one of them looks like no real database

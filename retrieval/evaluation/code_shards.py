@@ -10,20 +10,19 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm import tqdm
 
 from retrieval.data import files, layout
 from retrieval.data.formats import InputError
 from retrieval.data.provenance import sha256
-from retrieval.data.shards import Engine, part_of
+from retrieval.data.shards import part_of
 
 if TYPE_CHECKING:
     from lopq import LOPQModel
@@ -148,8 +147,8 @@ class CodeJob:
 
     @property
     def plan(self) -> "CodeJob":
-        """The job, which says what is missing, without what it loaded."""
-        return replace(self)
+        """The job itself, which says what is missing."""
+        return self
 
     @property
     def count(self) -> int:
@@ -157,8 +156,8 @@ class CodeJob:
         return self.shards
 
     def on_node(self, count: int) -> "CodeJob":
-        """Return the job without what it loaded: Ray sets the threads of what encodes."""
-        return replace(self)
+        """Return the job: Ray sets the threads of what encodes."""
+        return self
 
     def rows(self, number: int) -> range:
         """Return the rows of a shard, in blocks as those of a run without shards."""
@@ -166,9 +165,10 @@ class CodeJob:
 
         return part_of(len(self.vectors), number, self.shards, BLOCK_ROWS)
 
-    def missing(self) -> list[int]:
+    def missing(self, only: int | None = None) -> list[int]:
         """Return the shards that are to be made: not there, damaged, or of another origin."""
-        return [number for number in range(self.shards) if self._part(number) is None]
+        numbers = range(self.shards) if only is None else [only]
+        return [number for number in numbers if self._part(number) is None]
 
     def make(self, number: int) -> None:
         """Encode one shard."""
@@ -206,19 +206,6 @@ class CodeJob:
         except LOPQError as error:
             log.warning("%s", error)
             return None
-
-
-def made(job: CodeJob, engine: Engine) -> Callable[[Path], None]:
-    """Make the shards that are missing; return what writes the index that they join to."""
-    if engine == "ray":
-        from retrieval.compute import ray_tasks
-
-        ray_tasks.make_shards(job)
-    title, missing = f"shards of {job.target.name}", job.missing()
-    there = job.shards - len(missing)
-    for number in tqdm(missing, title, job.shards, initial=there, unit="shard", disable=None):
-        job.make(number)
-    return job.join
 
 
 def remove(index: Path) -> None:

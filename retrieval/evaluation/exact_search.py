@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from retrieval.evaluation import metrics
-from retrieval.evaluation.measure import Measured, measure
+from retrieval.evaluation.metrics import Measured, measure
+from retrieval.evaluation.pipeline import Find, Ranked
 from retrieval.evaluation.query_gallery import QueryGallery
-from retrieval.evaluation.ranking import Find, Ranked
-from retrieval.evaluation.ranks import relevant_ranks, with_reordered
-from retrieval.search.nearest import nearest_neighbors
+from retrieval.evaluation.relevant_ranks import relevant_ranks, with_reordered
+from retrieval.search.exact import nearest_neighbors
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Metrics of ranked retrieval, each by its definition.
+"""Metrics of ranked retrieval, each by its definition: ``METRICS`` lists them.
 
 Most functions take ``hits``, (n_query, depth) bool: whether the result at each rank is relevant,
 best first, False past the last result; and ``n_relevant``, (n_query,) int: the number of relevant
@@ -6,7 +6,16 @@ gallery images. They return one value per query. A query without a relevant imag
 remove it first.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
 import numpy as np
+
+from retrieval.evaluation import bootstrap
+
+if TYPE_CHECKING:
+    from retrieval.evaluation.query_gallery import GroundTruth
 
 
 def find_hits(ids: np.ndarray, query_labels: np.ndarray, gallery_labels: np.ndarray) -> np.ndarray:
@@ -211,3 +220,172 @@ def pair_auc_and_eer(scores: np.ndarray, is_same: np.ndarray) -> tuple[float, fl
     share = gap[after] / (gap[after] - gap[after - 1])
     eer = false_accepts[after] + share * (false_accepts[after - 1] - false_accepts[after])
     return auc, float(eer)
+
+
+class Ranking(NamedTuple):
+    """What the metrics of a ranking are computed from.
+
+    Attributes:
+        hits: (n_query, depth) bool, at least as deep as k and the largest R.
+        n_relevant: (n_query,) int64, R.
+        k: The k of the metrics @k.
+        relevant_ranks: For each query, the ranks of all relevant images; empty if unknown.
+    """
+
+    hits: np.ndarray
+    n_relevant: np.ndarray
+    k: int
+    relevant_ranks: list[np.ndarray]
+
+
+class Metric(NamedTuple):
+    """A metric.
+
+    Attributes:
+        definition: Its definition, for records and documents.
+        values: Returns the value of each query, (n_query,) float64.
+        needs_ranks: Whether it needs the ranks of all relevant images.
+    """
+
+    definition: str
+    values: Callable[[Ranking], np.ndarray]
+    needs_ranks: bool = False
+
+
+METRICS = {
+    "cmc@1": Metric(
+        "share of queries with a relevant image at rank 1 (recall@1 of metric learning)",
+        lambda of: cmc_at_k(of.hits, 1),
+    ),
+    "cmc@5": Metric(
+        "share of queries with a relevant image among the first 5",
+        lambda of: cmc_at_k(of.hits, 5),
+    ),
+    "cmc@10": Metric(
+        "share of queries with a relevant image among the first 10",
+        lambda of: cmc_at_k(of.hits, 10),
+    ),
+    "precision@k": Metric(
+        "mean of: hits among the first k / k",
+        lambda of: precision_at_k(of.hits, of.k),
+    ),
+    "ir_recall@k": Metric(
+        "mean of: hits among the first k / R, the number of relevant images",
+        lambda of: recall_at_k(of.hits, of.n_relevant, of.k),
+    ),
+    "r_precision": Metric(
+        "mean of: hits among the first R / R",
+        lambda of: r_precision(of.hits, of.n_relevant),
+    ),
+    "map@k": Metric(
+        "mean of: sum of the precisions at the hits among the first k / min(k, R)",
+        lambda of: average_precision_at_k(of.hits, of.n_relevant, of.k),
+    ),
+    "map@k_R": Metric(
+        "the same sum / R, as trec_eval's map_cut",
+        lambda of: average_precision_at_k_over_r(of.hits, of.n_relevant, of.k),
+    ),
+    "map@k_hits": Metric(
+        "the same sum / hits among the first k; for comparison with the original only",
+        lambda of: average_precision_at_k_over_hits(of.hits, of.k),
+    ),
+    "map@R": Metric(
+        "mean of: sum of the precisions at the hits among the first R / R",
+        lambda of: average_precision_at_r(of.hits, of.n_relevant),
+    ),
+    "map": Metric(
+        "mean of the average precision over the whole ranking",
+        lambda of: average_precision(of.relevant_ranks),
+        needs_ranks=True,
+    ),
+    "minp": Metric(
+        "mean of: R / rank of the last relevant image",
+        lambda of: inverse_negative_penalty(of.relevant_ranks),
+        needs_ranks=True,
+    ),
+}
+RECALL = "recall@k vs exact"  # of an approximate search
+# Of all values of a record, in the order of its columns.
+DEFINITIONS = {
+    "n_query": "queries with at least one relevant image in the gallery",
+    "n_query_left_out": "queries without one",
+    "n_gallery": "images that may be retrieved",
+    **{name: metric.definition for name, metric in METRICS.items()},
+    RECALL: "share of the exact first k that the approximate first k hold",
+    "macro": "the mean over classes of the mean over each class's queries",
+    "transductive": "whether a query's embedding depends on other queries, if on no label",
+    "trained_on": "domains of the labeled images that the model was trained on",
+    "intervals": "95% of the bootstrap over classes, for the mean over queries",
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The metrics of a ranking.
+
+    Attributes:
+        counts: Numbers of queries and images, and k.
+        query_index: (n_query,) int64.
+        query_labels: (n_query,) int64.
+        per_query: Metric -> (n_query,) float64.
+        more: Other values of the whole ranking.
+    """
+
+    counts: dict[str, int]
+    query_index: np.ndarray
+    query_labels: np.ndarray
+    per_query: dict[str, np.ndarray]
+    more: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns of `table`."""
+        return ["Index", "Class", *self.per_query]
+
+    def table(self) -> np.ndarray:
+        """Return one row per query, (n_query, n_column) float64."""
+        columns = [self.query_index, self.query_labels, *self.per_query.values()]
+        return np.array(columns, np.float64).T
+
+    def record(self) -> dict[str, Any]:
+        """Return the means of the metrics, their macro averages and their intervals."""
+        labels = self.query_labels
+        means = {name: float(values.mean()) for name, values in self.per_query.items()}
+        macro = {
+            name: mean_within_classes(values, labels) for name, values in self.per_query.items()
+        }
+        record = self.counts | means | self.more | {"macro": macro}
+        if len(np.unique(labels)) > 1:
+            ends = bootstrap.cluster_bootstrap(self.table()[:, 2:], labels)
+            pairs = np.stack(ends, axis=1).tolist()
+            record["intervals"] = dict(zip(self.per_query, pairs, strict=True))
+        return record
+
+
+def measure(
+    truth: "GroundTruth", ids: np.ndarray, k: int, relevant_ranks: list[np.ndarray] | None = None
+) -> Measured:
+    """Measure a ranking.
+
+    Args:
+        truth: The queries and what is relevant.
+        ids: (n_query, depth) int64 rows of the gallery, best first, -1 where there is none;
+            ``depth`` is at least ``truth.depth(k)``.
+        k: The k of the metrics @k.
+        relevant_ranks: For each query, the ranks of all relevant images; None leaves out ``map``
+            and ``minp``.
+    """
+    hits = find_hits(ids, truth.query_labels, truth.gallery_labels)
+    ranking = Ranking(hits, truth.n_relevant, k, relevant_ranks or [])
+    values = {
+        name: metric.values(ranking)
+        for name, metric in METRICS.items()
+        if relevant_ranks is not None or not metric.needs_ranks
+    }
+    counts = {
+        "n_query": len(truth.query_index),
+        "n_query_left_out": truth.n_left_out,
+        "n_gallery": truth.n_gallery,
+        "k": k,
+    }
+    return Measured(counts, truth.query_index, truth.query_labels, values)

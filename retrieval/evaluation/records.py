@@ -8,7 +8,7 @@ from typing import Any
 from retrieval.data import layout, sources
 from retrieval.data.command_lines import command, search_command
 from retrieval.data.formats import InputError
-from retrieval.evaluation.ground_truth import GroundTruth
+from retrieval.evaluation.query_gallery import GroundTruth
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def load_evaluation_records(data_dir: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def tell_old_evaluations(data_dir: Path, records: dict[str, dict[str, Any]]) -> None:
+def warn_stale_evaluations(data_dir: Path, records: dict[str, dict[str, Any]]) -> None:
     """Warn in one line which evaluations were made from other files than the present ones."""
     changed = {name: sources.changed_sources(data_dir, of) for name, of in records.items()}
     old = [name for name, files in changed.items() if files]

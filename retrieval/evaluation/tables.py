@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from retrieval.evaluation.metrics import RECALL
+
 SHOWN = ("cmc@1", "cmc@10", "map@k", "map@R", "map")  # the main metrics
 WITH_INTERVAL = ("cmc@1", "map@R")  # those whose interval is shown
 MACRO = "map@R"  # the one whose mean over classes is shown
@@ -21,8 +23,8 @@ def evaluation_table(records: list[dict[str, Any]]) -> str:
                 row[name] += f" [{low:.3f}, {high:.3f}]"
         if MACRO in record.get("macro", {}):
             row[f"macro {MACRO}"] = f"{record['macro'][MACRO]:.4f}"
-        if "recall@k vs exact" in record:
-            row["recall@k vs exact"] = f"{record['recall@k vs exact']:.4f}"
+        if RECALL in record:
+            row[RECALL] = f"{record[RECALL]:.4f}"
         if "cameras" in record.get("trained_on", ""):
             row["trained on"] = record["trained_on"]
         rows.append(row)

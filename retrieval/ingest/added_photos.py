@@ -10,12 +10,12 @@ import numpy as np
 
 from retrieval.data import provenance
 from retrieval.data.formats import InputError
+from retrieval.data.jpeg import thumbnail
 from retrieval.photo_search.preprocessing import Preprocessing
+from retrieval.store.base import ImageStore
 from retrieval.store.filters import Filter
-from retrieval.store.interface import ImageStore
-from retrieval.store.naming import class_and_make
+from retrieval.store.name_lookup import class_and_make
 from retrieval.store.rows import FIRST_PHOTO_ID, Collection, ImageRow
-from retrieval.store.thumbnails import thumbnail
 
 if TYPE_CHECKING:
     from retrieval.photo_search.query_encoder import QueryEncoder

@@ -9,8 +9,8 @@ from retrieval.data.formats import InputError
 from retrieval.ingest.publishing import is_of, publish_database, published_states
 from retrieval.model import checkpoint
 from retrieval.photo_search.engine import publish_command
-from retrieval.store.interface import ImageStore, NoStore
-from retrieval.store.opening import open_store
+from retrieval.store.backends import open_store
+from retrieval.store.base import ImageStore, NoStore
 
 log = logging.getLogger(__name__)
 

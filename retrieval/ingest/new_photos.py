@@ -7,15 +7,15 @@ from pathlib import Path
 
 from retrieval.data.csv_text import CsvText
 from retrieval.data.decode import Box
+from retrieval.data.decoded_photos import CORNERS
 from retrieval.data.formats import InputError, whole_number
 from retrieval.data.image_index import LEVELS, viewpoint_name
 from retrieval.data.levels import ClassLevel, classes_of_levels, levels_of_folders
-from retrieval.data.photo_array import CORNERS
 from retrieval.data.photo_list import check_number
 from retrieval.data.spelling import composed
 from retrieval.photo_search.photo_files import photo_files
-from retrieval.store.interface import ImageStore
-from retrieval.store.naming import class_and_make, classes_of_models
+from retrieval.store.base import ImageStore
+from retrieval.store.name_lookup import class_and_make, classes_of_models
 from retrieval.store.rows import UNKNOWN, Facts
 
 

@@ -12,18 +12,18 @@ import numpy as np
 from tqdm import tqdm
 
 from retrieval.data import decode, layout, provenance, sources
+from retrieval.data.decoded_photos import boxes_of
 from retrieval.data.formats import InputError
-from retrieval.data.joined import Images
-from retrieval.data.photo_array import boxes_of
+from retrieval.data.images import Images
+from retrieval.data.jpeg import thumbnail
 from retrieval.ingest.added_photos import CarriedPhotos, added_rows, are_comparable
 from retrieval.photo_search.engine import check_comparable, found_checkpoint
 from retrieval.photo_search.metadata import Catalogue, load_catalogue
 from retrieval.photo_search.preprocessing import Preprocessing
 from retrieval.report.retrieval_results import images_of
-from retrieval.store.interface import ImageStore, NoStore
-from retrieval.store.opening import open_store
+from retrieval.store.backends import open_store
+from retrieval.store.base import ImageStore, NoStore
 from retrieval.store.rows import FIRST_PHOTO_ID, Collection, ImageRow
-from retrieval.store.thumbnails import thumbnail
 from retrieval.threads import worker_threads
 
 log = logging.getLogger(__name__)
@@ -222,13 +222,13 @@ def load_source(data_dir: Path, database: str, image_root_path: str | None) -> D
 def _check_photos(data_dir: Path, database: str, record: dict[str, Any]) -> None:
     """Refuse embeddings of photos that have changed since; warn of other outdated files."""
     matrix = record.get("images")
-    prepared = sources.load_record_as_it_is(data_dir, matrix) if matrix else record
+    prepared = sources.load_record_unchecked(data_dir, matrix) if matrix else record
     if sources.photos_have_changed(data_dir, prepared):
         raise InputError(
             f"photos of {record['preparation']['index']} have changed since {matrix or database} "
             f"was made from them; type: {sources.commands_to_renew(data_dir, database)}"
         )
-    sources.tell_old(data_dir, database)
+    sources.warn_stale(data_dir, database)
 
 
 def row_batches(source: DatabaseRows, numbers: np.ndarray) -> Iterator[list[ImageRow]]:

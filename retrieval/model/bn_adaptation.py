@@ -13,7 +13,7 @@ from torch import nn
 from tqdm import tqdm
 
 from retrieval.data.formats import InputError
-from retrieval.data.joined import Images
+from retrieval.data.images import Images
 from retrieval.model.embedding import EmbeddingModel
 
 ORDER_SEED = 7

@@ -10,10 +10,10 @@ import numpy as np
 
 from retrieval.compute.devices import Precision
 from retrieval.data import layout, provenance, sources
+from retrieval.data.decoded_photos import IndexedPhotos
 from retrieval.data.files import RowWriter
 from retrieval.data.formats import InputError
-from retrieval.data.joined import Images
-from retrieval.data.photo_array import IndexedPhotos
+from retrieval.data.images import Images
 from retrieval.model import checkpoint
 from retrieval.model.model_config import Runtime, Tta
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from retrieval.compute import devices, distributed
 from retrieval.data.image_loader import AsyncCopy, read_ahead
-from retrieval.data.joined import Images
+from retrieval.data.images import Images
 from retrieval.model.embedding import EmbeddingModel
 from retrieval.model.pieces import Embed, in_pieces
 from retrieval.model.runtime import Embedder

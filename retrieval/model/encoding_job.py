@@ -5,10 +5,10 @@ from functools import cached_property
 from pathlib import Path
 
 from retrieval.data import layout, provenance
+from retrieval.data.decoded_photos import IndexedPhotos, PhotoOptions
 from retrieval.data.files import RowWriter
 from retrieval.data.formats import InputError
-from retrieval.data.photo_array import IndexedPhotos, PhotoOptions
-from retrieval.data.shards import Plan, Shards
+from retrieval.data.shards import Shards
 from retrieval.model.database_encoder import (
     DatabaseEncoder,
     EncodingOptions,
@@ -68,15 +68,12 @@ class EncodingJob:
         return replace(self, data_dir=data_dir, save_path=save_path, photos=photos)
 
     @cached_property
-    def plan(self) -> Plan:
+    def plan(self) -> Shards:
         """The shards, and whether the whole database is there."""
-        source, record = self.encoder.source, self.encoder.record()
-        made_from = dict(record)
-        made_from.pop("checkpoint")  # its hash counts, not its place
-        shape = (len(source.images), self.encoder.dim)
+        shape = (len(self.encoder.source.images), self.encoder.dim)
         dtype, multiple = layout.DATABASE.dtype, self.how.batch_size
-        whole = Shards(self.target, shape, dtype, self.shards, made_from, multiple)
-        return Plan(whole, record, self._is_done(whole.origin))
+        whole = Shards(self.target, shape, dtype, self.shards, self.encoder.record(), multiple)
+        return replace(whole, is_done=self._is_done(whole.origin))
 
     def _is_done(self, origin: str) -> bool:
         """Return whether the embeddings are there, whole, and of the same origin."""
@@ -88,7 +85,7 @@ class EncodingJob:
 
     def make(self, number: int) -> None:
         """Make one shard."""
-        self.plan.whole.make_one(self.write, number)
+        self.plan.make_one(self.write, number)
 
     def write(self, part: RowWriter, rows: range) -> str:
         """Write the embeddings of some rows; return the hash of their images."""

@@ -19,7 +19,7 @@ from retrieval.data import layout, provenance, sources
 from retrieval.data.command_lines import checkpoints_of, command, remake_command
 from retrieval.data.decode import Box
 from retrieval.data.formats import InputError
-from retrieval.data.joined import Images
+from retrieval.data.images import Images
 from retrieval.evaluation.calibration import Calibration, load_calibration
 from retrieval.evaluation.local_means import NEIGHBORS
 from retrieval.model import checkpoint
@@ -30,7 +30,7 @@ from retrieval.photo_search.preprocessing import Photo, Preprocessing
 from retrieval.photo_search.results import Answer
 from retrieval.report.retrieval_results import images_of
 from retrieval.search.embeddings import check_unit_rows
-from retrieval.search.nearest import nearest_neighbors
+from retrieval.search.exact import nearest_neighbors
 
 if TYPE_CHECKING:
     from retrieval.photo_search.query_encoder import QueryEncoder
@@ -224,7 +224,7 @@ def check_model(
     remedies = []
     if found := found_checkpoint(data_dir, record):
         remedies.append(f"name the one that did: --save_path={found}")
-    now = sources.load_record_as_it_is(data_dir, database)
+    now = sources.load_record_unchecked(data_dir, database)
     commands = []
     if store is None or now.get("checkpoint_sha256") != sha256:
         commands.append(_encode_command(data_dir, database, now or record, save_path))

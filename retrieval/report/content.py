@@ -8,7 +8,7 @@ import numpy as np
 from retrieval.data import layout, provenance
 from retrieval.data.command_lines import search_command
 from retrieval.evaluation.calibration import load_calibration
-from retrieval.evaluation.measure import DEFINITIONS
+from retrieval.evaluation.metrics import DEFINITIONS
 from retrieval.report import commands, confusion, figures, picture_rows, run_tables
 from retrieval.report.runs import Run
 

@@ -1,18 +1,16 @@
 """Self-contained HTML pages from templates, with the pictures inside."""
 
 import base64
-import io
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from retrieval.data import files
+from retrieval.data import files, jpeg
 from retrieval.data.formats import InputError
 
 TEMPLATES = Path(__file__).with_name("templates")
 MAX_BYTES = 10_000_000  # larger pages are hard to mail
-QUALITY = 80  # of the JPEGs
 
 
 def write_page(path: Path, template: str, **content: object) -> Path:
@@ -52,9 +50,8 @@ def picture(pixels: np.ndarray, side: int = 128) -> str:
         pixels: (3, n, n) uint8, RGB.
         side: Larger images are scaled down to it.
     """
-    image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+    image = jpeg.picture(pixels)
     if image.width > side:
         image = image.resize((side, side), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    content = jpeg.encode_jpeg(image, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(content).decode("ascii")

@@ -8,10 +8,9 @@ import numpy as np
 
 from retrieval.data import layout
 from retrieval.data.formats import InputError
-from retrieval.evaluation.ground_truth import load_ground_truth
-from retrieval.evaluation.query_gallery import load_query_gallery
+from retrieval.evaluation.inputs import load_ground_truth, load_query_gallery
 from retrieval.report.retrieval_results import RetrievalResults, load_class_names, with_images
-from retrieval.search.nearest import nearest_neighbors
+from retrieval.search.exact import nearest_neighbors
 
 if TYPE_CHECKING:
     import pandas as pd

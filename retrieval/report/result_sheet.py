@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from retrieval.data import jpeg
+
 log = logging.getLogger(__name__)
 
 SIDE = 128  # px, of an image
@@ -100,7 +102,7 @@ def _draw_cell(
     draw = ImageDraw.Draw(sheet)
     bottom = top + _cell_width()
     draw.rectangle((left, top, left + _cell_width() - 1, bottom - 1), fill=color)
-    image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+    image = jpeg.picture(pixels)
     sheet.paste(image.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (left + FRAME, top + FRAME))
     value = legible(value)
     draw.text((left, bottom + 2), value, color, font=_name_font(value, 13))

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from retrieval.data import image_index, layout, provenance
+from retrieval.data.decoded_photos import IndexedPhotos
 from retrieval.data.formats import Array, InputError
-from retrieval.data.joined import Images
-from retrieval.data.photo_array import IndexedPhotos
+from retrieval.data.images import Images
 from retrieval.evaluation import metrics
-from retrieval.evaluation.ground_truth import GroundTruth, load_ground_truth
-from retrieval.evaluation.query_gallery import QueryGallery
+from retrieval.evaluation.inputs import load_ground_truth
+from retrieval.evaluation.query_gallery import GroundTruth, QueryGallery
 from retrieval.report import result_sheet
 
 if TYPE_CHECKING:

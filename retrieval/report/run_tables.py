@@ -12,7 +12,7 @@ import numpy as np
 
 from retrieval.data.formats import InputError
 from retrieval.evaluation import paired, records
-from retrieval.evaluation.measure import DEFINITIONS
+from retrieval.evaluation.metrics import DEFINITIONS
 from retrieval.report.confusion import first_results
 from retrieval.report.runs import Run
 

@@ -13,11 +13,12 @@ from retrieval.data import layout
 from retrieval.data.formats import InputError
 from retrieval.data.options import declared_options
 from retrieval.evaluation import metrics
-from retrieval.evaluation.evaluate import SELECTION
 from retrieval.evaluation.exact_search import ExactSearch
-from retrieval.evaluation.query_gallery import QueryGallery, load_query_gallery
-from retrieval.evaluation.ranking import RankingOptions, rank_gallery
+from retrieval.evaluation.inputs import load_query_gallery
+from retrieval.evaluation.pipeline import RankingOptions, rank_gallery
+from retrieval.evaluation.query_gallery import QueryGallery
 from retrieval.evaluation.records import load_evaluation_records
+from retrieval.evaluation.run import SELECTION
 from retrieval.report.retrieval_results import RetrievalResults, load_last_results, with_images
 
 log = logging.getLogger(__name__)

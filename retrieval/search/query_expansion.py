@@ -13,7 +13,7 @@ import tempfile
 
 import numpy as np
 
-from retrieval.search.nearest import nearest_neighbors
+from retrieval.search.exact import nearest_neighbors, without_own
 
 BLOCK_ROWS = 1024  # queries expanded at once
 NEIGHBOR_ROWS = 16_384  # images whose neighbors are searched at once
@@ -79,11 +79,7 @@ def neighbors_within(
     ids, similarities = nearest_neighbors(
         gallery[rows], gallery, k + 1, is_allowed=is_allowed, device=device, is_shared=True
     )
-    # Drop the image itself by its Index: its copy in the gallery may come first.
-    is_other = ids != rows[:, None]
-    is_other[is_other.all(axis=1), -1] = False
-    shape = (len(rows), k)
-    return ids[is_other].reshape(shape), similarities[is_other].reshape(shape)
+    return without_own(ids, similarities, rows)  # its copy in the gallery may come first
 
 
 def augment_gallery(

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from retrieval.data.formats import InputError
-from retrieval.search import float64_scores
-
-SPARE = 8  # more candidates than asked for, as the last one may tie with others
+from retrieval.search import exact
 
 
 @dataclass(frozen=True)
@@ -55,27 +53,17 @@ def ranked(queries: np.ndarray, found: list[Candidates], k: int) -> tuple[np.nda
         ids: (n_query, k) int64, -1 where there are fewer.
         similarities: (n_query, k) float32, -inf with an id of -1.
     """
-    ids = np.full((len(queries), k), -1, np.int64)
-    similarities = np.full((len(queries), k), -np.inf, np.float32)
-    if not len(queries):
-        return ids, similarities
-    # All queries at once: the products start threads, which take longer than one query's.
-    firsts = [np.unique(of_query.ids, return_index=True)[1] for of_query in found]
-    numbers = np.concatenate([c.ids[first] for c, first in zip(found, firsts, strict=True)])
-    embeddings = np.concatenate(
-        [c.embeddings[first] for c, first in zip(found, firsts, strict=True)]
-    )
-    sizes = [len(first) for first in firsts]
-    owners = np.repeat(np.arange(len(queries)), sizes)
-    scores = float64_scores.inner_products(queries, embeddings, owners, np.arange(len(numbers)))
-    ends = np.cumsum(sizes)
-    for row, (start, end) in enumerate(zip(ends - sizes, ends, strict=True)):
-        best = start + np.lexsort((numbers[start:end], -scores[start:end]))[:k]
-        ids[row, : len(best)], similarities[row, : len(best)] = numbers[best], scores[best]
-    return ids, similarities
+    pool = pooled(found, queries.shape[1])
+    ids, first = np.unique(pool.ids, return_index=True)
+    rows = np.full((len(queries), max([k, *(len(of_query.ids) for of_query in found)])), -1)
+    for row, of_query in zip(rows, found, strict=True):
+        own = np.searchsorted(ids, np.unique(of_query.ids))
+        row[: len(own)] = own
+    best, similarities = exact.ranked_exactly(queries, pool.embeddings[first], rows)
+    return np.append(ids, -1)[best[:, :k]], similarities[:, :k]
 
 
-def ranked_exactly(
+def exact_neighbors(
     queries: np.ndarray,
     find: Callable[[np.ndarray, int], list[Candidates]],
     k: int,
@@ -93,12 +81,11 @@ def ranked_exactly(
     """
     ids = np.full((len(queries), k), -1, np.int64)
     similarities = np.full((len(queries), k), -np.inf, np.float32)
-    slack = 2 * float64_scores.rounding(queries)[:, 0]
-    n, rows = min(k + SPARE, most), np.arange(len(queries))
+    n, rows = min(k + exact.SPARE, most), np.arange(len(queries))
     while len(rows):
-        found_ids, found = ranked(queries[rows], find(queries[rows], n), n)
+        some = queries[rows]
+        found_ids, found = ranked(some, find(some, n), n)
         ids[rows], similarities[rows] = found_ids[:, :k], found[:, :k]
-        is_open = (found_ids[:, -1] >= 0) & (found[:, -1] + slack[rows] >= found[:, k - 1])
-        rows = rows[is_open] if n < most else rows[:0]
+        rows = rows[exact.may_tie(some, found_ids, found, k)] if n < most else rows[:0]
         n = min(4 * n, most)
     return ids, similarities

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from retrieval.data import image_index, layout, provenance, sources, split
 from retrieval.data.formats import InputError
-from retrieval.data.joined import JoinedArrays
+from retrieval.data.images import ConcatenatedArrays
 from retrieval.training.dataset import TrainingData
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def add_cameras(data: TrainingData, data_dir: Path, index: str, matrix: str) -> 
     assert isinstance(data.images, np.ndarray)
     return replace(
         data,
-        images=JoinedArrays([data.images, images]),
+        images=ConcatenatedArrays([data.images, images]),
         labels=np.concatenate([data.labels, labels]),
         rows=np.concatenate([data.rows, cameras]),
         cameras=cameras,

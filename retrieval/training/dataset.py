@@ -9,7 +9,7 @@ import numpy as np
 
 from retrieval.data import image_index, layout, provenance, split
 from retrieval.data.formats import Array, InputError
-from retrieval.data.joined import Images
+from retrieval.data.images import Images
 
 log = logging.getLogger(__name__)
 

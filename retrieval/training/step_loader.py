@@ -15,7 +15,7 @@ import torch
 from retrieval.compute import distributed
 from retrieval.compute.devices import to_device
 from retrieval.data.image_loader import read_ahead
-from retrieval.data.joined import Images
+from retrieval.data.images import Images
 from retrieval.training import augment
 from retrieval.training.config import AugmentationName
 from retrieval.training.samplers import Batch

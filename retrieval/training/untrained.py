@@ -9,7 +9,7 @@ import numpy as np
 
 from retrieval.data import layout
 from retrieval.data.formats import InputError
-from retrieval.data.joined import Images
+from retrieval.data.images import Images
 from retrieval.model import checkpoint
 from retrieval.training.cameras import DOMAINS
 from retrieval.training.config import TrainingConfig

@@ -14,7 +14,7 @@ import torch
 from retrieval.evaluation import metrics
 from retrieval.model.embedding import EmbeddingModel
 from retrieval.model.encode import embed
-from retrieval.search.nearest import nearest_neighbors, without_own
+from retrieval.search.exact import nearest_neighbors, without_own
 from retrieval.training.dataset import TrainingData
 
 log = logging.getLogger(__name__)

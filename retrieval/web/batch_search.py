@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from retrieval.photo_search.results import Answer
+from retrieval.store.base import ALL
 from retrieval.store.filters import Filter
-from retrieval.store.interface import ALL
 from retrieval.store.rows import Facts
 from retrieval.web.image_database import ImageDatabase, StoreFailure
 

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from retrieval.data.formats import InputError
-from retrieval.store.lance_files import is_full
+from retrieval.store.lance.files import is_full
 from retrieval.web.batching import Busy
 from retrieval.web.image_database import StoreFailure
 from retrieval.web.search_options import without_dashes

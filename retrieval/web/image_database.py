@@ -22,9 +22,9 @@ from retrieval.data.formats import InputError
 from retrieval.evaluation.calibration import Calibration, load_calibration
 from retrieval.photo_search.engine import check_model
 from retrieval.photo_search.preprocessing import Preprocessing
+from retrieval.store.backends import open_store
+from retrieval.store.base import ImageStore, RankedRows
 from retrieval.store.filters import Filter
-from retrieval.store.interface import ImageStore, RankedRows
-from retrieval.store.opening import open_store
 from retrieval.store.rows import Facts, ImageRow
 from retrieval.web.search_options import Facets
 

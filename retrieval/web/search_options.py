@@ -10,7 +10,7 @@ from retrieval.data.decode import Box
 from retrieval.data.formats import InputError
 from retrieval.photo_search.photo_files import parse_box
 from retrieval.store.filters import Filter
-from retrieval.store.naming import filter_of
+from retrieval.store.name_lookup import filter_of
 from retrieval.store.rows import Facts
 
 K, MAX_K = 20, 200

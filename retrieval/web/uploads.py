@@ -15,6 +15,7 @@ from retrieval.data import decode
 from retrieval.data.decode import Box, UnreadableImage
 from retrieval.data.formats import InputError
 from retrieval.data.image_formats import upload_formats
+from retrieval.data.jpeg import encode_jpeg, picture
 from retrieval.photo_search.preprocessing import Preprocessing, check_box
 
 QUALITY = 88
@@ -80,17 +81,12 @@ def clean_jpeg(source: bytes | Path, side: int) -> bytes:
     shown.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
     clean = Image.new("RGB", shown.size)  # no metadata comes along
     clean.paste(shown)
-    buffer = io.BytesIO()
-    clean.save(buffer, "JPEG", quality=QUALITY)
-    return buffer.getvalue()
+    return encode_jpeg(clean, QUALITY)
 
 
 def jpeg_of_square(square: np.ndarray) -> bytes:
     """Return a prepared image (3, side, side) uint8 as a JPEG."""
-    buffer = io.BytesIO()
-    image = Image.fromarray(np.ascontiguousarray(square.transpose(1, 2, 0)))
-    image.save(buffer, "JPEG", quality=QUALITY)
-    return buffer.getvalue()
+    return encode_jpeg(picture(square), QUALITY)
 
 
 def _unsupported(error: Exception) -> UnsupportedPhoto:

@@ -11,7 +11,7 @@ from benchmarks.search import latency, ranking_options, unseen_photos
 from benchmarks.search.ranking_options import Switch
 from process_data import calibrate
 from retrieval.data import layout
-from retrieval.evaluation.ranking import RankingOptions
+from retrieval.evaluation.pipeline import RankingOptions
 from retrieval.photo_search.engine import PhotoSearch
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from retrieval.data.files import RowWriter
-from retrieval.data.shards import Plan, Shards
+from retrieval.data.shards import Shards
 
 ROWS = 24
 
@@ -44,12 +44,13 @@ class NumberedJob:
         return self
 
     @cached_property
-    def plan(self) -> Plan:
-        whole = Shards(self.target, (ROWS, 2), "int64", self.shards, {"holds": "numbers"})
-        return Plan(whole, {}, self.target.exists())
+    def plan(self) -> Shards:
+        shape, record = (ROWS, 2), {"holds": "numbers"}
+        is_done = self.target.exists()
+        return Shards(self.target, shape, "int64", self.shards, record, is_done=is_done)
 
     def make(self, number: int) -> None:
-        self.plan.whole.make_one(self.write, number)
+        self.plan.make_one(self.write, number)
 
     def write(self, part: RowWriter, rows: range) -> str:
         time.sleep(self.seconds)

@@ -18,9 +18,10 @@ import build_image_db
 from process_data import image_matrix, nns
 from retrieval import cli
 from retrieval.compute import ray_tasks
+from retrieval.compute.make_shards import make_shards
 from retrieval.data import files, layout
+from retrieval.data.decoded_photos import PhotoOptions
 from retrieval.data.formats import InputError
-from retrieval.data.photo_array import PhotoOptions
 from tests.compute.numbered import ROWS, NumberedJob
 from tests.conftest import SIDE
 
@@ -47,7 +48,7 @@ def test_no_cluster_at_the_address(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     pytest.importorskip("ray")
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
     with pytest.raises(InputError, match="no Ray cluster answers at RAY_ADDRESS=127.0.0.1:9"):
-        ray_tasks.make_shards(NumberedJob(tmp_path / "array.npy"))
+        make_shards(NumberedJob(tmp_path / "array.npy"), "ray")
 
 
 def start_cluster() -> Any:
@@ -90,9 +91,9 @@ def cluster(clusters: list[Any]) -> Any:
 
 def joined(job: NumberedJob) -> np.ndarray:
     """Make the shards that are missing, join them, and return the array."""
-    ray_tasks.make_shards(job)
-    assert job.plan.whole.missing() == []
-    job.plan.whole.join()
+    make_shards(job, "ray")
+    assert job.plan.missing() == []
+    job.plan.join()
     return np.load(job.target)
 
 
@@ -180,7 +181,7 @@ def test_bugs_keep_their_traceback(cluster: Any, tmp_path: Path) -> None:
     job = NumberedJob(tmp_path / "array.npy", fault="bug")
     job.once.touch()
     with pytest.raises(ZeroDivisionError):
-        ray_tasks.make_shards(job)
+        make_shards(job, "ray")
 
 
 def test_two_commands_do_not_make_one_array(
@@ -189,7 +190,7 @@ def test_two_commands_do_not_make_one_array(
     monkeypatch.setattr(files, "WAIT_S", 0.1)
     job = NumberedJob(tmp_path / "array.npy")
     with files.scratch(job.target), pytest.raises(OSError, match="busy"):
-        ray_tasks.make_shards(job)
+        make_shards(job, "ray")
     (tmp_path / ".array.npy.00.part").touch()  # what a killed command leaves
     np.testing.assert_array_equal(joined(job), EXPECTED)
     assert [path.name for path in tmp_path.glob(".*")] == []
@@ -208,15 +209,15 @@ def test_a_disk_that_is_not_shared(
             (tmp_path / "probe").write_text(found)
         with monkeypatch.context() as patch, pytest.raises(InputError, match="need one disk"):
             patch.setattr(ray_tasks, "_probe", elsewhere)
-            ray_tasks.make_shards(job)
-        assert not job.plan.whole.folder.exists()
+            make_shards(job, "ray")
+        assert not job.plan.folder.exists()
 
 
 def after_some_shards(job: NumberedJob, call: Any) -> threading.Thread:
     """Call something as soon as two shards of a job are there."""
 
     def watch() -> None:
-        while len(list(job.plan.whole.folder.glob("*.json"))) < 2:
+        while len(list(job.plan.folder.glob("*.json"))) < 2:
             time.sleep(0.02)
         call()
 
@@ -241,8 +242,8 @@ def test_a_lost_node_and_then_the_head(
     thread.join()
     assert "lost its head: nothing was joined" in capsys.readouterr().err
     assert not job.target.exists()
-    there = len(list(job.plan.whole.folder.glob("*.json")))
+    there = len(list(job.plan.folder.glob("*.json")))
     assert 2 <= there < 12
     stop_cluster(clusters)
-    assert job.plan.whole.make(job.write) is not None  # here, without a cluster
+    make_shards(job).join()  # here, without a cluster
     np.testing.assert_array_equal(np.load(job.target), EXPECTED)

@@ -137,18 +137,10 @@ def test_two_makes_in_folders_of_one_class_name_are_refused(tmp_path: Path) -> N
         data_info.run(tmp_path)
 
 
-def test_levels_of_an_index(tmp_path: Path) -> None:
+def test_makes_of_an_index(tmp_path: Path) -> None:
     draw(tmp_path / "photos", "Audi/A4/2011/1.png", "Fiat/500/2009/1.png")
     data_info.run(tmp_path)
-    table, names = layout.IMAGE_INDEX.load(tmp_path), load_class_names(tmp_path)
-    found = image_index.levels_of(table, names)
-    assert found.make.tolist() == ["Audi", "Fiat"]
-    assert found.model.tolist() == ["Audi A4", "Fiat 500"]
-    assert found.year.tolist() == ["2011", "2009"]
-    assert load_makes(tmp_path, names) == {0: "Audi", 1: "Fiat"}
-    plain = image_index.levels_of(table[["Path", "Class", "Index"]], names)
-    assert plain.model.tolist() == ["Audi A4 2011", "Fiat 500 2009"]
-    assert set(plain.make) == set(plain.year) == {""}
+    assert load_makes(tmp_path, load_class_names(tmp_path)) == {0: "Audi", 1: "Fiat"}
 
 
 def test_a_database_of_nested_folders_has_facts(tmp_path: Path) -> None:

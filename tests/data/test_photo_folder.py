@@ -14,7 +14,7 @@ from retrieval.data.formats import InputError
 from retrieval.data.photo_folder import find_photos
 from retrieval.photo_search.metadata import Catalogue, Filters
 from retrieval.photo_search.photo_files import photo_files
-from retrieval.store.naming import class_and_make, classes_of_models, filter_of
+from retrieval.store.name_lookup import class_and_make, classes_of_models, filter_of
 from retrieval.store.rows import Facts
 
 CITROEN = unicodedata.normalize("NFC", "Citroën")

@@ -57,9 +57,9 @@ def test_one_line_for_a_chain_the_first_command_first(
         record = {"sources": sources.states(tmp_path, source), "made_by": "python x.py"}
         record |= {"options": {"output": name, "size": None}}
         (tmp_path / name).with_suffix(".json").write_text(json.dumps(record))
-    assert sources.tell_old(tmp_path, "c.npy") == []
+    assert sources.warn_stale(tmp_path, "c.npy") == []
     np.save(tmp_path / "a.npy", np.ones(3))
-    assert sources.tell_old(tmp_path, "c.npy", "b.npy") == ["b.npy"]
+    assert sources.warn_stale(tmp_path, "c.npy", "b.npy") == ["b.npy"]
     commands = [f"python x.py --dpath={tmp_path} --output={name}" for name in ("b.npy", "c.npy")]
     assert sources.commands_to_renew(tmp_path, "c.npy") == " && ".join(commands)
     assert [entry.getMessage() for entry in caplog.records] == [
@@ -85,7 +85,7 @@ def test_any_record_can_be_read(tmp_path: Path, record: str) -> None:
     np.save(tmp_path / "a.npy", np.zeros(3))
     np.save(tmp_path / "b.npy", np.zeros(3))
     (tmp_path / "b.json").write_text(record)
-    sources.tell_old(tmp_path, "b.npy", photos=True)
+    sources.warn_stale(tmp_path, "b.npy", photos=True)
     sources.commands_to_renew(tmp_path, "b.npy")
 
 

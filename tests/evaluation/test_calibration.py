@@ -29,8 +29,8 @@ from retrieval.evaluation.calibration_fit import (
     predict_held_out,
     query_rows,
 )
+from retrieval.evaluation.inputs import load_query_gallery
 from retrieval.evaluation.local_means import FEATURES, NEIGHBORS
-from retrieval.evaluation.query_gallery import load_query_gallery
 from retrieval.evaluation.reliability import (
     brier_score,
     expected_calibration_error,

@@ -12,7 +12,7 @@ from process_data import baselines, contact_sheet, make_train_valid, mask_data, 
 from retrieval.data import layout
 from retrieval.data.formats import InputError
 from retrieval.evaluation import metrics
-from retrieval.evaluation.ranking import RankingOptions
+from retrieval.evaluation.pipeline import RankingOptions
 from retrieval.training.dataset import TrainingData
 from tests.conftest import train_small
 

@@ -15,10 +15,11 @@ from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from sklearn.metrics import average_precision_score
 from torchmetrics.functional import retrieval as torch_retrieval
 
-from retrieval.evaluation.measure import Measured, measure, metrics
+from retrieval.evaluation import metrics
+from retrieval.evaluation.metrics import Measured, measure
 from retrieval.evaluation.query_gallery import QueryGallery
-from retrieval.evaluation.ranks import relevant_ranks
-from retrieval.search.nearest import nearest_neighbors
+from retrieval.evaluation.relevant_ranks import relevant_ranks
+from retrieval.search.exact import nearest_neighbors
 
 K = 7
 

@@ -8,7 +8,7 @@ import pytest
 from process_data import baselines, make_train_valid, mask_data, mips, nns, summary, transform
 from retrieval.data import image_index, layout
 from retrieval.data.formats import InputError
-from retrieval.evaluation.query_gallery import load_query_gallery
+from retrieval.evaluation.inputs import load_query_gallery
 from retrieval.search import embeddings
 from tests.conftest import replace_embeddings
 

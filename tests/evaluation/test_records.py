@@ -9,7 +9,7 @@ import build_image_db
 from process_data import contact_sheet, image_matrix, mips, transform
 from retrieval.data import layout, provenance
 from retrieval.data.formats import Array, InputError
-from retrieval.evaluation.ranking import RankingOptions
+from retrieval.evaluation.pipeline import RankingOptions
 from tests.conftest import SIDE
 
 

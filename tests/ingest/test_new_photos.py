@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from retrieval.ingest.new_photos import listed_photos
-from retrieval.store.naming import class_of_name
+from retrieval.store.name_lookup import class_of_name
 from retrieval.store.rows import Facts
 
 DATED = (

@@ -12,7 +12,7 @@ from process_data import baselines, mips, nns, report, transform
 from retrieval.data import layout, provenance
 from retrieval.data.command_lines import search_command
 from retrieval.data.formats import InputError
-from retrieval.evaluation.ranking import RankingOptions
+from retrieval.evaluation.pipeline import RankingOptions
 from retrieval.report import commands, confusion, figures, page, retrieval_results, runs
 from tests.conftest import replace_embeddings
 from tests.pages import read_page

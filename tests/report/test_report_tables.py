@@ -8,7 +8,7 @@ import pytest
 from process_data import compare, mips, report
 from retrieval.data import layout
 from retrieval.evaluation import metrics
-from retrieval.evaluation.ranking import RankingOptions
+from retrieval.evaluation.pipeline import RankingOptions
 from retrieval.report import confusion, run_tables, runs
 from tests.pages import read_page
 from tests.report.test_report_page import load

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from retrieval.search import k_reciprocal
-from retrieval.search.nearest import nearest_neighbors
+from retrieval.search.exact import nearest_neighbors
 from tests.search.test_query_expansion import random_unit
 
 

@@ -1,5 +1,6 @@
 """Query expansion and database-side augmentation against loops over the formula."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ from process_data import mips, nns
 from retrieval.data import layout
 from retrieval.data.formats import InputError
 from retrieval.evaluation import metrics
-from retrieval.evaluation.query_gallery import load_query_gallery
-from retrieval.evaluation.ranking import RankingOptions, expand_gallery
+from retrieval.evaluation.inputs import load_query_gallery
+from retrieval.evaluation.pipeline import RankingOptions, expand_gallery
 from retrieval.search import query_expansion
 from tests.conftest import replace_embeddings
 
@@ -81,7 +82,7 @@ def test_validation_queries_move_nothing_and_are_not_moved(pipeline: Path) -> No
     np.testing.assert_array_equal(expanded.queries, found.queries)
     changed = found.gallery.copy()
     changed[found.query_index] = random_unit(5, len(found.queries), changed.shape[1])
-    other = expand_gallery(found.with_embeddings(found.queries, changed), RankingOptions(dba=3))
+    other = expand_gallery(replace(found, gallery=changed), RankingOptions(dba=3))
     allowed = found.is_allowed
     np.testing.assert_array_equal(expanded.gallery[allowed], other.gallery[allowed])
     assert not np.array_equal(expanded.gallery[allowed], found.gallery[allowed])

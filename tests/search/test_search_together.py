@@ -6,24 +6,24 @@ import pytest
 
 from process_data import mips
 from retrieval.data import layout
-from retrieval.evaluation.ranking import RankingOptions
-from retrieval.search import blocked_scores
+from retrieval.evaluation.pipeline import RankingOptions
+from retrieval.search import tiles
 from tests.forks import Forks
 
-# The real blocks hold more images than this gallery has: one process would search all of it.
-SMALL_BLOCKS = (4, 8)
+# The real tiles hold more images than this gallery has: one process would search all of it.
+SMALL_TILES = (4, 8)
 PROGRAM = f"""
 import sys
 from process_data import mips
-from retrieval.search import blocked_scores, nearest
+from retrieval.search import tiles
 
-blocked_scores.SHAPES["cpu"] = {SMALL_BLOCKS}
-searched = nearest.searched_rows
+tiles.SHAPES["cpu"] = {SMALL_TILES}
+searched = tiles.searched_rows
 def spy(*arguments):
     rows = searched(*arguments)
     assert len(rows) >= 8 and not len(rows) == arguments[0]
     return rows
-nearest.searched_rows = spy
+tiles.searched_rows = spy
 sys.exit(mips.main(sys.argv[1:]))
 """
 
@@ -39,7 +39,7 @@ def test_two_processes_write_the_files_of_one(
     forks: Forks,
     options: dict[str, int],
 ) -> None:
-    monkeypatch.setitem(blocked_scores.SHAPES, "cpu", SMALL_BLOCKS)
+    monkeypatch.setitem(tiles.SHAPES, "cpu", SMALL_TILES)
     mips.run(pipeline, k=3, ranking=RankingOptions(**options))
     names = [
         *(file.name for file in (layout.NEIGHBORS, layout.SIMILARITIES, layout.PER_QUERY)),

@@ -9,8 +9,8 @@ import pytest
 import build_image_db
 from process_data import contact_sheet, image_matrix, mips, report
 from retrieval.data import layout, provenance
+from retrieval.data.decoded_photos import PhotoOptions
 from retrieval.data.formats import InputError
-from retrieval.data.photo_array import PhotoOptions
 from tests.conftest import SIDE
 
 SURVEILLANCE = "Image_data/sv_data/image/"

@@ -11,7 +11,7 @@ from process_data import mips, nns
 from retrieval.data import layout
 from retrieval.data.formats import InputError
 from retrieval.evaluation.code_search import Keep, Rotation
-from retrieval.evaluation.ranking import RankingOptions
+from retrieval.evaluation.pipeline import RankingOptions
 from tests.conftest import replace_embeddings
 
 

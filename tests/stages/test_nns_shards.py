@@ -15,7 +15,7 @@ from process_data import mips, nns
 from retrieval.data import layout
 from retrieval.data.formats import InputError
 from retrieval.evaluation import code_shards
-from retrieval.evaluation.ranking import RankingOptions
+from retrieval.evaluation.pipeline import RankingOptions
 from tests.forks import Forks, is_running
 
 BLOCK_ROWS = 4  # shards begin at multiples; 65,536 outside of tests

@@ -17,8 +17,8 @@ from PIL import Image
 import build_image_db
 from process_data import calibrate, report, search
 from retrieval.data import layout
+from retrieval.data.decoded_photos import PhotoOptions
 from retrieval.data.formats import InputError
-from retrieval.data.photo_array import PhotoOptions
 from retrieval.evaluation.calibration import load_calibration
 from retrieval.photo_search import answer_sheet, car_detector
 from retrieval.photo_search.car_detector import Detection

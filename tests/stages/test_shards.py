@@ -14,8 +14,8 @@ import pytest
 import build_image_db
 from process_data import image_matrix, mips
 from retrieval.data import layout, provenance
+from retrieval.data.decoded_photos import PhotoOptions
 from retrieval.data.formats import InputError
-from retrieval.data.photo_array import PhotoOptions
 from retrieval.data.shards import Shards
 from tests.conftest import SIDE
 from tests.forks import Forks, is_running

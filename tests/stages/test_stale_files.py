@@ -29,15 +29,15 @@ from process_data import (
     transform,
 )
 from retrieval.data import files, layout
+from retrieval.data.decoded_photos import PhotoOptions
 from retrieval.data.formats import InputError
-from retrieval.data.photo_array import PhotoOptions
 from retrieval.evaluation.calibration import load_calibration, save_calibration
-from retrieval.evaluation.query_gallery import load_query_gallery
+from retrieval.evaluation.inputs import load_query_gallery
 from retrieval.ingest.current_store import bring_up_to_date
 from retrieval.ingest.publishing import load_source
 from retrieval.photo_search.engine import PhotoSearch
 from retrieval.report import image_audit
-from retrieval.store.opening import open_store
+from retrieval.store.backends import open_store
 from retrieval.training.cameras import add_cameras
 from retrieval.training.dataset import TrainingData
 from retrieval.web.image_database import ImageDatabase

@@ -19,10 +19,10 @@ from retrieval.data.decode import load_square
 from retrieval.data.formats import InputError
 from retrieval.photo_search.preprocessing import Preprocessing
 from retrieval.photo_search.query_encoder import QueryEncoder
-from retrieval.search.nearest import nearest_neighbors
+from retrieval.search.exact import nearest_neighbors
+from retrieval.store.backends import open_store
 from retrieval.store.filters import Filter
-from retrieval.store.naming import class_of_name
-from retrieval.store.opening import open_store
+from retrieval.store.name_lookup import class_of_name
 from retrieval.store.rows import FIRST_PHOTO_ID, photo_id
 from tests.conftest import train_small
 from tests.store.drawn_database import PHOTOS, write_database

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from retrieval.data.formats import InputError
-from retrieval.store.interface import EXACT_ROWS, ImageStore
-from retrieval.store.opening import open_store
+from retrieval.store.backends import open_store
+from retrieval.store.base import EXACT_ROWS, ImageStore
 from tests.store.drawn_rows import COLLECTION
 
 Opener = Callable[..., ImageStore]

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from retrieval.search.nearest import nearest_neighbors
+from retrieval.search.exact import nearest_neighbors
+from retrieval.store.base import RankedRows
 from retrieval.store.filters import Filter
-from retrieval.store.interface import RankedRows
 from retrieval.store.rows import Collection, ImageRow
 
 DIM = 16

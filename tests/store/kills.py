@@ -22,8 +22,8 @@ from pathlib import Path
 from process_data import publish
 from retrieval.data import layout
 from retrieval.data.formats import InputError
-from retrieval.store.interface import ImageStore
-from retrieval.store.opening import open_store
+from retrieval.store.backends import open_store
+from retrieval.store.base import ImageStore
 from retrieval.store.rows import Collection
 from tests.store.drawn_database import write_database
 from tests.store.drawn_rows import RECORD, draw_rows, same

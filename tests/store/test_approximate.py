@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retrieval.store import code_index
+from retrieval.store.backends import open_store
+from retrieval.store.base import ImageStore
 from retrieval.store.filters import Filter
-from retrieval.store.interface import ImageStore
-from retrieval.store.opening import open_store
+from retrieval.store.lance import code_index
 from tests.store.conftest import Opener
 from tests.store.drawn_rows import (
     COLLECTION,

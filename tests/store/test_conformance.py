@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from retrieval.data.formats import InputError
+from retrieval.store.backends import open_store
+from retrieval.store.base import ImageStore
 from retrieval.store.filters import Filter
-from retrieval.store.interface import ImageStore
-from retrieval.store.opening import open_store
 from retrieval.store.rows import Collection, ImageRow
 from tests.store.conftest import Opener, one_line
 from tests.store.drawn_rows import (

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from retrieval.data.formats import InputError
-from retrieval.store.interface import ImageStore
-from retrieval.store.opening import open_store
+from retrieval.store.backends import open_store
+from retrieval.store.base import ImageStore
 from retrieval.store.rows import Collection
 from tests.milvus_server import Server, drop
 from tests.store import kills
@@ -88,7 +88,7 @@ def test_a_full_disk_is_named_and_nothing_is_lost(small_disk: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from retrieval.store.opening import open_store
+from retrieval.store.backends import open_store
 from tests.store.drawn_rows import draw_rows
 folder, first = Path(sys.argv[1]), int(sys.argv[2])
 with open_store(folder) as store:
@@ -174,7 +174,7 @@ def test_a_partial_index_of_milvus_lite_is_made_anew(tmp_path: Path) -> None:
 
 def test_another_process_has_the_file_of_milvus_lite(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from retrieval.store.opening import open_store\n"
+        "import sys; from pathlib import Path; from retrieval.store.backends import open_store\n"
         "from tests.store.drawn_rows import COLLECTION\n"
         "store = open_store(Path(sys.argv[1]), 'store.db', create=COLLECTION)\n"
         "print('open', flush=True); sys.stdin.read()"

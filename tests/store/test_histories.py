@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from retrieval.store.backends import open_store
+from retrieval.store.base import ImageStore
 from retrieval.store.filters import Filter
-from retrieval.store.interface import ImageStore
-from retrieval.store.opening import open_store
 from tests.store.drawn_rows import (
     COLLECTION,
     check,
@@ -93,7 +93,7 @@ def test_milvus_lite(tmp_path: Path, changes: list[tuple[str, list[int]]]) -> No
 
 
 def test_the_tail_is_sorted_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("retrieval.store.resident.LARGEST_TAIL", 3)
+    monkeypatch.setattr("retrieval.store.lance.in_memory.LARGEST_TAIL", 3)
     rows = draw_rows(np.random.default_rng(3).permutation(60).tolist())
     with open_store(tmp_path, create=COLLECTION) as store:
         for start in range(0, 60, 4):

@@ -13,7 +13,7 @@ from process_data import image_matrix, make_train_valid, mask_data, mips, report
 from retrieval.data import layout
 from retrieval.data.formats import InputError
 from retrieval.data.image_loader import read_ahead
-from retrieval.data.joined import JoinedArrays
+from retrieval.data.images import ConcatenatedArrays
 from retrieval.report import run_tables
 from retrieval.report.runs import load_runs
 from retrieval.training.cameras import add_cameras
@@ -158,10 +158,10 @@ def test_joined_arrays_are_read_as_one(tmp_path: Path) -> None:
     for name, part in (("a", whole[:4]), ("b", whole[4:])):
         np.save(tmp_path / f"{name}.npy", part)
     maps = [np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in "ab"]
-    joined = JoinedArrays(maps)
+    joined = ConcatenatedArrays(maps)
     blocks = [np.array([0, 5, 3]), np.array([8, 4]), np.array([1, 2])]
     read = read_ahead(joined, blocks, torch.device("cpu"))
     for rows, loaded in zip(blocks, read, strict=True):
         np.testing.assert_array_equal(loaded.host, whole[rows])
     with pytest.raises(ValueError, match="different forms"):
-        JoinedArrays([whole, whole[:, :1]])
+        ConcatenatedArrays([whole, whole[:, :1]])

@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from pymilvus.exceptions import MilvusException
 
 from process_data import publish
-from retrieval.store.milvus_store import MilvusStore
+from retrieval.store.milvus.store import MilvusStore
 from retrieval.web import image_database
 from tests.milvus_server import Server, drop
 from tests.web.conftest import AUTHORIZED, PAGE, TOKEN, App, drawn_photo

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from retrieval.store.opening import open_store
+from retrieval.store.backends import open_store
 from tests.web.conftest import PAGE, App, drawn_photo, first_photo
 
 EXPLANATION = "/explanation?id=3&answer=5&side=answer"

@@ -4,12 +4,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from retrieval.data.jpeg import thumbnail
 from retrieval.data.spelling import composed
-from retrieval.store.adding import new_photo_ids
 from retrieval.store.filters import Filter
-from retrieval.store.naming import class_and_make, classes_of_models
+from retrieval.store.name_lookup import class_and_make, classes_of_models
+from retrieval.store.photo_ids import new_photo_ids
 from retrieval.store.rows import ImageRow, sha256_of_bytes
-from retrieval.store.thumbnails import thumbnail
 from retrieval.web.image_database import store_failures
 from retrieval.web.search_options import SearchOptions, parsed_options
 from retrieval.web.search_service import SearchService

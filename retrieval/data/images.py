@@ -1,16 +1,16 @@
-"""Several arrays, read as one."""
+"""What images are read from: an array, several arrays as one, or photos."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from retrieval.data.photo_array import PhotoArray
+from retrieval.data.decoded_photos import DecodedPhotos
 
 
-class JoinedArrays:
+class ConcatenatedArrays:
     """Arrays of one form, one after the other, without a copy.
 
-    >>> joined = JoinedArrays([np.array([[1], [2]]), np.array([[3]])])
+    >>> joined = ConcatenatedArrays([np.array([[1], [2]]), np.array([[3]])])
     >>> joined.shape, joined[np.array([2, 0])].tolist()
     ((3, 1), [[3], [1]])
     """
@@ -46,4 +46,4 @@ class JoinedArrays:
         return found
 
 
-Images = np.ndarray | JoinedArrays | PhotoArray
+Images = np.ndarray | ConcatenatedArrays | DecodedPhotos

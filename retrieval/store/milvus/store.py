@@ -13,10 +13,11 @@ import numpy as np
 
 from retrieval.data import schema
 from retrieval.data.formats import InputError
+from retrieval.search.exact import SPARE, recall_of_exact
 from retrieval.store import filters, rescoring
+from retrieval.store.base import ALL, ImageStore, NoStore, RankedRows
 from retrieval.store.filters import Filter
-from retrieval.store.interface import ALL, ImageStore, NoStore, RankedRows
-from retrieval.store.milvus_client import (
+from retrieval.store.milvus.client import (
     TIMEOUT_S,
     connect,
     disconnect,
@@ -24,7 +25,7 @@ from retrieval.store.milvus_client import (
     milvus_errors,
     writing,
 )
-from retrieval.store.milvus_rows import (
+from retrieval.store.milvus.rows import (
     NAME,
     PUBLISHED,
     RECALL,
@@ -46,7 +47,7 @@ CALLS = 2  # to a server at once: one is packed while another is stored
 MOST_FOUND = 16_384  # Milvus returns no more
 PROBES = 64  # of the cells of an approximate index
 FACTOR = 10  # candidates for each neighbor of an approximate search, scored again exactly
-MEASURED = 100  # rows that are searched again to measure the recall of an index
+MEASURED, MEASURED_K = 100, 10  # rows that are searched again to measure the recall of an index
 
 
 class MilvusStore(ImageStore):
@@ -69,12 +70,12 @@ class MilvusStore(ImageStore):
     def open(
         cls, address: str, create: Collection | None, exact_rows: int, made_by: str
     ) -> "MilvusStore":
-        """Open or create a store, as `opening.open_store` does.
+        """Open or create a store, as `backends.open_store` does.
 
         Args:
             address: Of a server, or a file of Milvus Lite.
-            create: As `opening.open_store` takes it.
-            exact_rows: As `opening.open_store` takes it.
+            create: As `backends.open_store` takes it.
+            exact_rows: As `backends.open_store` takes it.
             made_by: The command that makes the store, for messages.
         """
         if create is None and is_file(address) and not Path(address).exists():
@@ -171,12 +172,12 @@ class MilvusStore(ImageStore):
 
     def search(self, queries: np.ndarray, k: int, where: Filter = ALL) -> RankedRows:
         queries = rescoring.check_queries(queries, k, self.collection.dim)
-        if k > MOST_FOUND - rescoring.SPARE:
+        if k > MOST_FOUND - SPARE:
             raise InputError(f"Milvus finds at most {MOST_FOUND} rows; got --k={k}")
         with self._errors():
             self._check_not_replaced()
             if not self._is_indexed():
-                found = rescoring.ranked_exactly(
+                found = rescoring.exact_neighbors(
                     queries, lambda some, n: self._nearest(some, n, where), k, MOST_FOUND
                 )
                 return RankedRows(*found, is_exact=True)
@@ -325,10 +326,11 @@ class MilvusStore(ImageStore):
         ids = self.ids()
         rows = self.get(ids[np.linspace(0, len(ids) - 1, MEASURED).astype(int)])
         queries = np.stack([row.embedding for row in rows])
-        exact = self._nearest(queries, 10, ALL, {"nprobe": self._n_cell()})
-        found = self._nearest(queries, 10, ALL, {"nprobe": PROBES})
-        pairs = zip(exact, found, strict=True)
-        recall = np.mean([np.isin(truth.ids, some.ids).mean() for truth, some in pairs])
+        exact, found = (
+            [some.ids for some in self._nearest(queries, MEASURED_K, ALL, {"nprobe": n_probe})]
+            for n_probe in (self._n_cell(), PROBES)
+        )
+        recall = recall_of_exact(np.stack(exact), found)
         self._client.alter_collection_properties(
             self._table, properties={RECALL: f"{recall:.4f}"}, timeout=TIMEOUT_S
         )

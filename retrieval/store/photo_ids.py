@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
+from retrieval.store.base import ImageStore
 from retrieval.store.filters import Filter
-from retrieval.store.interface import ImageStore
 from retrieval.store.rows import next_id, photo_id
 
 

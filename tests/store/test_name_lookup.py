@@ -6,7 +6,7 @@ import pytest
 
 from retrieval.data.formats import InputError
 from retrieval.store.filters import Filter
-from retrieval.store.naming import filter_of
+from retrieval.store.name_lookup import filter_of
 from retrieval.store.rows import Facts
 from retrieval.web.search_options import SearchOptions
 

@@ -8,13 +8,10 @@ import numpy as np
 from retrieval.compute import devices, distributed
 from retrieval.data import layout, provenance
 from retrieval.data.provenance import fingerprint
-from retrieval.evaluation.measure import DEFINITIONS, Measured
-from retrieval.evaluation.query_gallery import (
-    QueryGallery,
-    load_query_gallery,
-    tell_old_inputs,
-)
-from retrieval.evaluation.ranking import RankingOptions, Search, rank_gallery
+from retrieval.evaluation.inputs import load_query_gallery, warn_stale_inputs
+from retrieval.evaluation.metrics import DEFINITIONS, Measured
+from retrieval.evaluation.pipeline import RankingOptions, Search, rank_gallery
+from retrieval.evaluation.query_gallery import QueryGallery
 from retrieval.evaluation.records import check_run_name, evaluation_file, evaluation_metadata
 from retrieval.evaluation.tables import evaluation_table
 
@@ -46,7 +43,7 @@ def evaluate_search(
     query_gallery = load_query_gallery(data_dir, **{name: options[name] for name in SELECTION})
     query_gallery.check_k(k)
     if distributed.is_main():
-        tell_old_inputs(query_gallery)
+        warn_stale_inputs(query_gallery)
     ranked = rank_gallery(query_gallery, k, ranking, search)
     measured = search.measure(ranked, k)
     if not distributed.is_main():
@@ -87,6 +84,7 @@ def save_evaluation(
         stage: The stage that searched.
         device: The device that it used.
     """
+    table = measured.table()
     record = {"search": search_name, "queries": query_gallery.name, **measured.record()}
     record |= {"stage": stage, "options": options, "device": devices.describe(device)}
     record["per_query"] = measured.columns
@@ -95,7 +93,7 @@ def save_evaluation(
     record["definitions"] = {name: text for name, text in DEFINITIONS.items() if name in record}
     file = evaluation_file(f"{search_name}-{query_gallery.name}")
     arrays = Path(file).with_suffix(".npy").as_posix()
-    layout.EVALUATION_PER_QUERY.save(data_dir, measured.table(), arrays)
-    record["files"] = {Path(arrays).name: fingerprint(measured.table())}
+    layout.EVALUATION_PER_QUERY.save(data_dir, table, arrays)
+    record["files"] = {Path(arrays).name: fingerprint(table)}
     layout.EVALUATION.save(data_dir, record, file)
     return record

@@ -8,8 +8,8 @@ import pytest
 from compcars import data_info
 from process_data import image_matrix
 from retrieval.data import layout
+from retrieval.data.decoded_photos import IndexedPhotos, PhotoOptions, UnreadableImages
 from retrieval.data.formats import InputError
-from retrieval.data.photo_array import IndexedPhotos, PhotoOptions, UnreadableImages
 
 
 @pytest.fixture

@@ -73,7 +73,7 @@ class UnreadableImages(Exception):
 
 
 @dataclass(frozen=True)
-class PhotoArray:
+class DecodedPhotos:
     """Squares of photos: (n_image, 3, side, side) uint8, RGB.
 
     Attributes:
@@ -144,7 +144,7 @@ class PhotoArray:
                 bar.update(len(rows))
         return reasons
 
-    def without(self, rows: Sequence[int]) -> "PhotoArray":
+    def without(self, rows: Sequence[int]) -> "DecodedPhotos":
         """Return the array without some rows."""
         kept = np.setdiff1d(np.arange(len(self)), rows).tolist()
         return replace(
@@ -166,7 +166,7 @@ class IndexedPhotos:
     data_dir: Path
     image_info: str
     table: "pd.DataFrame"
-    images: PhotoArray
+    images: DecodedPhotos
 
     @classmethod
     def of_record(cls, data_dir: Path, preparation: dict[str, Any]) -> "IndexedPhotos":
@@ -193,7 +193,7 @@ class IndexedPhotos:
         if boxes is None:
             raise InputError(f"{image_info} has no columns X1, Y1, X2, Y2; use --crop=none")
         paths = [root / path for path in table["Path"]]
-        return cls(data_dir, image_info, table, PhotoArray(paths, boxes, options))
+        return cls(data_dir, image_info, table, DecodedPhotos(paths, boxes, options))
 
     def record(self) -> dict[str, Any]:
         """Return the part of an array's record that describes these photos, as they are now.

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from retrieval.data import layout
 from retrieval.data.formats import InputError
-from retrieval.store.interface import EXACT_ROWS, ImageStore, NoStore
+from retrieval.store.base import EXACT_ROWS, ImageStore, NoStore
 from retrieval.store.rows import Collection
 
 STORE_HELP = (
@@ -36,7 +36,7 @@ def open_store(
     opened: ImageStore
     made_by = layout.STORE.made_by(data_dir, store)
     if "://" in store or store.endswith(".db"):
-        from retrieval.store.milvus_store import MilvusStore
+        from retrieval.store.milvus.store import MilvusStore
 
         is_server = "://" in store
         address = _checked_address(store) if is_server else str(layout.STORE.at(data_dir, store))
@@ -74,7 +74,7 @@ def _open_folder(
         raise InputError(
             "LanceDB is not installed; install it with: pip install -r requirements-serve.txt"
         ) from None
-    from retrieval.store.lance_store import LanceStore
+    from retrieval.store.lance.store import LanceStore
 
     str(folder).encode()  # Lance takes no other names, and says so at length
     if not LanceStore.exists(folder):

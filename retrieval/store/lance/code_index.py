@@ -5,7 +5,6 @@ by one, removed ones and those that a filter leaves out are skipped inside the s
 find are candidates; their similarities are computed exactly from the embeddings on disk.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from retrieval.data import files
-from retrieval.store import lance_files, rescoring
+from retrieval.data.provenance import sha256_of_array, sha256_of_header
+from retrieval.search.exact import recall_of_exact
+from retrieval.search.tiles import BestRows
+from retrieval.store import rescoring
+from retrieval.store.lance.rows import embeddings_of
 
 if TYPE_CHECKING:
     import lance
@@ -33,7 +36,6 @@ LEAST_RANKED = 2000  # or so many rows that fit a filter
 CANDIDATES = 200  # rows that are scored exactly, at least; ten for each neighbor
 MEASURED, MEASURED_K = 32, 20  # rows that are searched again to measure the recall
 READ_AT_ONCE = 8192  # rows
-HEADER_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,7 @@ def make_or_renew(dataset: "lance.LanceDataset", folder: Path) -> None:
     (folder / RECORD).unlink(missing_ok=True)  # a kill from here on leaves no index
     with files.whole(folder / CODES) as part:
         index.searcher.save(part)
-    with files.whole(folder / ROWS) as part, part.open("wb") as file:
-        np.save(file, index.rows)
+    files.write_array(folder / ROWS, index.rows)
     record = {
         "rows": len(keys),
         "fitted_on": index.fitted_on,
@@ -134,7 +135,7 @@ def embeddings_at(dataset: "lance.LanceDataset", places: np.ndarray) -> np.ndarr
     """Return the embeddings at places on disk, (n, dim) float32."""
     if len(places) == 0:
         return np.empty((0, dataset.schema.field("embedding").type.list_size), np.float32)
-    return lance_files.embeddings_of(dataset.take(places.tolist(), columns=["embedding"]))
+    return embeddings_of(dataset.take(places.tolist(), columns=["embedding"]))
 
 
 def _fitted(dataset: "lance.LanceDataset", keys: np.ndarray) -> CodeIndex:
@@ -179,36 +180,25 @@ def _blocks(dataset: "lance.LanceDataset") -> Iterator[np.ndarray]:
 
     scanner = dataset.scanner(columns=["embedding"], batch_size=READ_AT_ONCE, scan_in_order=True)
     for batch in scanner.to_batches():
-        yield lance_files.embeddings_of(pa.Table.from_batches([batch]))
+        yield embeddings_of(pa.Table.from_batches([batch]))
 
 
 def measured(index: CodeIndex, dataset: "lance.LanceDataset", keys: np.ndarray) -> float:
     """Return the share of exact neighbors that are candidates, for some of the rows."""
     places = np.unique(np.linspace(0, len(keys) - 1, MEASURED).astype(int))
     queries, k = embeddings_at(dataset, places), min(MEASURED_K, len(keys))
-    best = np.full((len(queries), k), -np.inf, np.float32)
-    exact = np.full((len(queries), k), -1)
-    first = 0
+    best, first = BestRows(len(queries), k), 0
     for block in _blocks(dataset):
-        scores = np.concatenate([best, queries @ block.T], axis=1)
-        numbers = np.broadcast_to(np.arange(first, first + len(block)), (len(queries), len(block)))
-        numbers = np.concatenate([exact, numbers], axis=1)
-        chosen = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-        best = np.take_along_axis(scores, chosen, axis=1)
-        exact = np.take_along_axis(numbers, chosen, axis=1)
+        best.add(0, queries @ block.T, np.arange(first, first + len(block)))
         first += len(block)
-    allowed = np.ones(len(index.rows), bool)
-    places_of = index.positions(keys)
-    found = index.find(queries, k, allowed)
-    shares = [np.isin(places_of[row], some).mean() for row, some in zip(exact, found, strict=True)]
-    return round(float(np.mean(shares)), 4)
+    exact, _ = best.ranked()
+    found = index.find(queries, k, np.ones(len(index.rows), bool))
+    return round(recall_of_exact(index.positions(keys)[exact], found), 4)
 
 
 def _identity(folder: Path, rows: np.ndarray) -> list[str]:
     """Return an identity of the files of an index."""
-    with (folder / CODES).open("rb") as file:
-        header = hashlib.sha256(file.read(HEADER_BYTES)).hexdigest()
-    return [header, hashlib.sha256(np.ascontiguousarray(rows).tobytes()).hexdigest()]
+    return [sha256_of_header(folder / CODES), sha256_of_array(rows)]
 
 
 @dataclass(frozen=True)
@@ -236,5 +226,5 @@ class Covered:
             condition = f"added_ns >= {int(keys[positions < 0, 1].min())}"
             table = dataset.to_table(columns=["id", "embedding"], filter=condition)
             kept = np.isin(table["id"].to_numpy(), new)
-            new, vectors = table["id"].to_numpy()[kept], lance_files.embeddings_of(table)[kept]
+            new, vectors = table["id"].to_numpy()[kept], embeddings_of(table)[kept]
         return cls(allowed, rescoring.Candidates(new, vectors))

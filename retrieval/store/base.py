@@ -1,4 +1,4 @@
-"""The interface of all stores. `opening.open_store` returns one."""
+"""The interface of all stores. `backends.open_store` returns one."""
 
 from abc import ABC, abstractmethod
 from collections import Counter

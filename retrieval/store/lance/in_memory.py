@@ -6,17 +6,19 @@ before, so searches that run go on with what they began with.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrieval.store import lance_files, rescoring
+from retrieval.store import rescoring
 from retrieval.store.filters import Filter
+from retrieval.store.lance.rows import embeddings_of
 from retrieval.store.rows import Facts
 from retrieval.threads import in_threads, product_threads
 
 if TYPE_CHECKING:
+    import lance
     import pyarrow as pa
 
 FACETS = Facts._fields
@@ -127,18 +129,18 @@ def joined(segments: list[Segment]) -> Segment:
 
 
 @dataclass(frozen=True)
-class Resident:
+class InMemoryRows:
     """All rows of one version of a store.
 
     Attributes:
-        version: What names the state of the store's files.
         segments: The rows, none in two segments.
-        vocabularies: The values behind the codes of each column.
+        vocabularies: The values behind the codes of each column; newer versions share them.
     """
 
-    version: tuple[int, ...]
-    segments: tuple[Segment, ...]
-    vocabularies: dict[str, Vocabulary]
+    segments: tuple[Segment, ...] = ()
+    vocabularies: dict[str, Vocabulary] = field(
+        default_factory=lambda: {name: Vocabulary() for name in FACETS}
+    )
 
     def missing(self, ids: np.ndarray, added_ns: np.ndarray) -> np.ndarray:
         """Return which rows of a newer version are not here yet, (n,) bool."""
@@ -147,26 +149,49 @@ class Resident:
             is_missing &= segment.places(ids, added_ns) < 0
         return is_missing
 
-    def renewed(
-        self, version: tuple[int, ...], ids: np.ndarray, added_ns: np.ndarray, new: Segment
-    ) -> "Resident":
-        """Return the state of a newer version.
-
-        Args:
-            version: Its name.
-            ids: (n,) int64 ids of all its rows.
-            added_ns: (n,) int64 of the same rows.
-            new: Those that are missing here.
-        """
+    def renewed(self, dataset: "lance.LanceDataset", dim: int) -> "InMemoryRows":
+        """Return the rows of a newer version; only what is not here is read."""
+        keys = dataset.to_table(columns=["id", "added_ns"], with_row_address=True)
+        ids, added_ns = keys["id"].to_numpy(), keys["added_ns"].to_numpy()
+        is_missing = self.missing(ids, added_ns)
+        fragments = np.unique((keys["_rowaddr"].to_numpy() >> 32)[is_missing])
+        chosen = [part for part in dataset.get_fragments() if part.fragment_id in fragments]
+        columns = ["id", "added_ns", "embedding", *FACETS]
+        blocks = dataset.scanner(columns=columns, fragments=chosen).to_batches() if chosen else ()
+        new = self._read(blocks, dim, int(is_missing.sum()))
         kept = [segment.keep(segment.places(ids, added_ns)) for segment in self.segments]
         first, *rest = kept or [new]
         tail = [*rest, new] if kept else []
         is_sparse = 2 * np.count_nonzero(first.is_alive) < len(first)
         if is_sparse or sum(map(len, tail)) > max(LARGEST_TAIL, len(first) // 4):
-            return replace(self, version=version, segments=(joined([first, *tail]),))
+            return replace(self, segments=(joined([first, *tail]),))
         segments = [first.ordered() if not kept else first]
         segments += [joined(tail)] if tail else []
-        return replace(self, version=version, segments=tuple(segments))
+        return replace(self, segments=tuple(segments))
+
+    def _read(self, blocks: Iterable["pa.RecordBatch"], dim: int, n: int) -> Segment:
+        """Return the rows of some blocks that are missing here, n of them."""
+        import pyarrow as pa
+
+        new = Segment(
+            np.empty(n, np.int64),
+            np.empty(n, np.int64),
+            np.empty((n, dim), np.float32),
+            {name: np.empty(n, np.int32) for name in FACETS},
+            np.ones(n, bool),
+        )
+        start = 0
+        for block in blocks:
+            table = pa.Table.from_batches([block])
+            ids, added_ns = table["id"].to_numpy(), table["added_ns"].to_numpy()
+            chosen = self.missing(ids, added_ns)
+            rows = slice(start, start + int(chosen.sum()))
+            new.ids[rows], new.added_ns[rows] = ids[chosen], added_ns[chosen]
+            new.embeddings[rows] = embeddings_of(table)[chosen]
+            for name, codes in new.columns.items():
+                codes[rows] = self.vocabularies[name].encode(table[name])[chosen]
+            start = rows.stop
+        return new.ordered()
 
     def facts(self, ids: np.ndarray) -> dict[int, Facts]:
         """Return the metadata of some rows, by id."""
@@ -204,7 +229,7 @@ class Resident:
             return [rescoring.pooled(of_query, queries.shape[1]) for of_query in found]
 
         most = max(k, sum(int(np.count_nonzero(of_segment)) for of_segment in allowed))
-        return rescoring.ranked_exactly(queries, find, k, most)
+        return rescoring.exact_neighbors(queries, find, k, most)
 
     def _codes(self, where: Filter) -> dict[str, np.ndarray]:
         conditions = where.conditions().items()
@@ -251,30 +276,3 @@ def _products(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
 
     in_threads(fill, range(0, len(gallery), ROWS_AT_ONCE), product_threads())
     return scores
-
-
-def read_segment(
-    blocks: Iterable["pa.RecordBatch"], resident: Resident, dim: int, n: int
-) -> Segment:
-    """Return the rows of some blocks that are missing in memory, n of them."""
-    import pyarrow as pa
-
-    new = Segment(
-        np.empty(n, np.int64),
-        np.empty(n, np.int64),
-        np.empty((n, dim), np.float32),
-        {name: np.empty(n, np.int32) for name in FACETS},
-        np.ones(n, bool),
-    )
-    start = 0
-    for block in blocks:
-        table = pa.Table.from_batches([block])
-        ids, added_ns = table["id"].to_numpy(), table["added_ns"].to_numpy()
-        chosen = resident.missing(ids, added_ns)
-        rows = slice(start, start + int(chosen.sum()))
-        new.ids[rows], new.added_ns[rows] = ids[chosen], added_ns[chosen]
-        new.embeddings[rows] = lance_files.embeddings_of(table)[chosen]
-        for name, codes in new.columns.items():
-            codes[rows] = resident.vocabularies[name].encode(table[name])[chosen]
-        start = rows.stop
-    return new.ordered()

@@ -1,4 +1,4 @@
-"""Exact search on a GPU; only a search on a GPU imports this module, and torch with it."""
+"""Tiles of scores on a GPU; only a search on a GPU imports this module, and torch with it."""
 
 import numpy as np
 import torch
@@ -14,18 +14,21 @@ def copied(rows: np.ndarray, device: str) -> torch.Tensor:
     return torch.from_numpy(rows).to(device)
 
 
-def multiply(queries: torch.Tensor, gallery: torch.Tensor, product: torch.Tensor) -> None:
-    """Write the inner products of all pairs of rows, in full float32 precision: no TF32.
+def scores(queries: torch.Tensor, gallery: torch.Tensor, product: torch.Tensor) -> torch.Tensor:
+    """Return the inner products of all pairs of rows, in full float32 precision: no TF32.
 
     Args:
         queries: (n_query, dim).
         gallery: (n, dim).
         product: (n_query, n), written.
+
+    Returns:
+        (n_query, n) float32; it may be ``product``.
     """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
-        torch.matmul(queries, gallery.T, out=product)
+        return torch.matmul(queries, gallery.T, out=product).float()
     finally:
         torch.set_float32_matmul_precision(before)
 
@@ -60,19 +63,29 @@ def candidates(
     return found, found_ids
 
 
-def count_below(scores: torch.Tensor, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return how many scores of its row are below each target, and how many are not above it.
+def count_above(
+    scores: torch.Tensor, ids: np.ndarray, keys: np.ndarray, counts: np.ndarray
+) -> np.ndarray:
+    """Return how many images come before each of some, as `relevant_ranks` counts on a CPU.
 
     Args:
         scores: (n_query, n) float32.
-        targets: (n_query, m) float32.
+        ids: (n,) int64.
+        keys: (n_key,) int64 keys of images (`relevant_ranks`), ordered by query.
+        counts: (n_query,) int64, how many each query has.
 
     Returns:
-        below, not_above: (n_query, m) int64 each.
+        (n_key,) int64.
     """
-    ascending = scores.sort(dim=1).values
-    wanted = torch.from_numpy(targets).to(scores.device)
-    below, not_above = (
-        torch.searchsorted(ascending, wanted, side=side).cpu().numpy() for side in ("left", "right")
+    bits = (scores + 0.0).view(torch.int32).long()
+    of_scores = (bits ^ (bits >> 31 & 0x7FFFFFFF)) << 32
+    of_scores -= torch.from_numpy(ids).to(scores.device)
+    rows = np.repeat(np.arange(len(counts)), counts)
+    places = np.arange(len(keys)) - np.repeat(counts.cumsum() - counts, counts)
+    wanted = np.zeros((len(counts), counts.max(initial=0)), np.int64)
+    wanted[rows, places] = keys
+    ascending = of_scores.sort(dim=1).values
+    not_above = torch.searchsorted(
+        ascending, torch.from_numpy(wanted).to(scores.device), right=True
     )
-    return below, not_above
+    return scores.shape[1] - not_above.cpu().numpy()[rows, places]

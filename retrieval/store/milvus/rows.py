@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrieval.store.milvus_client import TIMEOUT_S
+from retrieval.store.milvus.client import TIMEOUT_S
 from retrieval.store.rows import Collection, ImageRow
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ import numpy as np
 from retrieval.data import options
 from retrieval.data.formats import InputError
 from retrieval.data.options import option
-from retrieval.evaluation.measure import Measured
+from retrieval.evaluation.metrics import Measured
 from retrieval.evaluation.query_gallery import QueryGallery
 from retrieval.search import k_reciprocal, query_expansion
-from retrieval.search.nearest import without_own
+from retrieval.search.exact import without_own
 
 # (queries, neighbors of each) -> ids, similarities, as nearest_neighbors returns them
 Find = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
@@ -129,24 +129,27 @@ def rank_gallery(
     # To sort more results than there are is to sort them all.
     ranking = replace(ranking, rerank_kr=min(ranking.rerank_kr, query_gallery.n_gallery))
     depth = max(query_gallery.depth(k), ranking.rerank_kr)
-    find = search.finder(query_gallery, depth)
-    if query_gallery.own_rows is not None:
-        find = _without_own(find, query_gallery.own_rows)
+    find_all, own = search.finder(query_gallery, depth), query_gallery.own_rows
+
+    def find(some: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+        return find_all(some, n) if own is None else without_own(*find_all(some, n + 1), own)
+
+    queries, gallery = query_gallery.queries, query_gallery.gallery
     if ranking.qe:
-        query_gallery = expand_queries(query_gallery, ranking, find)
-    found = ids, similarities = find(query_gallery.queries, depth)
+        nearest = find(queries, ranking.qe)
+        queries = query_expansion.expand(queries, gallery, *nearest, ranking.qe_alpha)
+        query_gallery = replace(query_gallery, queries=queries)
+    ids, similarities = find(queries, depth)
+    found_ids = ids
     if ranking.rerank_kr:
-        ids, similarities = rerank_reciprocal(query_gallery, ranking, ids, search.device)
-    return Ranked(query_gallery, ids, similarities, found[0], ranking.rerank_kr)
-
-
-def _without_own(find: Find, own: np.ndarray) -> Find:
-    """Return a search in which no query finds its own row."""
-
-    def find_others(queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        return without_own(*find(queries, k + 1), own)
-
-    return find_others
+        encoding = k_reciprocal.encode(
+            gallery, query_gallery.is_allowed, ranking.kr_k1, ranking.kr_k2, search.device
+        )
+        ids = k_reciprocal.rerank(
+            encoding, queries, gallery, found_ids, ranking.rerank_kr, ranking.kr_weight
+        )
+        similarities = k_reciprocal.similarities_of(queries, gallery, ids)
+    return Ranked(query_gallery, ids, similarities, found_ids, ranking.rerank_kr)
 
 
 def expand_gallery(
@@ -159,39 +162,4 @@ def expand_gallery(
     gallery = query_expansion.augment_gallery(
         query_gallery.gallery, ranking.dba, ranking.qe_alpha, query_gallery.is_allowed, device
     )
-    return query_gallery.with_embeddings(query_gallery.queries, gallery)
-
-
-def expand_queries(
-    query_gallery: QueryGallery, ranking: RankingOptions, find: Find
-) -> QueryGallery:
-    """Add the first results of each query to it."""
-    queries, gallery = query_gallery.queries, query_gallery.gallery
-    ids, similarities = find(queries, ranking.qe)
-    expanded = query_expansion.expand(queries, gallery, ids, similarities, ranking.qe_alpha)
-    return query_gallery.with_embeddings(expanded, gallery)
-
-
-def rerank_reciprocal(
-    query_gallery: QueryGallery, ranking: RankingOptions, ids: np.ndarray, device: str = "cpu"
-) -> tuple[np.ndarray, np.ndarray]:
-    """Re-rank the first results by their reciprocal neighbors.
-
-    Args:
-        query_gallery: What was searched.
-        ranking: How to re-rank.
-        ids: (n_query, depth) int64, at least ``ranking.rerank_kr`` deep.
-        device: Where to compute the neighbors of the gallery.
-
-    Returns:
-        ids: (n_query, depth) int64.
-        similarities: (n_query, depth) float32 inner products, not descending.
-    """
-    queries, gallery = query_gallery.queries, query_gallery.gallery
-    encoding = k_reciprocal.encode(
-        gallery, query_gallery.is_allowed, ranking.kr_k1, ranking.kr_k2, device
-    )
-    reranked = k_reciprocal.rerank(
-        encoding, queries, gallery, ids, ranking.rerank_kr, ranking.kr_weight
-    )
-    return reranked, k_reciprocal.similarities_of(queries, gallery, reranked)
+    return replace(query_gallery, gallery=gallery)

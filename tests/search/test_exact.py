@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.data.formats import InputError
-from retrieval.evaluation.ranks import relevant_ranks
-from retrieval.search import blocked_scores, float64_scores, gpu_scores
-from retrieval.search.nearest import nearest_neighbors
+from retrieval.evaluation import relevant_ranks as ranks_of
+from retrieval.evaluation.relevant_ranks import relevant_ranks
+from retrieval.search import exact, gpu_tiles, tiles
+from retrieval.search.exact import nearest_neighbors
 
 
 @settings(max_examples=100, deadline=None)
@@ -75,7 +76,7 @@ def test_blocks_and_batches_make_no_difference(
     scores = queries @ gallery.T  # whole numbers, many of them level
     order = np.argsort(-scores, axis=1, kind="stable")
     for shape, batch_size in product([(2, 8), (5, 3), (16, 64), (1024, 4096)], [1, 4, 100]):
-        monkeypatch.setitem(blocked_scores.SHAPES, "cpu", shape)
+        monkeypatch.setitem(tiles.SHAPES, "cpu", shape)
         ids, similarities, ranks = both(
             queries.astype("f4"), gallery.astype("f4"), batch_size=batch_size
         )
@@ -87,7 +88,7 @@ def test_blocks_and_batches_make_no_difference(
 
 
 def test_equal_embeddings_are_ranked_by_index(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(blocked_scores.SHAPES, "cpu", (2, 8))
+    monkeypatch.setitem(tiles.SHAPES, "cpu", (2, 8))
     embeddings = np.full((50, 6), 0.3, np.float32)
     ids, _, ranks = both(embeddings[:3], embeddings)
     assert ids.tolist() == [list(range(7))] * 3
@@ -103,7 +104,7 @@ def test_copies_are_ranked_by_index_wherever_they_are(
     different = rng.standard_normal((600 // n_copy, 129), dtype=np.float32)
     gallery = rng.permutation(np.repeat(different, n_copy, axis=0))
     queries = np.concatenate([gallery[:40], rng.standard_normal((30, 129), dtype=np.float32)])
-    monkeypatch.setitem(blocked_scores.SHAPES, "cpu", shape)
+    monkeypatch.setitem(tiles.SHAPES, "cpu", shape)
     ids, similarities, ranks = both(queries, gallery)
     # One by one: a product of all would round copies differently.
     scores = np.array(
@@ -123,16 +124,16 @@ def test_products_are_as_near_as_is_said(dim: int) -> None:
         np.linalg.norm(gallery, axis=1, keepdims=True) / np.linalg.norm(queries, axis=1).max()
     )
     rows, ids = np.indices((48, 4096)).reshape(2, -1)
-    exactly = float64_scores.inner_products(queries, gallery, rows, ids).reshape(48, 4096)
+    exactly = exact.inner_products(queries, gallery, rows, ids).reshape(48, 4096)
     np.testing.assert_allclose(
         exactly, np.float64(queries) @ np.float64(gallery).T, rtol=2e-7, atol=1e-12
     )
-    assert (np.abs(queries @ gallery.T - exactly) < float64_scores.rounding(queries)).all()
+    assert (np.abs(queries @ gallery.T - exactly) < exact.rounding(queries)).all()
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 40, 1000])
 def test_not_a_bit_depends_on_the_batch(batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(blocked_scores.SHAPES, "cpu", (32, 1024))
+    monkeypatch.setitem(tiles.SHAPES, "cpu", (32, 1024))
     rng = np.random.default_rng(1)
     queries, gallery = (rng.standard_normal((n, 33), dtype=np.float32) for n in (70, 5000))
     found = both(queries, gallery, batch_size=batch_size)
@@ -192,7 +193,7 @@ def test_candidates_hold_the_best_and_as_many_that_are_level(values: int) -> Non
     rng = np.random.default_rng(3)
     scores = rng.integers(0, values, (6, 40)).astype(np.float32)
     ids, least = 100 + np.arange(40), np.array([[-1], [0], [1], [values], [0], [0]], np.float32)
-    found, found_ids = gpu_scores.candidates(torch.from_numpy(scores), ids, least, 5)
+    found, found_ids = gpu_tiles.candidates(torch.from_numpy(scores), ids, least, 5)
     for row in range(6):
         kept = found_ids[row][found[row] > -np.inf]
         kth = np.sort(scores[row])[-5]
@@ -225,18 +226,23 @@ def test_not_a_bit_depends_on_the_threads(n_thread: int, monkeypatch: pytest.Mon
 
 def test_counts_of_a_gpu_are_those_of_a_sort() -> None:
     rng = np.random.default_rng(7)
-    scores, targets = (rng.integers(0, 9, (4, n)).astype(np.float32) for n in (50, 6))
-    below, not_above = gpu_scores.count_below(torch.from_numpy(scores), targets)
-    np.testing.assert_array_equal(below, (scores[:, None] < targets[:, :, None]).sum(axis=2))
-    np.testing.assert_array_equal(not_above, (scores[:, None] <= targets[:, :, None]).sum(axis=2))
+    scores = rng.integers(-4, 5, (6, 50)).astype(np.float32)
+    counts, ids = np.array([3, 0, 5, 1, 2, 9]), 7 + np.arange(50)
+    rows, own = np.repeat(np.arange(6), counts), rng.integers(0, 57, 20)
+    wanted = rng.integers(-4, 5, 20).astype(np.float32)
+    keys = ranks_of._keys(wanted, own)
+    found = gpu_tiles.count_above(torch.from_numpy(scores), ids, keys, counts)
+    is_above = scores[rows] > wanted[:, None]
+    is_above |= (scores[rows] == wanted[:, None]) & (ids < own[:, None])
+    np.testing.assert_array_equal(found, is_above.sum(axis=1))
 
 
 def test_the_way_of_a_gpu_finds_the_same_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu_scores, "copied", lambda rows, _: torch.from_numpy(rows.copy()))
+    monkeypatch.setattr(gpu_tiles, "copied", lambda rows, _: torch.from_numpy(rows.copy()))
     monkeypatch.setattr(
-        gpu_scores, "empty", lambda size, dtype, _: torch.empty(size, dtype=getattr(torch, dtype))
+        gpu_tiles, "empty", lambda size, dtype, _: torch.empty(size, dtype=getattr(torch, dtype))
     )
-    monkeypatch.setitem(blocked_scores.SHAPES, "cuda", (32, 64))
+    monkeypatch.setitem(tiles.SHAPES, "cuda", (32, 64))
     rng = np.random.default_rng(8)
     queries, gallery = (rng.integers(-2, 3, (n, 8)).astype("f4") for n in (70, 900))
     found = both(queries, gallery, device="cuda:0")
