@@ -116,7 +116,7 @@ bench: .venv
 	$(PY) -m benchmarks.lopq.recall_speed --dim=128 --settings disjoint --bytes 8 --cells 16 --n_query=200 --opq_rounds=5 --recall_only --output=$(BENCH)/results
 	$(PY) -m benchmarks.lopq.updates --rows 100000 --cells 64 --n_query=200 --output=$(BENCH)/results
 	$(PY) -m benchmarks.train.speed --sides 64 --images=256 --seconds=3 --repeats=1 --output=$(BENCH)/results
-	$(PY) -m benchmarks.bench_training --dpath $(BENCH)/sample200 --name=small --minutes=0.02 --output=$(BENCH)/results
+	$(PY) -m benchmarks.train.accuracy --dpath $(BENCH)/sample200 --name=small --minutes=0.02 --output=$(BENCH)/results
 
 # Every test and benchmark that needs a GPU, made for eight minutes of one; says so where there is none.
 bench-gpu: .venv

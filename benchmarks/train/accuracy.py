@@ -1,13 +1,11 @@
-"""Compare trainings at equal data, backbone and processor time: recipes, or the rungs of a ladder.
+"""Accuracy of trainings at equal data, backbone and processor time.
 
 Reads   --dpath, prepared data directories: imageset.npy, the split; test_image.npy and test.npy
-Writes  training_<name>.csv, and its table in the README, in --output
+Writes  training_<name>.csv in --output
 
-    python -m benchmarks.bench_training --name=drawn --dpath ~/s41 ~/s42 ~/s43 --minutes=2
-    python -m benchmarks.bench_training --name=emoji --dpath ~/emoji --seeds 1 2 3 --minutes=2
-    python -m benchmarks.bench_training --name=drawn_ladder --dpath ~/s41 --methods=ladder
-    python -m benchmarks.bench_training --name=photos --photos=~/photos --methods=photos
-    python -m benchmarks.bench_training --name=drawn_cameras --dpath ~/s41 --methods=cameras
+    python -m benchmarks.train.accuracy --name=drawn --dpath ~/s41 ~/s42 ~/s43 --minutes=2
+    python -m benchmarks.train.accuracy --name=photos --photos=~/photos --methods=photos
+    python -m benchmarks.train.accuracy --name=drawn_cameras --dpath ~/s41 --methods=cameras
 
 Every method trains the same first weights for the same processor time, at a fixed number of
 threads: wall-clock time would be unfair on a shared machine. It runs through its whole schedule of
@@ -19,15 +17,15 @@ import time
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 
-from benchmarks import camera_subsets, results
-from benchmarks.peer_trainings import train_peer
-from benchmarks.training_methods import METHODS, UNTRAINED, Method
-from process_data import data_info, image_matrix, make_train_valid
+from benchmarks import results
+from benchmarks.data import camera_subsets
+from benchmarks.data.photo_split import prepare_photos
+from benchmarks.train.library_trainings import train_with_library
+from benchmarks.train.methods import METHODS, UNTRAINED, Method
 from retrieval import cli
 from retrieval.data import layout
 from retrieval.evaluation import bootstrap, descriptors, metrics
@@ -145,7 +143,7 @@ def measure(
     """Train and evaluate one method."""
     images = layout.IMAGE_MATRIX.load(data_dir)
     test = layout.TEST_MATRIX.load(data_dir) if layout.TEST_MATRIX.at(data_dir).exists() else None
-    minutes = (method.minutes or args.minutes) * method.is_trained
+    minutes = args.minutes * method.is_trained
     steps = n_seen = 0
     if method.flags is None:
         data = TrainingData.load(data_dir, has_tuples=False)
@@ -155,8 +153,8 @@ def measure(
         given = method.given(common)
         config = resolve_config(given)
         data = load_data(data_dir, config)
-        if method.peer:
-            model, steps, n_seen = train_peer(method.peer, given, data, minutes)
+        if method.library:
+            model, steps, n_seen = train_with_library(method.library, given, data, minutes)
         else:
             model, steps, n_seen = train(given, config, data, minutes)
         describe = partial(encode, model, method=method)
@@ -219,20 +217,6 @@ def _gain(first: list[Trial], second: list[Trial], kind: str) -> str:
     apart = np.concatenate([labels[f] + 1_000_000 * i for i, f in enumerate(parts)])
     found = bootstrap.paired_bootstrap(pairs[0], pairs[1], apart)
     return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
-
-
-def prepare_photos(photos: Path, samples: Path, side: int) -> Path:
-    """Make the images and the class-disjoint split of a folder of photos; return its folder."""
-    data_dir = samples / f"{photos.name}-{side}"
-    data_dir.mkdir(parents=True, exist_ok=True)
-    name = layout.IMAGE_INDEX.name
-    data_info.run(data_dir, str(photos.resolve()))
-    crop: Literal["box", "none"] = "none"
-    if "X1" in layout.IMAGE_INDEX.load(data_dir).columns:
-        crop = "box"
-    image_matrix.run(data_dir, name, str(photos.resolve()), image_resolution=side, crop=crop)
-    make_train_valid.run(data_dir, name, protocol="classes")
-    return data_dir
 
 
 def run(args: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@
 
 The loop is theirs: Pillow images, torchvision's random crops and mirroring, one loss, one miner,
 batches in random order. The backbone and its first weights, the image size, the number of threads
-and the processor time are those of every other training of bench_training.
+and the processor time are those of every other training of `accuracy`.
 
 | method | loss | rates |
 |---|---|---|
@@ -30,7 +30,7 @@ from retrieval.training.untrained import build_first_model
 BATCH, DIM, LR, PROXY_LR, CLIP = 64, 512, 1e-4, 100.0, 10.0
 
 
-def train_peer(
+def train_with_library(
     name: str, given: TrainingConfig, data: TrainingData, minutes: float
 ) -> tuple[EmbeddingModel, int, int]:
     """Train for a time; return the model and the numbers of steps and images.

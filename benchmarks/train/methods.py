@@ -1,10 +1,10 @@
-"""The trainings that bench_training compares: options of train.py by name."""
+"""The trainings to compare: options of train.py, or a training of the library, by name."""
 
 import shlex
 from dataclasses import dataclass, replace
 
 import train
-from benchmarks import camera_subsets
+from benchmarks.data import camera_subsets
 from retrieval.data import options
 from retrieval.training.config import TrainingConfig
 
@@ -15,19 +15,17 @@ class Method:
 
     Attributes:
         flags: Options of train.py; None: pixels without any network.
-        peer: Name of a training of `peer_trainings` in the place of train.py.
+        library: Name of a training of `library_trainings` instead of train.py.
         is_trained: Whether any step is taken.
         flip: Average the embeddings of an image and of its mirror image.
         scale: Multiple of the side at which images are encoded.
-        minutes: Processor time of the training; 0: the benchmark's.
     """
 
     flags: str | None = ""
-    peer: str = ""
+    library: str = ""
     is_trained: bool = True
     flip: bool = False
     scale: float = 1.0
-    minutes: float = 0.0
 
     def given(self, common: str = "") -> TrainingConfig:
         """Return the options of the method, and ``common`` ones that all methods have."""
@@ -56,15 +54,6 @@ _RECIPES = {
 }
 
 _CE = _RECIPES[BEST]
-_LADDER = {
-    UNTRAINED: _RECIPES[UNTRAINED],
-    "no training, flip and scale 1.25": replace(_RECIPES[UNTRAINED], flip=True, scale=1.25),
-    DEFAULT: Method(),
-    BEST: _CE,
-    "+ flip": replace(_CE, flip=True),
-    "+ scale 1.25": replace(_CE, flip=True, scale=1.25),
-    "+ five times the minutes": replace(_CE, flip=True, scale=1.25, minutes=7.5),
-}
 _CAMERAS = {
     "0": _CE,
     **{
@@ -77,11 +66,11 @@ _CAMERAS = {
 _PLAIN = "--recipe=ce --no-whitening --frozen_stages=0"
 _PHOTOS = {
     UNTRAINED: _RECIPES[UNTRAINED],
-    "ProxyAnchor, pytorch-metric-learning": Method(peer="ProxyAnchor", flip=True, scale=1.25),
+    "ProxyAnchor, pytorch-metric-learning": Method(library="ProxyAnchor", flip=True, scale=1.25),
     "MultiSimilarity, pytorch-metric-learning": Method(
-        peer="MultiSimilarity", flip=True, scale=1.25
+        library="MultiSimilarity", flip=True, scale=1.25
     ),
-    "ArcFace, pytorch-metric-learning": Method(peer="ArcFace", flip=True, scale=1.25),
+    "ArcFace, pytorch-metric-learning": Method(library="ArcFace", flip=True, scale=1.25),
     DEFAULT: Method(),
     "cross-entropy and supervised contrast": Method(_PLAIN),
     "+ flip and scale 1.25": Method(_PLAIN, flip=True, scale=1.25),
@@ -89,4 +78,4 @@ _PHOTOS = {
     "+ whitening at start and end: `--recipe=ce`": replace(_CE, flip=True, scale=1.25),
 }
 
-METHODS = {"recipes": _RECIPES, "ladder": _LADDER, "cameras": _CAMERAS, "photos": _PHOTOS}
+METHODS = {"recipes": _RECIPES, "cameras": _CAMERAS, "photos": _PHOTOS}
