@@ -1,24 +1,23 @@
-"""Compile all loops now, which takes seconds, so that no later process waits for it.
+"""Compile all kernels now, which takes seconds, so that no later process waits for it.
 
 python -m lopq.compile
 """
 
 import numpy as np
 
-from lopq.coarse import TWO_LEVELS_FROM
 from lopq.model import LOPQModel
-from lopq.search import LOPQSearcher
+from lopq.searcher import LOPQSearcher
+from lopq.train.coarse_quantizer import TWO_LEVELS_FROM
 
 
 def main() -> None:
-    """Fit, encode and search a few drawn vectors: every loop of `lopq.kernels` runs."""
+    """Fit, encode and search a few drawn vectors: every kernel of `lopq.kernels` runs."""
     rows = np.random.default_rng(0).normal(size=(2 * TWO_LEVELS_FROM, 2)).astype(np.float32)
-    model = LOPQModel(TWO_LEVELS_FROM, 2, 2)
-    model.fit(rows, kmeans_coarse_iters=1, kmeans_local_iters=1, verbose=False)
+    model = LOPQModel(TWO_LEVELS_FROM, 2, 2).fit(rows, 1, 1)
     searcher = LOPQSearcher(model)
     searcher.add_data(rows)
-    searcher.search_batch(rows[:1], 1)
-    model.reconstruct(model.predict(rows[0]))
+    searcher.search(rows[:1], 1)
+    model.reconstruct(model.encode(rows[:1]))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """The loops that run per vector, per cell or per code, compiled by numba.
 
-Search: for a cell with its own rotation, the query becomes R_c (q - C_c - mu_c). With this vector
-the distance to a code is the one of plain product quantization: one table of squared distances to
-the codebook entries per byte of the code, and a sum over the bytes. Two 4-bit codes in a byte share
-a table of 256 sums.
+Search: in each cell the query becomes its rotated residual R_c (q - C_c - mu_c). From there on the
+distance to a code is that of plain product quantization: one table of squared distances to the
+codebook entries per byte of the code, and a sum over the bytes. Two 4-bit codes in a byte share a
+table of 256 sums.
 
 Sums have a fixed order, whichever row shares a loop with another, so results do not depend on the
 number of threads or on the other rows of a batch. Nothing here checks the bounds of arrays.
@@ -19,145 +19,79 @@ from typing import TypeVar, cast
 import numpy as np
 from numba import njit
 
-from lopq.arrays import CodeArrays, ModelArrays
+from lopq.arrays import ModelArrays, SnapshotArrays
 
 F = TypeVar("F", bound=Callable[..., object])
 
-LOOKS = 16  # cells that are looked for one by one; from there on a heap is faster
+SCANNED_CELLS = 16  # cells that are found by a scan of all distances; then a heap is faster
 NO_ID = 2**63 - 1  # above every id at an equal distance; an infinite distance marks a missing one
 # Sums may be split into SIMD lanes. NaN and infinity keep their meaning.
 FAST = {"reassoc", "contract", "nsz"}
 
 
-def loop(function: F, fastmath: set[str] | bool = False) -> F:
-    """Compile a function that other loops call: the machine code is part of theirs."""
+def inner(function: F, fastmath: set[str] | bool = False) -> F:
+    """Compile a function that kernels call: the machine code is part of theirs."""
     return cast(F, njit(error_model="numpy", fastmath=fastmath)(function))
 
 
-def sums(function: F) -> F:
-    """Compile as `loop`, with sums in the order that is fastest, the same for all rows."""
-    return loop(function, FAST)
+def inner_sums(function: F) -> F:
+    """Compile as `inner`, with sums in the order that is fastest, the same for all rows."""
+    return inner(function, FAST)
 
 
-def entry(function: F, fastmath: set[str] | bool = False) -> F:
+def kernel(function: F, fastmath: set[str] | bool = False) -> F:
     """Compile a function that Python calls. It runs without Python's lock.
 
     The machine code is kept on disk, if numba finds a folder that it may write.
     """
-    compiled = partial(njit, nogil=True, error_model="numpy", fastmath=fastmath)
+    options = partial(njit, nogil=True, error_model="numpy", fastmath=fastmath)
     try:
-        kernel = compiled(cache=True)(function)
+        compiled = options(cache=True)(function)
     except RuntimeError:  # no such folder
-        kernel = compiled()(function)
+        compiled = options()(function)
 
     @wraps(function)
     def call(*arguments: object) -> object:
         try:
-            return kernel(*arguments)
+            return compiled(*arguments)
         except OSError:  # the folder's disk is full; the machine code is in memory
-            return kernel(*arguments)
+            return compiled(*arguments)
 
     return cast(F, call)
 
 
-def entry_sums(function: F) -> F:
-    """Compile as `entry`, with sums in the order that is fastest, the same for all rows."""
-    return entry(function, FAST)
+def kernel_sums(function: F) -> F:
+    """Compile as `kernel`, with sums in the order that is fastest, the same for all rows."""
+    return kernel(function, FAST)
 
 
-@sums
-def rotate_row(x: np.ndarray, rotation: np.ndarray, out: np.ndarray) -> None:
-    """Write ``rotation @ x`` to ``out``."""
-    for i in range(len(x)):
-        total = np.float32(0)
-        for j in range(len(x)):
-            total += rotation[i, j] * x[j]
-        out[i] = total
+# ENCODE: the nearest cell of each row, its rotated residual, the nearest codebook entries
 
 
-@sums
-def entry_distances(x: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
-    """Write the squared distances of x (dim_sub,) to entries given by columns (dim_sub, n)."""
-    for e in range(len(out)):
-        out[e] = np.float32(0)
-    for j in range(len(x)):
-        value = x[j]
-        for e in range(len(out)):
-            difference = value - columns[j, e]
-            out[e] += difference * difference
-
-
-@sums
-def write_scores(
-    x: np.ndarray,
-    y: np.ndarray,
-    columns: np.ndarray,
-    halves: np.ndarray,
-    p: np.ndarray,
-    q: np.ndarray,
-) -> None:
-    """Write to p and q half the squared norm of each point minus its products with two rows.
-
-    Scores order the points as their distances do. Two rows share what is read of the columns, and
-    four columns at a time share what is read and written of the scores.
-
-    Args:
-        x: (dim,) float32 row.
-        y: (dim,) float32 row.
-        columns: (dim, n) float32 points.
-        halves: (n,) float32, half the squared norms of the points.
-        p: (n,) float32 scores of x, written.
-        q: (n,) float32 scores of y, written.
-    """
-    dim, n = columns.shape
-    for i in range(n):
-        half = halves[i]
-        p[i], q[i] = half, half
-    j = 0
-    while j + 4 <= dim:
-        x0, x1, x2, x3 = x[j], x[j + 1], x[j + 2], x[j + 3]
-        y0, y1, y2, y3 = y[j], y[j + 1], y[j + 2], y[j + 3]
-        for i in range(n):
-            a, b = columns[j, i], columns[j + 1, i]
-            c, d = columns[j + 2, i], columns[j + 3, i]
-            p[i] -= (x0 * a + x1 * b) + (x2 * c + x3 * d)
-            q[i] -= (y0 * a + y1 * b) + (y2 * c + y3 * d)
-        j += 4
-    while j + 2 <= dim:
-        x0, x1, y0, y1 = x[j], x[j + 1], y[j], y[j + 1]
-        for i in range(n):
-            a, b = columns[j, i], columns[j + 1, i]
-            p[i] -= x0 * a + x1 * b
-            q[i] -= y0 * a + y1 * b
-        j += 2
-    if j < dim:
-        x0, y0 = x[j], y[j]
-        for i in range(n):
-            p[i] -= x0 * columns[j, i]
-            q[i] -= y0 * columns[j, i]
-
-
-@entry
-def find_groups(
-    rows: np.ndarray, columns: np.ndarray, halves: np.ndarray, near: np.ndarray
+@kernel
+def find_nearest_groups(
+    rows: np.ndarray, columns: np.ndarray, half_norms: np.ndarray, near: np.ndarray
 ) -> None:
     """Write the numbers of each row's nearest groups, (n, n_probe) int64."""
-    p, q = np.empty(len(halves), np.float32), np.empty(len(halves), np.float32)
+    scores_x, scores_y = (
+        np.empty(len(half_norms), np.float32),
+        np.empty(len(half_norms), np.float32),
+    )
     for row in range(0, len(rows), 2):
         other = row + 1 if row + 1 < len(rows) else row
-        write_scores(rows[row], rows[other], columns, halves, p, q)
+        write_scores(rows[row], rows[other], columns, half_norms, scores_x, scores_y)
         for rank in range(near.shape[1]):
-            first, second = first_smallest(p), first_smallest(q)
+            first, second = first_smallest(scores_x), first_smallest(scores_y)
             near[row, rank], near[other, rank] = first, second
-            p[first], q[second] = np.float32(np.inf), np.float32(np.inf)
+            scores_x[first], scores_y[second] = np.float32(np.inf), np.float32(np.inf)
 
 
-@entry
-def find_cells(
+@kernel
+def find_nearest_cells(
     rows: np.ndarray,
     members: np.ndarray,
     columns: np.ndarray,
-    halves: np.ndarray,
+    half_norms: np.ndarray,
     start: int,
     best: np.ndarray,
     cells: np.ndarray,
@@ -168,45 +102,49 @@ def find_cells(
         rows: (n, dim) float32.
         members: Numbers of the rows to compare, int64.
         columns: (dim, n_cell) float32 centroids of the group.
-        halves: (n_cell,) float32, half the squared norm of each centroid.
+        half_norms: (n_cell,) float32, half the squared norm of each centroid.
         start: The first cell of the group.
         best: (n,) float32, the smallest score so far.
         cells: (n,) int64, the cell of that score.
     """
-    p, q = np.empty(len(halves), np.float32), np.empty(len(halves), np.float32)
+    scores_x, scores_y = (
+        np.empty(len(half_norms), np.float32),
+        np.empty(len(half_norms), np.float32),
+    )
     for i in range(0, len(members), 2):
         row, other = members[i], members[i + 1 if i + 1 < len(members) else i]
-        write_scores(rows[row], rows[other], columns, halves, p, q)
-        first, second = first_smallest(p), first_smallest(q)
-        if p[first] < best[row]:
-            best[row], cells[row] = p[first], start + first
-        if q[second] < best[other]:
-            best[other], cells[other] = q[second], start + second
+        write_scores(rows[row], rows[other], columns, half_norms, scores_x, scores_y)
+        first, second = first_smallest(scores_x), first_smallest(scores_y)
+        if scores_x[first] < best[row]:
+            best[row], cells[row] = scores_x[first], start + first
+        if scores_y[second] < best[other]:
+            best[other], cells[other] = scores_y[second], start + second
 
 
-@entry_sums
-def shift_and_rotate(
+@kernel_sums
+def rotate_residuals(
     rows: np.ndarray,
     order: np.ndarray,
     cells: np.ndarray,
     centers: np.ndarray,
-    numbers: np.ndarray,
+    rotation_of: np.ndarray,
     R: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    """Write to out[i] the rotation of rows[i] minus its cell's center, for i in ``order``."""
-    shifted = np.empty(rows.shape[1], np.float32)
+    """Write the rotated residual R_c (x - center_c) of the rows in ``order`` to the same rows."""
+    residual = np.empty(rows.shape[1], np.float32)
     for row in order:
         cell = cells[row]
-        for j in range(len(shifted)):
-            shifted[j] = rows[row, j] - centers[cell, j]
-        rotate_row(shifted, R[numbers[cell]], out[row])
+        for j in range(len(residual)):
+            residual[j] = rows[row, j] - centers[cell, j]  # (dim,)
+        rotate_row(residual, R[rotation_of[cell]], out[row])
 
 
-@entry_sums
-def multiply_rows(
+@kernel_sums
+def rotate_rows(
     rows: np.ndarray, numbers: np.ndarray, R: np.ndarray, inverse: bool, out: np.ndarray
 ) -> None:
+    """Write R x, or R' x, of each row x with the rotation that ``numbers`` gives it."""
     n, dim = rows.shape
     for row in range(n):
         rotation = R[numbers[row]]
@@ -221,30 +159,94 @@ def multiply_rows(
                 out[row, j] += value * rotation[i, j]
 
 
-@entry
-def find_entries(
-    rows: np.ndarray, columns: np.ndarray, halves: np.ndarray, fine: np.ndarray
+@kernel
+def find_nearest_entries(
+    rows: np.ndarray, columns: np.ndarray, half_norms: np.ndarray, fine: np.ndarray
 ) -> None:
-    """Write the (n, M) uint8 nearest entries of rows, of codebooks given by columns."""
+    """Write the (n, M) uint8 nearest entries of rows; columns (M, dim_sub, n_entry)."""
     M, dim_sub, n_entry = columns.shape
-    p, q = np.empty(n_entry, np.float32), np.empty(n_entry, np.float32)
+    scores_x, scores_y = np.empty(n_entry, np.float32), np.empty(n_entry, np.float32)
     for row in range(0, len(rows), 2):
         other = row + 1 if row + 1 < len(rows) else row
         x, y = rows[row], rows[other]
         for m in range(M):
             first, end = m * dim_sub, (m + 1) * dim_sub
-            write_scores(x[first:end], y[first:end], columns[m], halves[m], p, q)
-            fine[row, m] = first_smallest(p)
-            fine[other, m] = first_smallest(q)
+            write_scores(
+                x[first:end], y[first:end], columns[m], half_norms[m], scores_x, scores_y
+            )  # (n_entry,)
+            fine[row, m] = first_smallest(scores_x)
+            fine[other, m] = first_smallest(scores_y)
 
 
-@loop
-def order_of(bits: np.int32) -> np.int32:
-    """Return a whole number that is in the order of the float32 with these bits."""
-    return np.int32(bits ^ np.int32(np.int32(bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
+@kernel
+def add_rows(rows: np.ndarray, cells: np.ndarray, sums: np.ndarray) -> None:
+    """Add rows (n, dim) to the sums (V, dim) of their cells."""
+    for row in range(len(rows)):
+        cell = cells[row]
+        for j in range(rows.shape[1]):
+            sums[cell, j] += rows[row, j]
 
 
-@loop
+@inner_sums
+def rotate_row(x: np.ndarray, rotation: np.ndarray, out: np.ndarray) -> None:
+    """Write ``rotation @ x`` to ``out``."""
+    for i in range(len(x)):
+        total = np.float32(0)
+        for j in range(len(x)):
+            total += rotation[i, j] * x[j]
+        out[i] = total
+
+
+@inner_sums
+def write_scores(
+    x: np.ndarray,
+    y: np.ndarray,
+    columns: np.ndarray,
+    half_norms: np.ndarray,
+    scores_x: np.ndarray,
+    scores_y: np.ndarray,
+) -> None:
+    """Write the scores of two rows: half the squared norm of a point minus its product with a row.
+
+    Scores order the points as their distances do. Two rows share what is read of the columns, and
+    four columns at a time share what is read and written of the scores.
+
+    Args:
+        x: (dim,) float32 row.
+        y: (dim,) float32 row.
+        columns: (dim, n) float32 points.
+        half_norms: (n,) float32, half the squared norms of the points.
+        scores_x: (n,) float32 scores of x, written.
+        scores_y: (n,) float32 scores of y, written.
+    """
+    dim, n = columns.shape
+    for i in range(n):
+        scores_x[i], scores_y[i] = half_norms[i], half_norms[i]
+    j = 0
+    while j + 4 <= dim:
+        x0, x1, x2, x3 = x[j], x[j + 1], x[j + 2], x[j + 3]
+        y0, y1, y2, y3 = y[j], y[j + 1], y[j + 2], y[j + 3]
+        for i in range(n):
+            a, b = columns[j, i], columns[j + 1, i]
+            c, d = columns[j + 2, i], columns[j + 3, i]
+            scores_x[i] -= (x0 * a + x1 * b) + (x2 * c + x3 * d)
+            scores_y[i] -= (y0 * a + y1 * b) + (y2 * c + y3 * d)
+        j += 4
+    while j + 2 <= dim:
+        x0, x1, y0, y1 = x[j], x[j + 1], y[j], y[j + 1]
+        for i in range(n):
+            a, b = columns[j, i], columns[j + 1, i]
+            scores_x[i] -= x0 * a + x1 * b
+            scores_y[i] -= y0 * a + y1 * b
+        j += 2
+    if j < dim:
+        x0, y0 = x[j], y[j]
+        for i in range(n):
+            scores_x[i] -= x0 * columns[j, i]
+            scores_y[i] -= y0 * columns[j, i]
+
+
+@inner
 def first_smallest(values: np.ndarray) -> int:
     """Return the first index of the smallest of (n,) float32 values, none of which is NaN."""
     bits = values.view(np.int32)  # whole numbers compare in SIMD lanes
@@ -260,47 +262,48 @@ def first_smallest(values: np.ndarray) -> int:
     return int(first)
 
 
-@entry
-def add_rows(rows: np.ndarray, cells: np.ndarray, sums: np.ndarray) -> None:
-    for row in range(len(rows)):
-        cell = cells[row]
-        for j in range(rows.shape[1]):
-            sums[cell, j] += rows[row, j]
+@inner
+def order_of(bits: np.int32) -> np.int32:
+    """Return a whole number that is in the order of the float32 with these bits."""
+    return np.int32(bits ^ np.int32(np.int32(bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
 
 
-@entry
-def cell_scores(
-    rows: np.ndarray, panels: np.ndarray, halves: np.ndarray, scores: np.ndarray
+# SEARCH: visit the nearest cells of each query, and compare their codes
+
+
+@kernel
+def score_cells(
+    queries: np.ndarray, panels: np.ndarray, half_norms: np.ndarray, scores: np.ndarray
 ) -> None:
     """Write scores that order the cells of each split by distance to each query.
 
     A panel of cells is read once for all queries.
 
     Args:
-        rows: (n, S * dim) float32 queries minus the origins of the panels.
+        queries: (n, S * dim) float32 queries minus the origins of the panels.
         panels: (S, n_panel, dim, PANEL) float32 centroids.
-        halves: (S, n_panel, PANEL) float32, half their squared norms.
+        half_norms: (S, n_panel, PANEL) float32, half their squared norms.
         scores: (n + 1, S, n_panel * PANEL) float32, written; the last row is for a partner.
     """
-    n = len(rows)
+    n = len(queries)
     n_split, n_panel, dim, width = panels.shape
     for split in range(n_split):
         start = split * dim
         for number in range(n_panel):
-            columns, half = panels[split, number], halves[split, number]
+            columns, norms = panels[split, number], half_norms[split, number]  # (dim, PANEL)
             first, end = number * width, (number + 1) * width
             for i in range(0, n, 2):
                 other = i + 1 if i + 1 < n else i
-                x, y = rows[i, start : start + dim], rows[other, start : start + dim]
-                p, q = scores[i, split, first:end], scores[i + 1, split, first:end]
-                write_scores(x, y, columns, half, p, q)
+                x, y = queries[i, start : start + dim], queries[other, start : start + dim]
+                scores_x, scores_y = scores[i, split, first:end], scores[i + 1, split, first:end]
+                write_scores(x, y, columns, norms, scores_x, scores_y)
 
 
-@entry
-def search_rows(
+@kernel
+def search_snapshot(
     queries: np.ndarray,
     scores: np.ndarray,
-    rows: CodeArrays,
+    snapshot: SnapshotArrays,
     model: ModelArrays,
     quota: int,
     distances: np.ndarray,
@@ -309,101 +312,122 @@ def search_rows(
 ) -> None:
     """Write the k nearest codes of each query, by (distance, id).
 
-    Cells are visited whole, nearest first, until they hold ``quota`` codes that count.
+    Cells are visited whole, nearest first, until they hold ``quota`` candidates.
 
     Args:
         queries: (n, S * dim) float32 in model space.
-        scores: What `cell_scores` wrote.
-        rows: The database.
+        scores: What `score_cells` wrote.
+        snapshot: The codes.
         model: The model.
-        quota: Codes to compare per query.
+        quota: Candidates per query: codes that are allowed and not removed.
         distances: (n, k) float32, written; infinite where there are fewer codes.
         ids: (n, k) int64, written; -1 where there are fewer codes.
-        positions: (n, k) int64, written: sorted codes first, then later ones; -1 where there are
-            fewer codes.
+        positions: (n, k) int64 positions of the codes, written; -1 where there are fewer.
     """
-    cells, V, n_split = rows.cells, model.centers.shape[1], len(model.centers)
+    cells, V, n_split = snapshot.cells, model.centers.shape[1], len(model.centers)
     near, order = np.empty(len(cells), np.float32), np.empty(len(cells), np.int64)
-    tables = np.empty((rows.codes.shape[1], 256), np.float32)
+    tables = np.empty((snapshot.runs[0].codes.shape[1], 256), np.float32)
     for i in range(len(queries)):
-        for slot in range(len(near)):
+        for slot in range(len(near)):  # (n_list,) distances to the cells that have codes
             cell = cells[slot]
             if n_split == 1:
                 near[slot] = scores[i, 0, cell]
             else:
                 near[slot] = scores[i, 0, cell // V] + scores[i, 1, cell % V]
         distances[i], ids[i], positions[i] = np.inf, NO_ID, -1
-        found = distances[i], ids[i], positions[i]
-        seen, left, looks = 0, len(near), 0
-        while seen < quota and left > 0:
-            if looks < LOOKS:
+        nearest = distances[i], ids[i], positions[i]  # a heap of k
+        n_candidate, left, scans = 0, len(near), 0
+        while n_candidate < quota and left > 0:
+            if scans < SCANNED_CELLS:
                 slot = first_smallest(near)
                 near[slot] = np.float32(np.inf)
-                looks += 1
-                left = left - 1 if looks < LOOKS else make_heap(near, order)
+                scans += 1
+                left = left - 1 if scans < SCANNED_CELLS else make_heap(near, order)
             else:
                 slot = order[0]
                 left -= 1
                 near[0], order[0] = near[left], order[left]
                 sink(near, order, left, np.int64(0))
-            if has_any(rows, slot):
-                write_tables(queries[i], cells[slot], model, tables)
-                seen += scan(rows, slot, tables, *found)
-        sort_heap(*found)
+            if has_candidates(snapshot, slot):
+                write_tables(queries[i], cells[slot], model, tables)  # (code_bytes, 256)
+                n_candidate += scan_cell(snapshot, slot, tables, *nearest)
+        sort_heap(*nearest)
         for rank in range(positions.shape[1]):
             if distances[i, rank] == np.inf:
                 ids[i, rank], positions[i, rank] = -1, -1
 
 
-@loop
-def is_counted(rows: CodeArrays, position: int, number: int) -> bool:
-    """Return whether a code is neither removed nor forbidden."""
-    if len(rows.gone) and rows.gone[position >> 3] >> (position & 7) & 1:
-        return False
-    if len(rows.allowed) == 0:
-        return True
-    return 0 <= number < len(rows.allowed) and rows.allowed[number]
-
-
-@loop
-def has_any(rows: CodeArrays, slot: int) -> bool:
-    """Return whether a cell has a code that counts."""
-    if len(rows.gone) == 0 and len(rows.allowed) == 0:
-        return True
-    for row in range(rows.offsets[slot], rows.offsets[slot + 1]):
-        if is_counted(rows, row, rows.ids[row]):
-            return True
-    row = rows.heads[slot] if len(rows.heads) else -1
-    while row >= 0:
-        if is_counted(rows, len(rows.ids) + row, rows.later_ids[row]):
-            return True
-        row = rows.previous[row]
+@inner
+def has_candidates(snapshot: SnapshotArrays, slot: int) -> bool:
+    """Return whether a cell has a code that is allowed and not removed."""
+    for run in snapshot.runs:
+        for row in range(run.offsets[slot], run.offsets[slot + 1]):
+            if is_candidate(run.removed, snapshot.allowed, row, run.ids[row]):
+                return True
     return False
 
 
-@loop
+@inner
+def is_candidate(removed: np.ndarray, allowed: np.ndarray, row: int, number: int) -> bool:
+    """Return whether the code in a row of a run, of id ``number``, is allowed and not removed."""
+    if len(removed) and removed[row >> 3] >> (row & 7) & 1:
+        return False
+    if len(allowed) == 0:
+        return True
+    return 0 <= number < len(allowed) and allowed[number]
+
+
+@inner
+def scan_cell(
+    snapshot: SnapshotArrays,
+    slot: int,
+    tables: np.ndarray,
+    distances: np.ndarray,
+    ids: np.ndarray,
+    positions: np.ndarray,
+) -> int:
+    """Put the nearest codes of a cell into the heap; return the number of candidates."""
+    allowed, found, first = snapshot.allowed, 0, 0
+    for run in snapshot.runs:
+        # Looked up once: each look counts references.
+        codes, numbers, removed = run.codes, run.ids, run.removed
+        is_filtered = len(removed) > 0 or len(allowed) > 0
+        for row in range(run.offsets[slot], run.offsets[slot + 1]):
+            number = numbers[row]
+            if is_filtered and not is_candidate(removed, allowed, row, number):
+                continue
+            found += 1
+            distance = code_distance(codes, row, tables)
+            if distance < distances[0] or (distance == distances[0] and number < ids[0]):
+                position = first + row
+                replace_worst(distances, ids, positions, len(ids), distance, number, position)
+        first += len(numbers)
+    return found
+
+
+@inner
 def write_tables(query: np.ndarray, cell: int, model: ModelArrays, tables: np.ndarray) -> None:
     """Write the (code_bytes, 256) distances of a query to all values of each byte in a cell."""
     n_split, V, dim = model.centers.shape
     M, dim_sub, n_entry = model.columns.shape
-    shifted, rotated = np.empty(dim, np.float32), np.empty(n_split * dim, np.float32)
+    residual, rotated = np.empty(dim, np.float32), np.empty(n_split * dim, np.float32)
     centers, columns = model.centers, model.columns
     for split in range(n_split):
-        half = cell
+        part = cell
         if n_split == 2:
-            half = cell // V if split == 0 else cell % V
+            part = cell // V if split == 0 else cell % V
         start = split * dim
         for j in range(dim):
-            shifted[j] = query[start + j] - centers[split, half, j]
-        rotation = model.R[model.rotation_of[split, half]]
-        rotate_row(shifted, rotation, rotated[start : start + dim])
+            residual[j] = query[start + j] - centers[split, part, j]  # (dim,)
+        rotation = model.R[model.rotation_of[split, part]]
+        rotate_row(residual, rotation, rotated[start : start + dim])  # (S * dim,)
     entries = np.empty(n_entry, np.float32)
     for m in range(M):
-        part = rotated[m * dim_sub : (m + 1) * dim_sub]
+        subspace = rotated[m * dim_sub : (m + 1) * dim_sub]  # (dim_sub,)
         if model.bits == 8:
-            entry_distances(part, columns[m], tables[m, :n_entry])
+            squared_distances(subspace, columns[m], tables[m, :n_entry])
             continue
-        entry_distances(part, columns[m], entries)
+        squared_distances(subspace, columns[m], entries)  # (n_entry,)
         if m % 2 == 0:
             for value in range(256):
                 low = value & 15
@@ -415,48 +439,19 @@ def write_tables(query: np.ndarray, cell: int, model: ModelArrays, tables: np.nd
                     tables[m // 2, value] += entries[high]
 
 
-@loop
-def scan(
-    rows: CodeArrays,
-    slot: int,
-    tables: np.ndarray,
-    distances: np.ndarray,
-    ids: np.ndarray,
-    positions: np.ndarray,
-) -> int:
-    """Put the nearest codes of a cell into the heap; return how many counted."""
-    filtered = len(rows.gone) > 0 or len(rows.allowed) > 0
-    # Looked up once: each look counts references.
-    codes, numbers, later_codes, later_numbers = (
-        rows.codes,
-        rows.ids,
-        rows.later_codes,
-        rows.later_ids,
-    )
-    found = 0
-    for row in range(rows.offsets[slot], rows.offsets[slot + 1]):
-        number = numbers[row]
-        if filtered and not is_counted(rows, row, number):
-            continue
-        found += 1
-        distance = code_distance(codes, row, tables)
-        if distance < distances[0] or (distance == distances[0] and number < ids[0]):
-            replace_worst(distances, ids, positions, len(ids), distance, number, row)
-    if len(rows.heads) == 0:
-        return found
-    row = rows.heads[slot]
-    while row >= 0:
-        position, number = len(numbers) + row, later_numbers[row]
-        if is_counted(rows, position, number):
-            found += 1
-            distance = code_distance(later_codes, row, tables)
-            if distance < distances[0] or (distance == distances[0] and number < ids[0]):
-                replace_worst(distances, ids, positions, len(ids), distance, number, position)
-        row = rows.previous[row]
-    return found
+@inner_sums
+def squared_distances(x: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
+    """Write the squared distances of x (dim_sub,) to entries given by columns (dim_sub, n)."""
+    for e in range(len(out)):
+        out[e] = np.float32(0)
+    for j in range(len(x)):
+        value = x[j]
+        for e in range(len(out)):
+            difference = value - columns[j, e]
+            out[e] += difference * difference
 
 
-@loop
+@inner
 def code_distance(codes: np.ndarray, row: int, tables: np.ndarray) -> np.float32:
     """Return the sum of the tables' values; four sums shorten the chain of additions."""
     a, b, c, d = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
@@ -472,7 +467,10 @@ def code_distance(codes: np.ndarray, row: int, tables: np.ndarray) -> np.float32
     return (a + b) + (c + d)
 
 
-@loop
+# RESULT HEAP: the k nearest codes so far, the worst at the root
+
+
+@inner
 def replace_worst(
     distances: np.ndarray,
     ids: np.ndarray,
@@ -498,7 +496,7 @@ def replace_worst(
     distances[parent], ids[parent], positions[parent] = distance, number, position
 
 
-@loop
+@inner
 def sort_heap(distances: np.ndarray, ids: np.ndarray, positions: np.ndarray) -> None:
     """Sort the entries of a heap by (distance, id)."""
     for n in range(len(ids) - 1, 0, -1):
@@ -507,7 +505,10 @@ def sort_heap(distances: np.ndarray, ids: np.ndarray, positions: np.ndarray) -> 
         replace_worst(distances, ids, positions, n, distance, number, position)
 
 
-@loop
+# CELL HEAP: the cells of a query that were not visited yet, the nearest at the root
+
+
+@inner
 def make_heap(near: np.ndarray, order: np.ndarray) -> int:
     """Order the cells of finite distance as a heap, the nearest at its root; return how many."""
     left = np.int64(0)  # typed: sink is compiled once
@@ -520,7 +521,7 @@ def make_heap(near: np.ndarray, order: np.ndarray) -> int:
     return left
 
 
-@loop
+@inner
 def sink(near: np.ndarray, order: np.ndarray, n: int, parent: int) -> None:
     """Move an entry of a heap down to its place; the root is the smallest by (near, order)."""
     distance, slot = near[parent], order[parent]

@@ -1,54 +1,45 @@
-"""The model: PCA, a coarse quantizer with local rotations, and product codebooks."""
+"""The model: its options, fitting, encoding and decoding, and its file."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lopq import legacy, storage
-from lopq.coder import Coder
-from lopq.codes import CodeFormat
-from lopq.errors import LOPQError, as_count, as_vectors, check_axes
-from lopq.parameters import Given, Parameters, split_parameters
-from lopq.quantizer import Quantizer, fit_quantizer
-from lopq.sampling import training_rows
-from lopq.split import ROTATIONS, Training
+from lopq import storage
+from lopq.codes import CodeFormat, LOPQCode
+from lopq.errors import LOPQError
+from lopq.parallel import row_blocks
+from lopq.pca import PCA
+from lopq.quantizer import Quantizer
+from lopq.train.fit import FitOptions, Given, fit_quantizer, training_rows
+from lopq.validation import as_count, as_vectors, check_axes
 
+CHOICES = {"split": ("single", "multi"), "rotation": ("pca", "none"), "bits": (8, 4)}
 OPTIONS = (
     *("V", "M", "subquantizer_clusters", "rotation", "rotations"),
     *("bits", "pca_dim", "renorm", "seed"),
 )
 
 
-class LOPQModel(Coder):
+class LOPQModel:
     """Locally optimized product quantization (Kalantidis, Avrithis, CVPR 2014).
-
-    The positional arguments are those of the old ``lopq`` package. Its models always have two
-    splits; pass ``split="multi"`` for that.
 
     Args:
         V: Cells per split.
         M: Subspaces; a code takes M * bits / 8 bytes, rounded up.
         subquantizer_clusters: Entries per codebook, 1 to 256; at most 16 with ``bits=4``.
-        parameters: (Cs, Rs, mus, subs), each a sequence with one array per split, or None to
-            leave that part to `fit`: C (V, dim), R (V, dim, dim), mu (V, dim) and
-            subs (M / n_split, subquantizer_clusters, dim_sub). Their shapes override V, M and
-            subquantizer_clusters, and the number of arrays overrides split.
         split: "single" (V cells) or "multi" (two halves of the dimensions, V * V cells).
         rotation: "pca" rotates each cell to its principal axes, balanced over the subspaces;
-            "procrustes" starts there and learns each cell's rotation together with the codebooks;
-            "global" learns one rotation for all cells (OPQ on the residuals); "none" does not
-            rotate.
-        rotations: Rotations to find with "pca" and "procrustes"; cells near each other share one.
-            None finds one per cell. A rotation takes 4 * dim**2 bytes.
-        bits: Bits per subquantizer, 8 or 4.
-        pca_dim: Reduce vectors with more dimensions than this by PCA; None never reduces. Ignored
-            when parameters are given.
+            "none" does not rotate.
+        rotations: Number of rotations; cells near each other share one. None fits one per cell. A
+            rotation takes 4 * dim**2 bytes.
+        bits: Bits per subspace, 8 or 4.
+        pca_dim: Reduce vectors with more dimensions than this by PCA; None never reduces.
         renorm: L2-normalize vectors after the PCA.
         seed: Random seed; equal seeds, data and numbers of threads give equal models.
 
     Raises:
-        LOPQError: An option out of range, or parameters whose shapes disagree.
+        LOPQError: An option out of range.
     """
 
     def __init__(
@@ -56,7 +47,6 @@ class LOPQModel(Coder):
         V: int = 8,
         M: int = 4,
         subquantizer_clusters: int = 256,
-        parameters: Parameters | None = None,
         *,
         split: str = "single",
         rotation: str = "pca",
@@ -66,47 +56,93 @@ class LOPQModel(Coder):
         renorm: bool = False,
         seed: int = 0,
     ) -> None:
-        for name, value, choices in (
-            ("split", split, ("single", "multi")),
-            ("rotation", rotation, ROTATIONS),
-            ("bits", bits, (8, 4)),
-        ):
-            if value not in choices:
-                expected = ", ".join(map(repr, choices))
+        for name, value in (("split", split), ("rotation", rotation), ("bits", bits)):
+            if value not in CHOICES[name]:
+                expected = ", ".join(map(repr, CHOICES[name]))
                 raise LOPQError(f"{name} must be one of {expected}; got {value!r}")
-        self.rotation, self.bits, self.renorm = str(rotation), int(bits), bool(renorm)
+        self.rotation, self.renorm = str(rotation), bool(renorm)
         self.seed = as_count(seed, "seed", 0)
         self.rotations = None if rotations is None else as_count(rotations, "rotations")
-        V, M = as_count(V, "V"), as_count(M, "M")
-        clusters = as_count(subquantizer_clusters, "subquantizer_clusters", 1, 256)
-        n_entry = min(clusters, 2**self.bits)
         self.pca_dim = None if pca_dim is None else as_count(pca_dim, "pca_dim")
-        given = [] if parameters is None else split_parameters(parameters, self.bits)
-        self._given = given or [Given()] * (1 if split == "single" else 2)
-        n_split = len(self._given)
-        if given:
-            self.pca_dim = None
-            V = given[0].V or V
-            if given[0].subs is not None:
-                M, n_entry = n_split * len(given[0].subs), given[0].subs.shape[1]
+        clusters = as_count(subquantizer_clusters, "subquantizer_clusters", 1, 256)
+        V, M, n_split = as_count(V, "V"), as_count(M, "M"), 1 if split == "single" else 2
         if M % n_split:
             raise LOPQError(f"two splits need an even number of subspaces; got M={M}")
-        complete = [part.as_split() for part in self._given]
-        splits = tuple(part for part in complete if part is not None)
-        quantizer = None
-        if len(splits) == n_split:
-            quantizer = Quantizer(splits, self.bits, sum(part.dim for part in splits))
-        super().__init__(CodeFormat(V, M, n_entry, n_split), quantizer)
+        self._format = CodeFormat(V, M, min(clusters, 2 ** int(bits)), n_split, int(bits))
+        self._given: tuple[Given, ...] = (Given(),) * n_split  # `lopq.compat` may replace it
+        self._quantizer: Quantizer | None = None
+
+    @property
+    def quantizer(self) -> Quantizer:
+        """The fitted parameters; raises `LOPQError` before `fit`."""
+        if self._quantizer is None:
+            raise LOPQError("the model is not fitted; call fit(X) first")
+        return self._quantizer
+
+    @property
+    def format(self) -> CodeFormat:
+        """The sizes of a code."""
+        return self._format if self._quantizer is None else self._quantizer.format
+
+    @property
+    def V(self) -> int:
+        """Cells per split."""
+        return self.format.V
+
+    @property
+    def M(self) -> int:
+        """Subspaces of all splits together."""
+        return self.format.M
+
+    @property
+    def subquantizer_clusters(self) -> int:
+        """Entries per codebook."""
+        return self.format.n_entry
+
+    @property
+    def bits(self) -> int:
+        """Bits per subspace, 8 or 4."""
+        return self.format.bits
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of model space: after PCA and zero padding to a multiple of M."""
+        return self.quantizer.dim
+
+    @property
+    def dim_in(self) -> int | None:
+        """Dimensions of the input; None before training."""
+        return None if self._quantizer is None else self._quantizer.dim_in
+
+    @property
+    def pca(self) -> PCA | None:
+        """The PCA, if the model has one."""
+        return None if self._quantizer is None else self._quantizer.pca
+
+    @property
+    def Cs(self) -> tuple[np.ndarray, ...]:
+        """Coarse centroids (V, dim) float32 of each split."""
+        return self.quantizer.Cs
+
+    @property
+    def Rs(self) -> tuple[np.ndarray, ...]:
+        """Rotations (V, dim, dim) float32 of each split."""
+        return tuple(split.rotations for split in self.quantizer.splits)
+
+    @property
+    def mus(self) -> tuple[np.ndarray, ...]:
+        """Mean residuals (V, dim) float32 of each split; 0 for an empty cell."""
+        return tuple(split.mu for split in self.quantizer.splits)
+
+    @property
+    def subquantizers(self) -> tuple[np.ndarray, ...]:
+        """Codebooks (M / n_split, subquantizer_clusters, dim_sub) float32 of each split."""
+        return tuple(split.codebooks for split in self.quantizer.splits)
 
     @property
     def nbytes(self) -> int:
         """Size of the parameters in bytes; a rotation that cells share counts once."""
         return sum(array.nbytes for array in self.quantizer.arrays().values())
-
-    @property
-    def training_errors(self) -> tuple[list[float], ...]:
-        """Mean squared training error before each iteration of rotation training, per split."""
-        return tuple(split.errors for split in self.quantizer.splits)
 
     def fit(
         self,
@@ -114,27 +150,16 @@ class LOPQModel(Coder):
         kmeans_coarse_iters: int = 20,
         kmeans_local_iters: int = 20,
         n_init: int = 1,
-        subquantizer_sample_ratio: float = 1.0,
-        random_state: int | None = None,
-        verbose: bool | None = None,
-        n_jobs: int = 1,
         *,
-        rotation_iters: int = 25,
         train_size: int | None = -1,
-    ) -> None:
-        """Fit the missing parameters. A complete model is left unchanged.
+    ) -> "LOPQModel":
+        """Fit the model, again if it was fitted before, and return it.
 
         Args:
             data: (n, dim_in) real numbers, array or memory map.
             kmeans_coarse_iters: k-means iterations of the coarse quantizer.
-            kmeans_local_iters: k-means iterations of the codebooks, with fixed rotations.
+            kmeans_local_iters: k-means iterations of the codebooks.
             n_init: Restarts of both.
-            subquantizer_sample_ratio: Fraction of the training vectors to use, above 0, up to 1.
-                (The old package sampled for the codebooks only, after projecting all vectors.)
-            random_state: Replaces the model's seed.
-            verbose: True or False shows or hides the progress bar; None shows it on a terminal.
-            n_jobs: Ignored; ``faiss.omp_set_num_threads`` sets the number of threads.
-            rotation_iters: Iterations of rotation="procrustes" and "global".
             train_size: Number of training vectors, sampled at random; None uses all; -1 uses
                 100,000, or 256 per cell if that is more, up to 1,048,576.
 
@@ -142,48 +167,68 @@ class LOPQModel(Coder):
             LOPQError: Fewer vectors than cells, NaN or infinite values, a wrong shape or dtype, or
                 an option out of range.
         """
-        if self._quantizer is not None:
-            return
-        if random_state is not None:
-            self.seed = as_count(random_state, "random_state", 0)
-        training = Training(
+        options = FitOptions(
             rotation=self.rotation,
             rotations=self.rotations,
-            bits=self.bits,
+            pca_dim=self.pca_dim,
+            renorm=self.renorm,
             coarse_iterations=as_count(kmeans_coarse_iters, "kmeans_coarse_iters"),
             local_iterations=as_count(kmeans_local_iters, "kmeans_local_iters"),
-            rotation_iterations=as_count(rotation_iters, "rotation_iters"),
             n_init=as_count(n_init, "n_init"),
             seed=self.seed,
-            progress=verbose,
         )
         check_axes(data, "data")
         if 0 in np.shape(data):
             raise LOPQError(f"data must be (n, dim), not empty; got shape {np.shape(data)}")
-        ratio = subquantizer_sample_ratio
-        chosen = training_rows(len(data), self.V, self.seed, train_size, ratio)
+        chosen = training_rows(len(data), self.V, self.seed, train_size)
         rows = as_vectors(data if chosen is None else np.asarray(data)[chosen], "data")
-        self._quantizer = fit_quantizer(
-            rows, self._given, self.format, training, self.pca_dim, self.renorm
-        )
+        self._quantizer = fit_quantizer(rows, self.format, options, self._given)
+        return self
+
+    def to_model_space(self, data: np.ndarray) -> np.ndarray:
+        """Return (n, dim) float32: the vectors after PCA and padding. Distances refer to these."""
+        return self.quantizer.to_model_space(data)
+
+    def from_model_space(self, rows: np.ndarray) -> np.ndarray:
+        """Return (n, dim_in): the least-squares inverse of `to_model_space`."""
+        return self.quantizer.from_model_space(rows)
+
+    def encode(self, data: np.ndarray) -> LOPQCode:
+        """Encode (n, dim_in) vectors: coarse (n, n_split) int64, fine (n, M) uint8."""
+        check_axes(data, "data")
+        quantizer = self.quantizer
+        coarse = np.empty((len(data), self.format.n_split), np.int64)
+        fine = np.empty((len(data), self.M), np.uint8)
+        for rows in row_blocks(len(data)):
+            coarse[rows], packed = quantizer.encode(quantizer.to_model_space(data[rows]))
+            fine[rows] = self.format.unpack(packed)
+        return LOPQCode(coarse, fine)
+
+    def decode(self, codes: LOPQCode) -> np.ndarray:
+        """Decode n codes to (n, dim) float32 vectors in model space."""
+        coarse, fine = self.format.check(codes)
+        return self.quantizer.decode(coarse, self.format.pack(fine))
+
+    def reconstruct(self, codes: LOPQCode) -> np.ndarray:
+        """Decode n codes to (n, dim_in) vectors: after a PCA, their least-squares preimages."""
+        return self.from_model_space(self.decode(codes))
 
     def header(self) -> dict[str, Any]:
         """Return the options and sizes that a saved file holds beside the arrays."""
-        options = {name: getattr(self, name) for name in OPTIONS}
-        return {
-            **options,
-            "dim_in": self.dim_in,
-            "training_errors": list(self.training_errors),
-        }
+        header = {name: getattr(self, name) for name in OPTIONS}
+        errors: list[list[float]] = [[] for _ in range(self.format.n_split)]
+        return {**header, "dim_in": self.dim_in, "training_errors": errors}
 
     @classmethod
     def restored(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> "LOPQModel":
         """Rebuild a model from its `header` and the arrays of its quantizer."""
-        header = {"rotations": None, **header}  # older files have none
-        options, errors = {name: header[name] for name in OPTIONS}, header["training_errors"]
-        model = cls(**options, split="single" if len(errors) == 1 else "multi")
+        options = {name: header.get(name) for name in OPTIONS}  # older files have no "rotations"
+        if options["rotation"] != "none":  # older versions could learn the rotations
+            options["rotation"] = "pca"
+        n_split = len(header["training_errors"])
+        model = cls(**options, split="single" if n_split == 1 else "multi")
         model._quantizer = Quantizer.from_arrays(
-            arrays, errors, model.bits, header["dim_in"], model.renorm
+            arrays, n_split, model.bits, header["dim_in"], model.renorm
         )
         return model
 
@@ -197,14 +242,3 @@ class LOPQModel(Coder):
         content = storage.read(path, "model")
         with storage.naming(path):
             return cls.restored(*content)
-
-    @classmethod
-    def load_proto(cls, path: str | Path) -> "LOPQModel":
-        """Read a model of the old package from its protobuf file (``.lopq``)."""
-        parameters, sizes = legacy.read_proto(path)
-        return cls(parameters=parameters, **sizes)
-
-    @classmethod
-    def load_mat(cls, path: str | Path) -> "LOPQModel":
-        """Read a model of the old package from its ``.mat`` file."""
-        return cls(parameters=legacy.read_mat(path))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lopq.grouped import multiply
+from lopq.parallel import multiply
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,12 @@ def fit_pca(rows: np.ndarray, dim: int, n_bucket: int = 1, renorm: bool = False)
     """
     mean = rows.mean(axis=0, dtype=np.float64)
     centered = rows - mean.astype(np.float32)
-    eigenvalues, vectors = np.linalg.eigh(covariance(centered))
+    covariance = multiply(centered.T, centered.T).astype(np.float64) / max(1, len(centered))
+    eigenvalues, vectors = np.linalg.eigh(covariance)
     leading = np.argsort(-eigenvalues, kind="stable")[:dim]
     if n_bucket > 1:
         leading = leading[eigenvalue_allocation(n_bucket, eigenvalues[leading])]
     return PCA(mean.astype(np.float32), vectors[:, leading].T.astype(np.float32, order="C"), renorm)
-
-
-def covariance(centered: np.ndarray) -> np.ndarray:
-    """Return the (dim, dim) float64 covariance of ``centered`` (n, dim) float32 rows."""
-    return multiply(centered.T, centered.T).astype(np.float64) / max(1, len(centered))
 
 
 def eigenvalue_allocation(num_buckets: int, eigenvalues: np.ndarray) -> np.ndarray:

@@ -11,8 +11,8 @@ import faiss
 import numpy as np
 import torch
 
-from lopq.kernels import entry, loop
-from lopq.threads import in_blocks
+from lopq.kernels import inner, kernel
+from lopq.parallel import in_blocks
 
 K = 10
 NEAR = 8  # differences that are combined
@@ -59,7 +59,7 @@ class Source:
         return self.block(QUERIES_FROM, n)
 
 
-@entry
+@kernel
 def _draw(
     rows: np.ndarray, near: np.ndarray, noise: np.ndarray, first: int, out: np.ndarray
 ) -> None:
@@ -79,7 +79,7 @@ def _draw(
             out[i, d] += noise[seed] * normal(state)
 
 
-@loop
+@inner
 def mixed(state: np.uint64) -> np.uint64:
     """Return the next state (SplitMix64: Steele, Lea, Flood, OOPSLA 2014)."""
     z = state + np.uint64(0x9E3779B97F4A7C15)
@@ -88,7 +88,7 @@ def mixed(state: np.uint64) -> np.uint64:
     return z ^ (z >> np.uint64(31))
 
 
-@loop
+@inner
 def normal(state: np.uint64) -> np.float32:
     """Return the scaled sum of four 16-bit uniform numbers: mean 0, variance 1, bell-shaped."""
     total = np.float32(0)

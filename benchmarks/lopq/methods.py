@@ -2,7 +2,7 @@
 
 Those with cells have the cells of one LOPQ model, so that none gains by better cells; an index from
 a faiss factory string trains its own. faiss's product codes are those that faiss would write;
-`lopq.encoding` finds them several times faster.
+`lopq.quantizer` finds them several times faster.
 """
 
 import time
@@ -15,11 +15,11 @@ import faiss
 import numpy as np
 
 from lopq import LOPQModel, LOPQSearcher
-from lopq.codebooks import Codebooks
-from lopq.database import Database
-from lopq.encoding import nearest_entries, rotate_rows
-from lopq.kept import Keep, kept_bytes
-from lopq.lists import CellLists
+from lopq.codes import CodeFormat
+from lopq.index.inverted_lists import InvertedLists, Rows
+from lopq.index.refine import Keep, vector_bytes
+from lopq.index.snapshot import Snapshot
+from lopq.quantizer import nearest_entries, rotate
 
 K = 10
 # Maps queries and an effort to (n_query, K) ids; the effort is a number of cells to visit, or
@@ -80,8 +80,9 @@ class CodeMethod(Method):
     def add(self, first: int, rows: np.ndarray, cells: np.ndarray) -> None:
         self.codes[first : first + len(rows)] = self.encode(rows, cells)
 
-    def lists(self, cells: np.ndarray) -> CellLists:
-        return CellLists.sort(cells, self.codes, np.arange(len(cells)))
+    def lists(self, cells: np.ndarray) -> InvertedLists:
+        nothing = np.zeros((len(cells), 0), np.uint8)
+        return InvertedLists.sort(Rows(cells, self.codes, np.arange(len(cells)), nothing))
 
     def fill(self, cells: np.ndarray, invlists: Any) -> None:
         """Copy the codes into the lists of a faiss index."""
@@ -96,7 +97,7 @@ def fit(train: np.ndarray, cells: int, M: int, **options: Any) -> tuple[LOPQMode
     """Return a LOPQ model and its seconds of training; equal cells for equal vectors."""
     model = LOPQModel(cells, M, **{"pca_dim": None, **options})
     started = time.perf_counter()
-    model.fit(train, verbose=False)
+    model.fit(train)
     return model, time.perf_counter() - started
 
 
@@ -105,15 +106,15 @@ class Lopq(CodeMethod):
 
     def __init__(self, name: str, model: LOPQModel, fit_seconds: float) -> None:
         self.name, self.model, self.fit_seconds = name, model, fit_seconds
-        self.code_bytes = model.quantizer.codebooks.code_bytes
+        self.code_bytes = model.format.code_bytes
 
     def encode(self, rows: np.ndarray, cells: np.ndarray) -> np.ndarray:
         quantizer = self.model.quantizer
-        return quantizer.codebooks.encode(quantizer.project(rows, cells[:, None]))
+        return quantizer.fine_codes(quantizer.rotated_residuals(rows, cells[:, None]))
 
     def index(self, cells: np.ndarray) -> tuple[Search, int]:
         searcher = LOPQSearcher(self.model)
-        searcher.database = Database.of(self.lists(cells))
+        searcher.snapshot = Snapshot.of(self.lists(cells))
         return _lopq_search(searcher, len(cells)), self.model.nbytes
 
 
@@ -137,8 +138,8 @@ class Reranked(Method):
         self.searcher, self.outside = LOPQSearcher(model, keep), keep == "none"
         dim = model.dim_in
         assert dim is not None
-        self.code_bytes = model.quantizer.codebooks.code_bytes
-        self.code_bytes += 4 * dim if self.outside else int(kept_bytes(keep, dim))
+        self.code_bytes = model.format.code_bytes
+        self.code_bytes += 4 * dim if self.outside else int(vector_bytes(keep, dim))
         self.vectors: list[np.ndarray] = []
 
     def add(self, first: int, rows: np.ndarray, cells: np.ndarray) -> None:
@@ -158,7 +159,7 @@ def _lopq_search(searcher: LOPQSearcher, n_row: int, **options: Any) -> Search:
     def search(queries: np.ndarray, probes: int) -> np.ndarray:
         least = max(K, options.get("rerank", 0))
         quota = None if probes >= V else max(least, int(n_row / V * (probes - 0.5)))
-        return searcher.search_batch(queries, K, quota=quota, **options)[1]
+        return searcher.search(queries, K, quota=quota, **options)[1]
 
     return search
 
@@ -189,27 +190,27 @@ class ProductCodes(CodeMethod):
             residuals = opq.apply(residuals)
         pq: Any = faiss.ProductQuantizer(dim, M, bits)
         pq.train(residuals)
-        centroids = faiss.vector_to_array(pq.centroids).reshape(M, 2**bits, dim // M)
-        self.codebooks = Codebooks(centroids, bits)
-        self.code_bytes = self.codebooks.code_bytes
+        self.codebooks = faiss.vector_to_array(pq.centroids).reshape(M, 2**bits, dim // M)
+        self.format = CodeFormat(len(C), M, 2**bits, n_split=1, bits=bits)
+        self.code_bytes = self.format.code_bytes
         self.fit_seconds = time.perf_counter() - started
 
     def _rotated(self, rows: np.ndarray) -> np.ndarray:
         if self.rotation is None:
             return rows
-        return rotate_rows(rows, np.zeros(len(rows), np.int64), self.rotation[None])
+        return rotate(rows, np.zeros(len(rows), np.int64), self.rotation[None])
 
     def encode(self, rows: np.ndarray, cells: np.ndarray) -> np.ndarray:
         residuals = self._rotated(rows - self.C[cells])
-        return self.codebooks.pack(nearest_entries(residuals, self.codebooks.centroids))
+        return self.format.pack(nearest_entries(residuals, self.codebooks))
 
     def index(self, cells: np.ndarray) -> tuple[Search, int]:
         V, dim = self.C.shape
         quantizer = faiss.IndexFlatL2(dim)
         quantizer.add(self._rotated(self.C))
-        M, bits = self.codebooks.M, self.codebooks.bits
+        M, bits = self.format.M, self.format.bits
         index: Any = faiss.IndexIVFPQ(quantizer, dim, V, M, bits)
-        faiss.copy_array_to_vector(self.codebooks.centroids.ravel(), index.pq.centroids)
+        faiss.copy_array_to_vector(self.codebooks.ravel(), index.pq.centroids)
         index.is_trained = True
         index.precompute_table()
         self.fill(cells, index.invlists)
@@ -222,7 +223,7 @@ class ProductCodes(CodeMethod):
             kept[1].nprobe = probes
             return kept[1].search(self._rotated(queries), K)[1]
 
-        model = self.C.nbytes + self.codebooks.centroids.nbytes
+        model = self.C.nbytes + self.codebooks.nbytes
         return search, model + (0 if self.rotation is None else self.rotation.nbytes)
 
 

@@ -56,16 +56,14 @@ def methods(
     if 0 < few < V:
         yield Lopq(f"LOPQ, {few} rotations", *fit(train, V, M, seed=seed, rotations=few))
     if data.name != "enlarged":
-        learned = fit(train, V, M, seed=seed, rotation="procrustes")
-        yield Lopq("LOPQ, learned rotations", *learned)
-        yield Lopq("LOPQ, one rotation", *fit(train, V, M, seed=seed, rotation="global"))
+        yield Lopq("LOPQ, 1 rotation", *fit(train, V, M, seed=seed, rotations=1))
         yield Lopq("LOPQ, 4-bit", *fit(train, V, 2 * M, seed=seed, bits=4))
         whole = fit(data.train, V, M, seed=seed, pca_dim=dim)
         yield Reranked("LOPQ, 100 from float32 outside", *whole, "none")
         yield Reranked("LOPQ, 100 from float16 in the index", *whole, "float16")
         yield Reranked("LOPQ, 100 from int8 in the index", *whole, "int8")
     C, few_rows = model.Cs[0], train[:200_000]
-    residuals = few_rows - C[model.quantizer.splits[0].nearest_cell(few_rows)]
+    residuals = few_rows - C[model.quantizer.splits[0].coarse.assign(few_rows)]
     codes = partial(ProductCodes, C=C, residuals=residuals)
     alike = M + model.nbytes / data.n_row  # bytes of a code and its share of the LOPQ model
     larger = [m for m in range(M + 1, dim + 1) if dim % m == 0]
@@ -91,7 +89,7 @@ def fill(
         rows = data.project(inputs)
         truth.see(first, inputs)
         started = time.perf_counter()
-        found = model.quantizer.splits[0].nearest_cell(rows)
+        found = model.quantizer.splits[0].coarse.assign(rows)
         seconds += time.perf_counter() - started
         cells[first : first + len(rows)] = found
         for index in indexes:

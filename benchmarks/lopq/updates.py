@@ -39,14 +39,14 @@ def measure(searcher: LOPQSearcher, data: Dataset) -> results.Row:
     n_row, queries = len(searcher), data.queries
     codes = searcher.model.encode(data.block(n_row, SINGLE + MANY))
     row: dict[str, object] = {"rows": n_row}
-    searcher.search_batch(queries[:1], K, quota=K)  # compiles, if this is the first time
+    searcher.search(queries[:1], K, quota=K)  # compiles, if this is the first time
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "index.lopq"
         searcher.save(path)
         row["index GB"] = path.stat().st_size / 1e9
         row["load seconds"] = once(lambda: LOPQSearcher.load(path, verify=False))
         mapped = LOPQSearcher.load(path, verify=False)
-        first = partial(mapped.search_batch, queries[:1], K, quota=max(K, n_row // 1000))
+        first = partial(mapped.search, queries[:1], K, quota=max(K, n_row // 1000))
         row["first search ms"] = 1e3 * once(first)
     row["remove the first row, s"] = once(lambda: searcher.remove([0]))  # sorts the ids, once
     one = [LOPQCode(codes.coarse[i : i + 1], codes.fine[i : i + 1]) for i in range(SINGLE)]
@@ -70,7 +70,7 @@ def measure(searcher: LOPQSearcher, data: Dataset) -> results.Row:
     for share in (1.0, 0.1, 0.01):
         allowed = np.random.default_rng(0).random(n_row) < share
         quota = max(K, int(share * n_row // 1000))  # about as many cells for each share
-        search = partial(searcher.search_batch, queries, K, quota=quota, allowed=allowed)
+        search = partial(searcher.search, queries, K, quota=quota, allowed=allowed)
         row[f"queries/s, {share:.0%} allowed"] = len(queries) / once(search)
     row["optimize seconds"] = once(searcher.optimize)
     return row

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Rotation = Literal["pca", "procrustes", "global", "none"]
-Keep = Literal["none", "float16", "int8"]  # as lopq.kept, which is imported when it is needed
+Rotation = Literal["pca", "none"]
+Keep = Literal["none", "float16", "int8"]  # lopq.index.refine is imported when it is needed
 
 IMAGES_PER_CELL = 1000  # images in a cell if --cells is 0
 MOST_CELLS = 1024
@@ -78,15 +78,15 @@ class CodeSearch:
         with lopq_errors():
             searcher = self._index(query_gallery, fitting)
         quota = self.quota or CANDIDATES_PER_RESULT * depth
-        from lopq.kept import kept_bytes
+        from lopq.index.refine import vector_bytes
 
-        size = searcher.model.M + kept_bytes(self.keep, gallery.shape[1])
+        size = searcher.model.M + vector_bytes(self.keep, gallery.shape[1])
         log.info("%d bytes per image and %d of the model", size, searcher.model.nbytes)
 
         def find(queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
             started = time.perf_counter()
             with lopq_errors():
-                scores, ids = searcher.search_batch(
+                scores, ids = searcher.search(
                     queries,
                     count,
                     quota=quota,

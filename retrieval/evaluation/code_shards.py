@@ -26,8 +26,8 @@ from retrieval.data.shards import part_of
 
 if TYPE_CHECKING:
     from lopq import LOPQModel
-    from lopq.kept import Keep
-    from lopq.lists import CellLists
+    from lopq.index.inverted_lists import InvertedLists
+    from lopq.index.refine import Keep
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def lopq_errors() -> Iterator[None]:
 def fit_model(database: np.ndarray, left_out: np.ndarray, fitting: dict[str, Any]) -> "LOPQModel":
     """Fit a model on a sample of the database without some rows."""
     from lopq import LOPQModel
-    from lopq.sampling import training_rows
+    from lopq.train.fit import training_rows
 
     started = time.perf_counter()
     model = LOPQModel(**fitting)
@@ -105,7 +105,7 @@ class CodeJob:
         shards: Number of parts.
         model_path: The file of the fitted model.
         origin: A hash of model and database, in hexadecimal.
-        keep: Whether and how the vectors are kept (`lopq.kept`).
+        keep: Whether and how the vectors are kept (`lopq.index.refine`).
     """
 
     database: Path
@@ -161,7 +161,7 @@ class CodeJob:
 
     def rows(self, number: int) -> range:
         """Return the rows of a shard, in blocks as those of a run without shards."""
-        from lopq.errors import BLOCK_ROWS
+        from lopq.parallel import BLOCK_ROWS
 
         return part_of(len(self.vectors), number, self.shards, BLOCK_ROWS)
 
@@ -172,7 +172,7 @@ class CodeJob:
 
     def make(self, number: int) -> None:
         """Encode one shard."""
-        from lopq.joining import save_part
+        from lopq import save_part
 
         rows = self.rows(number)
         data = self.vectors[rows.start : rows.stop]
@@ -181,22 +181,21 @@ class CodeJob:
 
     def join(self, path: Path) -> None:
         """Write the index of all shards."""
-        from lopq.joining import join_parts
+        from lopq import merge_parts
 
         parts = [self._part(number) for number in range(self.shards)]
         there = [part for part in parts if part is not None]
         if len(there) < self.shards:
             raise InputError(f"shards of {self.target} were removed meanwhile; run again")
-        join_parts(path, self.model, there, self.keep)
+        merge_parts(path, self.model, there, self.keep)
 
     def path_of(self, number: int) -> Path:
         """Return the file of a shard."""
         return _folder(self.target) / f"{number}-of-{self.shards}.codes"
 
-    def _part(self, number: int) -> "CellLists | None":
+    def _part(self, number: int) -> "InvertedLists | None":
         """Return a shard that can be joined; None, with a line if it is there, if it cannot."""
-        from lopq import LOPQError
-        from lopq.joining import read_part
+        from lopq import LOPQError, read_part
 
         path = self.path_of(number)
         if not path.exists():

@@ -5,6 +5,8 @@ import pytest
 
 from lopq import LOPQModel, LOPQSearcher
 
+KINDS = {"single": {}, "multi": {"split": "multi"}, "4-bit": {"bits": 4}}
+
 
 def draw(n: int, dim: int, seed: int = 0) -> np.ndarray:
     """Return (n, dim) float32 vectors in 12 clusters, each stretched along its own axes."""
@@ -29,12 +31,10 @@ def queries() -> np.ndarray:
     return draw(40, 16, seed=1)
 
 
-@pytest.fixture(scope="session", params=["single", "multi", "4-bit"])
+@pytest.fixture(scope="session", params=KINDS)
 def searcher(request: pytest.FixtureRequest, data: np.ndarray) -> LOPQSearcher:
-    """A database of all of ``data`` under each kind of model."""
-    options = {"single": {}, "multi": {"split": "multi"}, "4-bit": {"bits": 4}}[request.param]
-    model = LOPQModel(V=6, M=4, subquantizer_clusters=32, **options)
-    model.fit(data, rotation_iters=5)
-    filled = LOPQSearcher(model)
+    """An index of all of ``data`` under each kind of model."""
+    model = LOPQModel(V=6, M=4, subquantizer_clusters=32, **KINDS[request.param])
+    filled = LOPQSearcher(model.fit(data))
     filled.add_data(data)
     return filled

@@ -6,7 +6,8 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from lopq import LOPQModel, LOPQSearcher, kept, split
+from lopq import LOPQModel, LOPQSearcher, model
+from lopq.index import refine
 from process_data import mips, nns
 from retrieval.data import layout
 from retrieval.data.formats import InputError
@@ -48,8 +49,8 @@ def test_vectors_in_the_index_rank_almost_as_the_database_does(
 
 
 def test_the_choices_are_those_of_the_library() -> None:
-    assert get_args(Keep) == get_args(kept.Keep)
-    assert get_args(Rotation) == split.ROTATIONS
+    assert get_args(Keep) == get_args(refine.Keep)
+    assert get_args(Rotation) == model.CHOICES["rotation"]
 
 
 def test_what_is_masked_is_never_returned(pipeline: Path) -> None:
@@ -134,8 +135,8 @@ def test_an_expanded_gallery_has_an_index_of_its_own(
 def test_training_reads_only_the_sample(
     size: int, pipeline: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lopq.sampling.TRAIN_SIZE", size)
-    monkeypatch.setattr("lopq.sampling.TRAIN_SIZE_PER_CELL", 1)
+    monkeypatch.setattr("lopq.train.fit.TRAIN_SIZE", size)
+    monkeypatch.setattr("lopq.train.fit.TRAIN_SIZE_PER_CELL", 1)
     read, fit = [], LOPQModel.fit
 
     def recorded(model: LOPQModel, data: np.ndarray, **options: int) -> None:

@@ -23,7 +23,7 @@ BLOCK_ROWS = 4  # shards begin at multiples; 65,536 outside of tests
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lopq.errors.BLOCK_ROWS", BLOCK_ROWS)
+    monkeypatch.setattr("lopq.parallel.BLOCK_ROWS", BLOCK_ROWS)
 
 
 def index(pipeline: Path, **options: Any) -> bytes:
@@ -130,8 +130,8 @@ def test_shards_of_another_model_are_not_joined(
 
 def test_killed_anywhere_and_run_again(pipeline: Path, tmp_path: Path, forks: Forks) -> None:
     code = f"""
-import sys, lopq.errors
-lopq.errors.BLOCK_ROWS = {BLOCK_ROWS}
+import sys, lopq.parallel
+lopq.parallel.BLOCK_ROWS = {BLOCK_ROWS}
 from process_data import nns
 sys.exit(nns.main(sys.argv[1:]))
 """

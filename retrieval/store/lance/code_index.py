@@ -6,7 +6,7 @@ find are candidates; their similarities are computed exactly from the embeddings
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -85,7 +85,7 @@ class CodeIndex:
         if count == 0:
             return [np.empty(0, np.int64) for _ in queries]
         quota = min(n_row, max(LEAST_RANKED, 5 * count, n_row // QUOTA))
-        _, found = self.searcher.search_batch(queries, count, quota=quota, allowed=allowed)
+        _, found = self.searcher.search(queries, count, quota=quota, allowed=allowed)
         return [of_query[of_query >= 0] for of_query in found]
 
 
@@ -140,8 +140,8 @@ def embeddings_at(dataset: "lance.LanceDataset", places: np.ndarray) -> np.ndarr
 
 def _fitted(dataset: "lance.LanceDataset", keys: np.ndarray) -> CodeIndex:
     """Fit a model to some rows and encode all."""
-    from lopq import LOPQCode, LOPQModel, LOPQSearcher
-    from lopq.sampling import training_rows
+    from lopq import LOPQModel, LOPQSearcher
+    from lopq.train.fit import training_rows
 
     n_row, dim = len(keys), dataset.schema.field("embedding").type.list_size
     cells = min(MOST_CELLS, max(1, n_row // ROWS_PER_CELL))
@@ -149,12 +149,9 @@ def _fitted(dataset: "lance.LanceDataset", keys: np.ndarray) -> CodeIndex:
     model = LOPQModel(cells, n_bytes, rotations=max(1, min(cells, n_row // ROWS_PER_ROTATION)))
     sample = training_rows(n_row, cells, model.seed)
     places = np.arange(n_row) if sample is None else sample
-    model.fit(embeddings_at(dataset, places), train_size=None, verbose=False)
+    model.fit(embeddings_at(dataset, places), train_size=None)
     searcher = LOPQSearcher(model)
-    # All at once: codes that come one block after the other would be sorted again and again.
-    blocks = [model.encode(block) for block in _blocks(dataset)]
-    codes = LOPQCode(*(np.concatenate(part) for part in zip(*blocks, strict=True)))
-    searcher.add_codes(codes, np.arange(n_row))
+    _add_encoded(searcher, _blocks(dataset), 0)
     return CodeIndex(searcher, keys, n_row, 0.0)
 
 
@@ -165,13 +162,21 @@ def _renewed(old: CodeIndex, dataset: "lance.LanceDataset", keys: np.ndarray) ->
     old.searcher.remove(stale)
     new = np.flatnonzero(positions < 0)
     rows = np.concatenate([old.rows, keys[new]])
-    for start in range(0, len(new), READ_AT_ONCE):
-        places = new[start : start + READ_AT_ONCE]
-        first = len(old.rows) + start
-        codes = old.searcher.model.encode(embeddings_at(dataset, places))
-        old.searcher.add_codes(codes, np.arange(first, first + len(places)))
+    starts = range(0, len(new), READ_AT_ONCE)
+    blocks = (embeddings_at(dataset, new[start : start + READ_AT_ONCE]) for start in starts)
+    _add_encoded(old.searcher, blocks, len(old.rows))
     old.searcher.optimize()
     return CodeIndex(old.searcher, rows, old.fitted_on, 0.0)
+
+
+def _add_encoded(searcher: "LOPQSearcher", blocks: Iterable[np.ndarray], first: int) -> None:
+    """Encode blocks of embeddings, and add all codes at once: each addition sorts."""
+    from lopq import LOPQCode
+
+    encoded = [searcher.model.encode(block) for block in blocks]
+    if encoded:
+        codes = LOPQCode(*(np.concatenate(part) for part in zip(*encoded, strict=True)))
+        searcher.add_codes(codes, np.arange(first, first + len(codes.coarse)))
 
 
 def _blocks(dataset: "lance.LanceDataset") -> Iterator[np.ndarray]:
