@@ -222,7 +222,8 @@ class LOPQModel:
     @classmethod
     def restored(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> "LOPQModel":
         """Rebuild a model from its `header` and the arrays of its quantizer."""
-        options = {name: header.get(name) for name in OPTIONS}  # older files have no "rotations"
+        # Older files have no "rotations".
+        options: dict[str, Any] = {name: header.get(name) for name in OPTIONS}
         if options["rotation"] != "none":  # older versions could learn the rotations
             options["rotation"] = "pca"
         n_split = len(header["training_errors"])
