@@ -36,7 +36,7 @@ from retrieval.data import layout
 from retrieval.data.formats import InputError
 from retrieval.data.jpeg import thumbnail
 from retrieval.ingest.new_photos import NewPhoto, listed_photos
-from retrieval.photo_search.engine import check_model
+from retrieval.photo_search.compatibility import check_model
 from retrieval.photo_search.preprocessing import Preprocessing
 from retrieval.store.backends import STORE_HELP, open_store
 from retrieval.store.base import ImageStore
@@ -85,11 +85,11 @@ def run(
         encoder = QueryEncoder.load(save_path, record, device)
         with tqdm(total=len(photos), desc=target.name, unit="photo", disable=None) as bar:
             for start in range(0, len(photos), batch_size):
-                some = photos[start : start + batch_size]
-                ids, unreadable = add_photos(target, some, preprocessing, encoder)
+                batch = photos[start : start + batch_size]
+                ids, unreadable = add_photos(target, batch, preprocessing, encoder)
                 added += ids
                 n_unreadable += unreadable
-                bar.update(len(some))
+                bar.update(len(batch))
         if added:
             target.optimize()
         log.info(
@@ -156,11 +156,7 @@ def _row(
         id=number,
         embedding=embedding,
         sha256=sha256,
-        label=photo.label,
-        make=photo.make,
-        model=photo.model,
-        year=photo.year,
-        viewpoint=photo.viewpoint,
+        **photo.metadata._asdict(),
         box=photo.box,
         path=str(photo.file.absolute()),
         thumbnail=thumbnail(square),

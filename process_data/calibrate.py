@@ -25,6 +25,8 @@ if __name__ == "__main__":  # before numpy is loaded
 
     prepare_command()
 
+import numpy as np
+
 from retrieval import cli
 from retrieval.compute import devices
 from retrieval.data import layout
@@ -37,7 +39,7 @@ from retrieval.evaluation.calibration_fit import (
     query_rows,
 )
 from retrieval.evaluation.inputs import load_query_gallery, warn_stale_inputs
-from retrieval.photo_search.metadata import load_catalogue
+from retrieval.photo_search.metadata import load_image_table
 from retrieval.photo_search.preprocessing import Preprocessing
 
 log = logging.getLogger(__name__)
@@ -63,8 +65,11 @@ def run(
     found = load_query_gallery(data_dir, is_valid=True, database=database)
     warn_stale_inputs(found)
     Preprocessing.of_record(found.gallery_record, database, data_dir)
-    catalogue = load_catalogue(data_dir, found.gallery_record, database)
-    groups = groups_of(catalogue.labels, catalogue.makes, catalogue.years)
+    columns = load_image_table(data_dir, found.gallery_record, database).columns
+    pairs = zip(columns["label"], columns["make"], strict=True)
+    makes = {label: make for label, make in pairs if make}
+    labels, years = np.array(columns["label"], np.int64), np.array(columns["year"], object)
+    groups = groups_of(labels, makes, years)
     cases = find_cases(found.gallery, groups, query_rows(found), devices.resolve(device))
     calibration, measured = calibrate_answers(cases, false_reject)
     path = save_calibration(data_dir, database, calibration, measured, found.inputs.paths)

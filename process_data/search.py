@@ -15,7 +15,7 @@ import json
 import logging
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,15 +33,16 @@ from retrieval.data import files, layout
 from retrieval.data.decode import Box
 from retrieval.data.formats import InputError
 from retrieval.data.sources import warn_stale
-from retrieval.photo_search.found import Found
-from retrieval.photo_search.photo_files import AUTO, parse_box, photo_files
-from retrieval.photo_search.prediction import summary
-from retrieval.photo_search.results import texts
+from retrieval.photo_search.boxes import parse_box
+from retrieval.photo_search.photo_files import photo_files
 
 if TYPE_CHECKING:
     from retrieval.photo_search.car_detector import Detector
+    from retrieval.photo_search.results import SearchResult
 
 log = logging.getLogger(__name__)
+
+AUTO = "auto"
 
 
 def run(
@@ -60,7 +61,7 @@ def run(
     database: str = layout.DATABASE.name,
     output: str = layout.SEARCH_SHEET.name,
     device: str = "auto",
-) -> list[Found]:
+) -> "list[SearchResult]":
     """Print the answers to each photo, write the contact sheet, and return the answers.
 
     Args:
@@ -71,8 +72,9 @@ def run(
             finds the car; None takes the whole photo.
         k: Answers to look for.
         at_least: Hide answers of a lower similarity.
-        make: Search only cars of this make.
-        model: Search only cars of this model: its name, a part of it, or the number of its Class.
+        make: Search only cars of this make: its name, or a part of names.
+        model: Search only cars of this model: its name, a part of names, or the number of its
+            Class.
         year: Search only cars of this year.
         viewpoint: Search only images from this viewpoint, such as front or 4.
         as_json: Print JSON.
@@ -86,12 +88,11 @@ def run(
             error instead of answers in the JSON.
     """
     path = layout.SEARCH_SHEET.target(data_dir, output)
-    part = None if box == AUTO else parse_box(box)
+    part = None if box is None or box == AUTO else parse_box(box)
     photos = photo_files([image] if isinstance(image, Path) else image)
     from retrieval.photo_search.car_detector import coco_detector
     from retrieval.photo_search.engine import PhotoSearch
-    from retrieval.photo_search.metadata import Filters
-    from retrieval.photo_search.preprocessing import UnreadablePhoto
+    from retrieval.photo_search.filters import Filters
 
     search = PhotoSearch.open(data_dir, save_path, database, device)
     warn_stale(data_dir, database)
@@ -99,26 +100,46 @@ def run(
     if box is None and search.preprocessing.crop == "box":
         log.info("the database's images are cropped to the car: --box=x1,y1,x2,y2 or auto does so")
     detector = coco_detector() if box == AUTO else None
-    found: list[Found] = []
-    told: list[dict[str, Any]] = []  # of each photo, as JSON
-    errors: list[UnreadablePhoto] = []
+
+    def search_with(photo: Path) -> "SearchResult":
+        of_photo = part if detector is None else _car_box(photo, detector)
+        return search.search(photo, of_photo, k, filters, at_least)
+
+    results = _search_with_all(photos, search_with, as_json)
+    from retrieval.photo_search.answer_sheet import answer_sheet
+
+    sheet = answer_sheet(search, results, explain)
+    with files.whole(path) as unfinished:
+        sheet.save(unfinished, format="PNG")
+    log.info("%s: answers to %d photo%s", path, len(results), "s" if len(results) > 1 else "")
+    return results
+
+
+def _search_with_all(
+    photos: Sequence[Path], search_with: "Callable[[Path], SearchResult]", as_json: bool
+) -> "list[SearchResult]":
+    """Search with each photo and print what is found; say which photos cannot be read."""
+    from retrieval.photo_search.preprocessing import UnusablePhoto
+
+    results: list[SearchResult] = []
+    printed: list[dict[str, Any]] = []  # of each photo, as JSON
+    errors: list[UnusablePhoto] = []
     for photo in photos:
         try:
-            of_photo = part if detector is None else _car_box(photo, detector)
-            found.append(search.search(photo, of_photo, k, filters, at_least))
-        except UnreadablePhoto as error:
+            results.append(search_with(photo))
+        except UnusablePhoto as error:
             errors.append(error)
-            told.append({"photo": str(photo), "error": str(error)})
+            printed.append({"photo": str(photo), "error": str(error)})
             if len(photos) > 1:
                 log.warning("%s", error)
             continue
-        told.append(found[-1].as_json())
+        printed.append(results[-1].as_json())
         if not as_json:
-            print(_text(found[-1]))
+            print(_text(results[-1]))
     if as_json:
         is_utf8 = (sys.stdout.encoding or "").lower() in ("utf-8", "utf8")
-        print(json.dumps(told, indent=1, ensure_ascii=not is_utf8))
-    if not found:
+        print(json.dumps(printed, indent=1, ensure_ascii=not is_utf8))
+    if not results:
         if len(photos) == 1:
             raise errors[0]
         raise InputError(f"none of the {len(photos)} photos can be searched with: {errors[0]}")
@@ -126,13 +147,7 @@ def run(
         log.warning(
             "%d of %d photos cannot be searched with (listed above)", len(errors), len(photos)
         )
-    from retrieval.photo_search.answer_sheet import answer_sheet
-
-    sheet = answer_sheet(search, found, explain)
-    with files.whole(path) as unfinished:
-        sheet.save(unfinished, format="PNG")
-    log.info("%s: answers to %d photo%s", path, len(found), "s" if len(found) > 1 else "")
-    return found
+    return results
 
 
 def _car_box(photo: Path, detector: "Detector") -> Box | None:
@@ -146,15 +161,19 @@ def _car_box(photo: Path, detector: "Detector") -> Box | None:
     return box
 
 
-def _text(found: Found) -> str:
+def _text(result: "SearchResult") -> str:
     """Return the answers to a photo as text."""
-    part = "" if found.box is None else f", box {','.join(f'{x:.0f}' for x in found.box)}"
-    lines = [f"{found.photo}{part}: {found.n_searched} images searched"]
-    if found.answers:
-        lines += _aligned(texts(found.answers))
-    if found.n_hidden:
-        lines.append(f"{found.n_hidden} hidden by --at_least")
-    said = summary(found.prediction, found.is_filtered)
+    from retrieval.photo_search.prediction import summary
+    from retrieval.photo_search.results import table_of
+
+    query = result.query
+    part = "" if query.box is None else f", box {','.join(f'{x:.0f}' for x in query.box)}"
+    lines = [f"{query.name}{part}: {result.n_searched} images searched"]
+    if result.answers:
+        lines += _aligned(table_of(result.answers))
+    if result.n_hidden:
+        lines.append(f"{result.n_hidden} hidden by --at_least")
+    said = summary(result.prediction, result.is_filtered)
     return "\n".join([*lines, said or "no model is named: these images have no classes", ""])
 
 

@@ -62,7 +62,7 @@ def accuracy(
         assert model is not None
         rows.append(
             {
-                "first_answer_right": found.answers[0].label == label,
+                "first_answer_right": found.answers[0].metadata.label == label,
                 "vote_right": model.label == label,
                 "not_in_database": model.is_rejected,
             }

@@ -12,6 +12,7 @@ programs beside slow both down.
 """
 
 import argparse
+import io
 import shutil
 import statistics
 import tempfile
@@ -31,7 +32,6 @@ from retrieval.store.backends import open_store
 from retrieval.store.base import ImageStore
 from retrieval.store.rows import Collection, ImageRow
 from retrieval.threads import computing_with, prepare_command
-from retrieval.web.uploads import prepare_upload
 
 PHOTOS = 64
 BATCH = 8192
@@ -58,12 +58,12 @@ class Parts:
         self.store, self.photos = store, photos
         self.preprocessing = Preprocessing.of_record(record, store.name)
         self.encoder = QueryEncoder.load(save_path, record)
-        self.squares = [prepare_upload(photo, self.preprocessing, None).square for photo in photos]
+        self.squares = [self.preprocessing.square(io.BytesIO(photo)) for photo in photos]
         self.queries = self.encoder.embed(np.stack(self.squares))
 
     def decode(self, turn: int) -> None:
         """Prepare a photo."""
-        prepare_upload(self.photos[turn % len(self.photos)], self.preprocessing, None)
+        self.preprocessing.square(io.BytesIO(self.photos[turn % len(self.photos)]))
 
     def encode(self, turn: int) -> None:
         """Encode a photo."""
@@ -72,7 +72,7 @@ class Parts:
     def search(self, turn: int) -> None:
         """Find the neighbors of a photo and their metadata."""
         answer = self.store.search(self.queries[turn % len(self.queries)][None], K)
-        self.store.facts(answer.ids[0].tolist())
+        self.store.metadata(answer.ids[0].tolist())
 
     def measure(self, times: int) -> dict[str, float]:
         """Measure one photo at a time, and encoding in batches."""

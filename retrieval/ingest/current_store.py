@@ -8,7 +8,7 @@ from retrieval.data import layout, provenance
 from retrieval.data.formats import InputError
 from retrieval.ingest.publishing import is_of, publish_database, published_states
 from retrieval.model import checkpoint
-from retrieval.photo_search.engine import publish_command
+from retrieval.photo_search.compatibility import publish_command
 from retrieval.store.backends import open_store
 from retrieval.store.base import ImageStore, NoStore
 

@@ -16,19 +16,17 @@ from retrieval.data.spelling import composed
 from retrieval.photo_search.photo_files import photo_files
 from retrieval.store.base import ImageStore
 from retrieval.store.name_lookup import class_and_make, classes_of_models
-from retrieval.store.rows import UNKNOWN, Facts
+from retrieval.store.rows import UNKNOWN, Metadata
+
+NOTHING_KNOWN = Metadata()
 
 
 @dataclass(frozen=True)
 class NewPhoto:
-    """A photo to add; what is not known is empty, -1 or None."""
+    """A photo to add, what is known of it, and the box of its car if that is known."""
 
     file: Path
-    label: int = UNKNOWN
-    make: str = ""
-    model: str = ""
-    year: str = ""
-    viewpoint: str = ""
+    metadata: Metadata = NOTHING_KNOWN
     box: Box | None = None
 
 
@@ -56,7 +54,7 @@ def listed_photos(names: Sequence[Path], store: ImageStore) -> list[NewPhoto]:
     return found
 
 
-def _class_level(facets: Sequence[Facts]) -> ClassLevel:
+def _class_level(facets: Sequence[Metadata]) -> ClassLevel:
     """Return what the classes of a store are: makes, models, or models of a year."""
     dated = [facet for facet in facets if facet.year and facet.model]
     if dated and all(facet.year in facet.model.split() for facet in dated):
@@ -91,7 +89,8 @@ def _of_folder(
         model, make, year = next(of_photo) if names else ("", "", "")
         label, known_make = class_and_make(model, of_model)
         is_known = model in of_model
-        found.append(NewPhoto(file, label, known_make if is_known else make, model, year))
+        metadata = Metadata(known_make if is_known else make, model, label, year)
+        found.append(NewPhoto(file, metadata))
     return found
 
 
@@ -146,13 +145,7 @@ def _of_line(
     else:
         known_model, known_make = of_label.get(label, ("", ""))
         model = model or known_model
-    box = None if any(map(math.isnan, corners)) else tuple(corners)
-    return NewPhoto(
-        path.parent / row["Path"],
-        label,
-        make or known_make,
-        model,
-        row.get("Year", ""),
-        viewpoint,
-        (box[0], box[1], box[2], box[3]) if box else None,
-    )
+    x1, y1, x2, y2 = corners
+    box = None if any(map(math.isnan, corners)) else (x1, y1, x2, y2)
+    metadata = Metadata(make or known_make, model, label, row.get("Year", ""), viewpoint)
+    return NewPhoto(path.parent / row["Path"], metadata, box)

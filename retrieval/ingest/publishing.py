@@ -14,15 +14,13 @@ from tqdm import tqdm
 from retrieval.data import decode, layout, provenance, sources
 from retrieval.data.decoded_photos import boxes_of
 from retrieval.data.formats import InputError
-from retrieval.data.images import Images
 from retrieval.data.jpeg import thumbnail
 from retrieval.ingest.added_photos import CarriedPhotos, added_rows, are_comparable
-from retrieval.photo_search.engine import check_comparable, found_checkpoint
-from retrieval.photo_search.metadata import Catalogue, load_catalogue
-from retrieval.photo_search.preprocessing import Preprocessing
-from retrieval.report.retrieval_results import images_of
+from retrieval.photo_search.compatibility import found_checkpoint
+from retrieval.photo_search.database_files import DatabaseFiles
 from retrieval.store.backends import open_store
 from retrieval.store.base import ImageStore, NoStore
+from retrieval.store.name_lookup import classes_of_models
 from retrieval.store.rows import FIRST_PHOTO_ID, Collection, ImageRow
 from retrieval.threads import worker_threads
 
@@ -44,9 +42,9 @@ def publish_database(
     try:
         target = open_store(data_dir, store)
     except NoStore:
-        target = open_store(data_dir, store, create=Collection(source.record))
+        target = open_store(data_dir, store, create=Collection(source.files.record))
     with target:
-        if is_of(target, source.record, source.states):
+        if is_of(target, source.files.record, source.states):
             n_new, more = _add_missing(target, source), ""
         else:
             n_new, more = _renew(data_dir, target, source, save_path)
@@ -58,7 +56,7 @@ def publish_database(
             target.name,
             n_new,
             time.perf_counter() - started,
-            len(source.embeddings) - n_new,
+            len(source) - n_new,
             more,
             target.count(),
         )
@@ -95,7 +93,7 @@ def published_states(data_dir: Path, database: str, record: dict[str, Any]) -> d
 
 def _add_missing(target: ImageStore, source: "DatabaseRows") -> int:
     """Add the images that a store does not have; return how many these were."""
-    numbers = np.setdiff1d(np.arange(len(source.embeddings)), target.ids())
+    numbers = np.setdiff1d(np.arange(len(source)), target.ids())
     with tqdm(total=len(numbers), desc=target.name, unit="image", disable=None) as bar:
         for rows in row_batches(source, numbers):
             target.add(rows)
@@ -117,17 +115,17 @@ def _renew(
     Returns:
         Images of the database, and what to say of the added photos.
     """
-    new = Collection(source.record)
+    new = Collection(source.files.record)
     carried = CarriedPhotos(
         added_rows(target),
         are_comparable(target.collection, new),
-        source.record,
-        found_checkpoint(data_dir, source.record, save_path),
+        source.files.record,
+        found_checkpoint(data_dir, source.files.record, save_path),
         source.root,
-        source.catalogue.classes_of_models(),
+        classes_of_models(source.files.facets()),
     )
     carried.check(target.name)
-    numbers = np.arange(len(source.embeddings))
+    numbers = np.arange(len(source))
     published: set[str] = set()
 
     def batches() -> Iterator[list[ImageRow]]:
@@ -161,62 +159,50 @@ class DatabaseRows:
     """The rows to publish.
 
     Attributes:
-        record: The record of the embeddings.
+        files: The database.
         states: `published_states` of the database.
-        embeddings: (n_image, dim) float32.
-        images: (n_image, 3, side, side) uint8, what they were made from.
-        catalogue: Metadata of the images.
         boxes: The box of the car in each image file; None where there is none.
         root: Folder of the image files.
     """
 
-    record: dict[str, Any]
+    files: DatabaseFiles
     states: dict[str, str]
-    embeddings: np.ndarray
-    images: Images
-    catalogue: Catalogue
     boxes: list[decode.Box | None]
     root: Path
 
+    def __len__(self) -> int:
+        return len(self.files.gallery)
+
     def row(self, number: int) -> ImageRow:
         """Return the row of an image; read its file and make its thumbnail."""
-        known, label = self.catalogue, int(self.catalogue.labels[number])
+        path = self.files.table.paths[number]
         return ImageRow(
             id=number,
-            embedding=self.embeddings[number],
-            sha256=provenance.sha256(self.root / known.paths[number]),
-            label=label,
-            make=known.makes.get(label, ""),
-            model=known.name(label),
-            year="" if known.years is None else known.years[number],
-            viewpoint="" if known.viewpoints is None else known.viewpoints[number],
+            embedding=self.files.gallery[number],
+            sha256=provenance.sha256(self.root / path),
+            **self.files.table.metadata(number)._asdict(),
             box=self.boxes[number],
-            path=known.paths[number],
-            thumbnail=thumbnail(self.images[np.array([number])][0]),
+            path=path,
+            thumbnail=thumbnail(self.files.images[np.array([number])][0]),
         )
 
 
 def load_source(data_dir: Path, database: str, image_root_path: str | None) -> DatabaseRows:
     """Load what is published, and check that it belongs together."""
-    embeddings = layout.DATABASE.load(data_dir, database)
-    record = provenance.load_record(data_dir, database) or {}
-    Preprocessing.of_record(record, database, data_dir)
-    check_comparable(record, database, data_dir)
-    catalogue = load_catalogue(data_dir, record, database)
-    images = images_of(data_dir, record, layout.IMAGE_MATRIX)
-    if len(images) != len(embeddings):
+    files = DatabaseFiles.open(data_dir, database)
+    record, table = files.record, files.table
+    if len(files.images) != len(files.gallery):
         raise InputError(f"{record['images']} and {database} have different numbers of images")
     root = data_dir / Path(image_root_path or record["preparation"]["image_root_path"]).expanduser()
-    missing = next((path for path in catalogue.paths if not (root / path).is_file()), None)
+    missing = next((path for path in table.paths if not (root / path).is_file()), None)
     if missing is not None:
         raise InputError(
             f"{root / missing} is missing; name the folder of the images with --image_root_path"
         )
     _check_photos(data_dir, database, record)
-    table = layout.IMAGE_INDEX.load(data_dir, catalogue.source).sort_values("Index")
-    boxes = boxes_of(table, catalogue.source) or [None] * len(table)
-    states = published_states(data_dir, database, record)
-    return DatabaseRows(record, states, embeddings, images, catalogue, boxes, root)
+    index = layout.IMAGE_INDEX.load(data_dir, table.source).sort_values("Index")
+    boxes = boxes_of(index, table.source) or [None] * len(index)
+    return DatabaseRows(files, published_states(data_dir, database, record), boxes, root)
 
 
 def _check_photos(data_dir: Path, database: str, record: dict[str, Any]) -> None:

@@ -1,39 +1,39 @@
-"""Search an image database with a photo: everything is loaded once, then photos are searched with.
+"""Search an image database with a photo: everything is loaded once, for any number of photos.
 
     search = PhotoSearch.open(Path("demo"), Path("demo/para/model.ep4"))
     found = search.search(Path("photo.jpg"), k=20, filters=Filters(year="2010"))
     print(found.prediction.model, found.answers[0])
 
 A photo is prepared, encoded and compared exactly as the database's images were: answers and
-similarities are those of ``process_data.mips`` for the same file.
+similarities are those of ``process_data.mips`` for the same file. The command searches the files of
+a database, the page a store.
 """
 
-from dataclasses import dataclass
-from functools import cached_property
+import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from retrieval.data import layout, provenance, sources
-from retrieval.data.command_lines import checkpoints_of, command, remake_command
+from retrieval.data import layout
+from retrieval.data.command_lines import command
 from retrieval.data.decode import Box
 from retrieval.data.formats import InputError
-from retrieval.data.images import Images
 from retrieval.evaluation.calibration import Calibration, load_calibration
 from retrieval.evaluation.local_means import NEIGHBORS
-from retrieval.model import checkpoint
-from retrieval.photo_search.found import Found
-from retrieval.photo_search.metadata import Catalogue, Filters, load_catalogue
+from retrieval.photo_search.answers import Answer, Answers, Rows, find_answers
+from retrieval.photo_search.compatibility import check_model
+from retrieval.photo_search.database_files import DatabaseFiles
+from retrieval.photo_search.filters import Filters, Scope, scope_of
 from retrieval.photo_search.prediction import predict
 from retrieval.photo_search.preprocessing import Photo, Preprocessing
-from retrieval.photo_search.results import Answer
-from retrieval.report.retrieval_results import images_of
-from retrieval.search.embeddings import check_unit_rows
-from retrieval.search.exact import nearest_neighbors
+from retrieval.photo_search.results import Query, SearchResult
+from retrieval.store.backends import open_store
+from retrieval.store.base import ImageStore
 
 if TYPE_CHECKING:
     from retrieval.photo_search.query_encoder import QueryEncoder
+
+log = logging.getLogger(__name__)
 
 NO_FILTERS = Filters()
 
@@ -43,22 +43,28 @@ class PhotoSearch:
     """An image database with the model that encoded it. Calls from several threads are fine.
 
     Attributes:
-        data_dir: The data directory.
-        record: The record of the database's embeddings.
-        preprocessing: How its images were prepared.
-        gallery: (n_image, dim) float32, memory-mapped.
-        catalogue: Metadata of its images.
-        calibration: How likely an answer is right; None if it was not measured for this database.
+        rows: The images to search: a store, or the files of a database.
+        preprocessing: How the database's images were prepared.
         encoder: The model.
+        calibration: How likely an answer is right; None if it was not measured for this database.
     """
 
-    data_dir: Path
-    record: dict[str, Any]
+    rows: Rows
     preprocessing: Preprocessing
-    gallery: np.ndarray
-    catalogue: Catalogue
-    calibration: Calibration | None
     encoder: "QueryEncoder"
+    calibration: Calibration | None
+
+    @property
+    def files(self) -> DatabaseFiles:
+        """The files of the database; not for a store."""
+        assert isinstance(self.rows, DatabaseFiles)
+        return self.rows
+
+    @property
+    def store(self) -> ImageStore:
+        """The store; not for the files of a database."""
+        assert isinstance(self.rows, ImageStore)
+        return self.rows
 
     @classmethod
     def open(
@@ -68,7 +74,7 @@ class PhotoSearch:
         database: str = layout.DATABASE.name,
         device: str = "auto",
     ) -> "PhotoSearch":
-        """Load a database and its model.
+        """Load the files of a database, and its model.
 
         Args:
             data_dir: The data directory.
@@ -79,32 +85,48 @@ class PhotoSearch:
         Raises:
             InputError: A file is missing, or files do not belong together.
         """
-        gallery = layout.DATABASE.load(data_dir, database)
-        record = provenance.load_record(data_dir, database) or {}
-        preprocessing = Preprocessing.of_record(record, database, data_dir)
-        check_model(data_dir, record, save_path, database)
-        catalogue = load_catalogue(data_dir, record, database)
-        check_unit_rows(gallery, database, data_dir)
+        files = DatabaseFiles.open(data_dir, database)
+        check_model(data_dir, files.record, save_path, database)
         calibrated = load_calibration(data_dir, database)
         from retrieval.photo_search.query_encoder import QueryEncoder  # imports torch
 
         return cls(
-            data_dir,
-            record,
-            preprocessing,
-            gallery,
-            catalogue,
+            files,
+            files.preprocessing,
+            QueryEncoder.load(save_path, files.record, device),
             calibrated[0] if calibrated else None,
-            QueryEncoder.load(save_path, record, device),
         )
 
-    @cached_property
-    def images(self) -> Images:
-        """The database's images as the model saw them, (n_image, 3, side, side) uint8.
+    @classmethod
+    def open_store(
+        cls,
+        data_dir: Path,
+        save_path: Path,
+        store: str = layout.STORE.name,
+        database: str = layout.DATABASE.name,
+        device: str = "auto",
+    ) -> "PhotoSearch":
+        """Open a store that exists, and load its model.
 
-        Index it with rows, (n,) int64.
+        Args:
+            data_dir: The data directory.
+            save_path: The checkpoint that encoded the database.
+            store: A folder, the address of a Milvus server or a file of Milvus Lite.
+            database: Name of the embeddings that are published, for messages.
+            device: Where the model runs: auto, cpu, cuda or cuda:n.
+
+        Raises:
+            InputError: A file is missing, or files do not belong together.
         """
-        return images_of(self.data_dir, self.record, layout.IMAGE_MATRIX)
+        rows = open_store(data_dir, store)
+        record = rows.collection.record
+        preprocessing = Preprocessing.of_record(record, rows.name, data_dir)
+        check_model(data_dir, record, save_path, database, store)
+        from retrieval.photo_search.query_encoder import QueryEncoder  # imports torch
+
+        encoder = QueryEncoder.load(save_path, record, device)
+        calibration = _calibration_of(data_dir, rows.collection.checkpoint_sha256)
+        return cls(rows, preprocessing, encoder, calibration)
 
     def search(
         self,
@@ -114,7 +136,7 @@ class PhotoSearch:
         filters: Filters = NO_FILTERS,
         min_similarity: float | None = None,
         name: str | None = None,
-    ) -> Found:
+    ) -> SearchResult:
         """Search with a photo.
 
         Args:
@@ -132,159 +154,78 @@ class PhotoSearch:
         """
         name = name or (str(photo) if isinstance(photo, Path) else "the photo")
         square = self.preprocessing.square(photo, box, name)
-        embedding = self.encoder.embed(square[None])[0]
-        return self.answer(square, embedding, box, k, filters, min_similarity, name)
+        query = Query(self.encoder.embed(square[None])[0], square, name, box)
+        return self.search_encoded(query, k, filters, min_similarity)
 
-    def answer(
+    def search_encoded(
         self,
-        square: np.ndarray,
-        embedding: np.ndarray,
-        box: Box | None = None,
+        query: Query,
         k: int = 20,
         filters: Filters = NO_FILTERS,
         min_similarity: float | None = None,
-        name: str = "the photo",
-    ) -> Found:
-        """Search with a photo that is encoded already, as `search` does.
-
-        Args:
-            square: (3, side, side) uint8, the prepared photo.
-            embedding: (dim,) float32 of unit L2 norm.
-            box: The part of the photo that it shows.
-            k: Answers to look for.
-            filters: Which images may be answers.
-            min_similarity: Hide answers of a lower similarity.
-            name: What to call the photo.
-        """
+    ) -> SearchResult:
+        """Search with a photo that is encoded already, as `search` does."""
         if k < 1:
             raise InputError(f"--k must be at least 1; got {k}")
-        is_allowed = self.catalogue.mask(filters)
-        n_searched = len(self.gallery) if is_allowed is None else int(is_allowed.sum())
-        depth = min(max(k, NEIGHBORS), n_searched)  # as many as are judged
-        ids, similarities = nearest_neighbors(
-            embedding[None], self.gallery, depth, is_allowed=is_allowed
-        )
-        answers = self._answers(ids[0], similarities[0])
+        scope = scope_of(filters, self.rows.facets(), self.rows.name)
+        depth = min(depth_of(k), scope.n_searched)
+        (answers,) = find_answers(self.rows, query.embedding[None], depth, scope.where)
+        return self.result(query, answers, scope, k, min_similarity)
+
+    def result(
+        self,
+        query: Query,
+        answers: Answers,
+        scope: Scope,
+        k: int,
+        min_similarity: float | None = None,
+    ) -> SearchResult:
+        """Return the result of a search.
+
+        Args:
+            query: The photo.
+            answers: The nearest images, `depth_of` (k) of them if there are so many.
+            scope: The scope of the search.
+            k: Answers to look for.
+            min_similarity: Hide answers of a lower similarity.
+        """
+        nearest = answers.nearest[:k]
+        shown = [a for a in nearest if min_similarity is None or a.similarity >= min_similarity]
         # It holds for the whole database only.
-        calibration = self.calibration if n_searched == len(self.gallery) else None
-        shown = [a for a in answers[:k] if min_similarity is None or a.similarity >= min_similarity]
-        return Found(
-            photo=name,
-            box=box,
-            answers=tuple(shown),
-            prediction=predict(answers, self.gallery[ids[0]], calibration),
-            n_hidden=len(answers[:k]) - len(shown),
-            n_image=len(self.gallery),
-            n_searched=n_searched,
-            square=square,
-            embedding=embedding,
+        calibration = self.calibration if scope.n_searched == scope.n_image else None
+        return SearchResult(
+            query=query,
+            answers=tuple(map(self._with_path, shown)),
+            prediction=predict(answers.nearest, calibration),
+            n_hidden=len(nearest) - len(shown),
+            n_image=scope.n_image,
+            n_searched=scope.n_searched,
+            is_exact=answers.is_exact,
+            recall=answers.recall,
         )
 
-    def _answers(self, ids: np.ndarray, similarities: np.ndarray) -> list[Answer]:
-        known = self.catalogue
-        return [
-            Answer(
-                rank=rank,
-                index=index,
-                similarity=similarity,
-                label=(label := int(known.labels[index])),
-                name=known.name(label),
-                make=known.makes.get(label),
-                year=None if known.years is None else known.years[index] or None,
-                viewpoint=None if known.viewpoints is None else known.viewpoints[index] or None,
-                path=known.paths[index],
-            )
-            for rank, (index, similarity) in enumerate(
-                zip(ids.tolist(), similarities.tolist(), strict=True), 1
-            )
-        ]
+    def _with_path(self, answer: Answer) -> Answer:
+        if not isinstance(self.rows, DatabaseFiles):
+            return answer
+        return replace(answer, path=self.rows.table.paths[answer.id])
 
 
-def check_model(
-    data_dir: Path,
-    record: dict[str, Any],
-    save_path: Path,
-    database: str,
-    store: str | None = None,
-) -> None:
-    """Refuse a checkpoint that did not encode the database, before torch is imported.
-
-    Args:
-        data_dir: The data directory.
-        record: The record of the embeddings.
-        save_path: The checkpoint.
-        database: Name of the embeddings.
-        store: The store that holds them, if they are of one.
-    """
-    check_comparable(record, store or database, data_dir)
-    checkpoint.check_exists(save_path, data_dir)
-    sha256 = provenance.sha256(save_path)
-    if record.get("checkpoint_sha256") == sha256:
-        return
-    remedies = []
-    if found := found_checkpoint(data_dir, record):
-        remedies.append(f"name the one that did: --save_path={found}")
-    now = sources.load_record_unchecked(data_dir, database)
-    commands = []
-    if store is None or now.get("checkpoint_sha256") != sha256:
-        commands.append(_encode_command(data_dir, database, now or record, save_path))
-    if store is not None:
-        commands.append(publish_command(data_dir, store, database))
-    what = "encode the database with this one" if len(commands) > bool(store) else "publish it anew"
-    remedies.append(f"{what}: {' && '.join(commands)}")
-    raise InputError(
-        f"{save_path} is not the model that encoded {store or database}; {', or '.join(remedies)}"
-    )
+def depth_of(k: int) -> int:
+    """Return how many images to find for ``k`` answers: as many as a prediction is made from."""
+    return max(k, NEIGHBORS)
 
 
-def found_checkpoint(
-    data_dir: Path, record: dict[str, Any], save_path: Path | None = None
-) -> Path | None:
-    """Return the checkpoint that encoded some embeddings; None if it is nowhere.
-
-    Args:
-        data_dir: The data directory.
-        record: The record of the embeddings.
-        save_path: Where to look first; then where it was, and where a later training puts it.
-    """
-    places = checkpoints_of(data_dir, record) if record.get("checkpoint") else []
-    for path in (*([save_path] if save_path else ()), *places):
-        if path.is_file() and provenance.sha256(path) == record.get("checkpoint_sha256"):
-            return path
-    return None
-
-
-def publish_command(data_dir: Path, store: str, database: str) -> str:
-    """Return the command that publishes a database into a store, as it is typed."""
-    usual = {"store": layout.STORE.name, "database": layout.DATABASE.name}
-    options = {"store": store, "database": database}
-    return command(
-        "python -m process_data.publish",
-        {name: value for name, value in options.items() if value != usual[name]},
-        data_dir,
-    )
-
-
-def _encode_command(data_dir: Path, database: str, record: dict[str, Any], save_path: Path) -> str:
-    new = record | {"checkpoint": str(save_path), "sources": {}}
-    made_by = remake_command(data_dir, database, new)
-    return made_by or layout.DATABASE.made_by(data_dir, database)
-
-
-def check_comparable(record: dict[str, Any], database: str, data_dir: Path) -> None:
-    """Refuse embeddings that a single photo cannot be compared with.
-
-    Args:
-        record: Their record.
-        database: Their name, for the message.
-        data_dir: The data directory, for the message.
-    """
-    for name, what in (
-        ("transform_sha256", "transformed"),
-        ("adapt_bn", "encoded with --adapt_bn"),
-    ):
-        if record.get(name):
-            raise InputError(
-                f"{database} was {what}, which a single photo cannot be; name the embeddings that "
-                f"were made without it, or make them with: {layout.DATABASE.made_by(data_dir)}"
-            )
+def _calibration_of(data_dir: Path, checkpoint_sha256: str) -> Calibration | None:
+    """Return the calibration of a store; None if there is none, or one of another model."""
+    if not layout.CALIBRATION.at(data_dir).exists():
+        return None
+    content = layout.CALIBRATION.load(data_dir)
+    if content.get("checkpoint_sha256") != checkpoint_sha256:
+        log.warning(
+            "%s was fitted on another model and is ignored; fit it again: %s",
+            layout.CALIBRATION.name,
+            command(layout.CALIBRATION.stage, {}, data_dir),
+        )
+        return None
+    calibrated = load_calibration(data_dir, content.get("database", ""))
+    return calibrated[0] if calibrated else None

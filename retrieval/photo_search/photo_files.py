@@ -1,14 +1,10 @@
-"""The photos named on the command line, and their boxes."""
+"""The photos named on the command line."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from retrieval.data.decode import Box
 from retrieval.data.formats import InputError
 from retrieval.data.photo_folder import find_photos
-
-AUTO = "auto"
 
 
 def photo_files(names: Sequence[Path]) -> list[Path]:
@@ -39,20 +35,3 @@ def _images_below(folder: Path) -> list[Path]:
         raise InputError(f"--image: {folder} {found.why_empty()}; name a folder of photos")
     found.say_left_out()
     return [folder / path for path in found.paths]
-
-
-def parse_box(text: str | None) -> Box | None:
-    """Return the box of ``--box``: four numbers, or None for the whole photo.
-
-    >>> parse_box("10,20,110,70")
-    (10.0, 20.0, 110.0, 70.0)
-    """
-    if text is None:
-        return None
-    try:
-        x1, y1, x2, y2 = (float(part) for part in text.split(","))
-    except ValueError:
-        x1 = y1 = x2 = y2 = math.nan
-    if not all(map(math.isfinite, (x1, y1, x2, y2))):
-        raise InputError(f"--box={text}: give x1,y1,x2,y2 in pixels, as in 10,20,310,220")
-    return x1, y1, x2, y2

@@ -11,7 +11,8 @@ import numpy as np
 
 from retrieval.evaluation.calibration import Calibration, Level
 from retrieval.evaluation.local_means import NEIGHBORS, name_classes
-from retrieval.photo_search.results import Answer, percent
+from retrieval.photo_search.answers import Answer
+from retrieval.store.rows import Metadata
 
 
 @dataclass(frozen=True)
@@ -61,87 +62,82 @@ class Prediction:
         return not self.model.is_rejected if self.model is not None and is_judged else None
 
 
-def predict(
-    answers: Sequence[Answer], embeddings: np.ndarray, calibration: Calibration | None
-) -> Prediction:
+def predict(answers: Sequence[Answer], calibration: Calibration | None) -> Prediction:
     """Predict from the first answers.
 
     Args:
         answers: The answers, best first, none left out.
-        embeddings: (n, dim) float32 of unit L2 norm, those of the answers.
         calibration: How likely names are right; None: not known, or the answers were filtered.
     """
-    judged = _Ranked(answers[:NEIGHBORS], embeddings[:NEIGHBORS], calibration)
-    makes = [answer.make or None for answer in judged.answers]
-    models = [answer.label if answer.name else None for answer in judged.answers]
-    years = [(answer.label, answer.year) if answer.year else None for answer in judged.answers]
-    make, model = judged.name("make", makes), judged.name("model", models)
-    year = None
-    if model is not None:  # the year is one of the model that is named
-        year = judged.name("year", years, np.array([label == model.label for label in models]))
-    return _nested(Prediction(make, model, year), judged.answers)
+    answers = answers[:NEIGHBORS]
+    known = [answer.metadata for answer in answers]
+    makes = [image.make or None for image in known]
+    models = [image.label if image.model else None for image in known]
+    years = [(image.label, image.year) if image.year else None for image in known]
+    make = _predict_level("make", answers, makes, calibration)
+    model, year = _predict_level("model", answers, models, calibration), None
+    if model is not None:  # the year is one of the predicted model
+        is_of_model = np.array([label == model.label for label in models])
+        year = _predict_level("year", answers, years, calibration, is_of_model)
+    return _nested(Prediction(make, model, year), known)
 
 
-@dataclass(frozen=True)
-class _Ranked:
-    """The answers that are judged, their embeddings, and how likely names are right."""
+def _predict_level(
+    level: Level,
+    answers: Sequence[Answer],
+    groups: Sequence[object],
+    calibration: Calibration | None,
+    may_win: np.ndarray | None = None,
+) -> LevelPrediction | None:
+    """Return what is most likely at a level.
 
-    answers: Sequence[Answer]
-    embeddings: np.ndarray
-    calibration: Calibration | None
-
-    def name(
-        self, level: Level, groups: Sequence[object], may_win: np.ndarray | None = None
-    ) -> LevelPrediction | None:
-        """Return what is named at a level.
-
-        Args:
-            level: The level.
-            groups: The group of each answer; None: it is not known.
-            may_win: (n,) bool: whose groups can be named; None: all.
-        """
-        numbers: dict[object, int] = {None: -1}
-        for group in groups:
-            numbers.setdefault(group, len(numbers) - 1)
-        if len(numbers) == 1:
-            return None
-        codes = np.array([numbers[group] for group in groups], np.int64)
-        similarities = np.array([answer.similarity for answer in self.answers])
-        found = name_classes(
-            similarities[None],
-            codes[None],
-            self.embeddings[None],
-            None if may_win is None else may_win[None],
-        )
-        if found.labels[0] < 0:
-            return None
-        first = self.answers[int((codes == found.labels[0]).argmax())]
-        name = {"make": first.make, "model": first.name, "year": first.year}[level]
-        plain = LevelPrediction(name or "", first.label, float(found.shares[0]))
-        of_level = self.calibration.levels.get(level) if self.calibration is not None else None
-        if of_level is None:
-            return plain
-        probabilities, known = of_level(found.features)
-        return replace(
-            plain,
-            probability=float(probabilities[0]),
-            known=float(known[0]),
-            is_rejected=bool(of_level.rejects(probabilities, known)[0]),
-        )
+    Args:
+        level: The level.
+        answers: The answers.
+        groups: The group of each answer; None: it is not known.
+        calibration: How likely names are right.
+        may_win: (n,) bool: whose groups can be named; None: all.
+    """
+    numbers: dict[object, int] = {None: -1}
+    for group in groups:
+        numbers.setdefault(group, len(numbers) - 1)
+    if len(numbers) == 1:
+        return None
+    codes = np.array([numbers[group] for group in groups], np.int64)
+    named = name_classes(
+        np.array([answer.similarity for answer in answers])[None],
+        codes[None],
+        np.stack([answer.embedding for answer in answers])[None],
+        None if may_win is None else may_win[None],
+    )
+    if named.labels[0] < 0:
+        return None
+    first = answers[int((codes == named.labels[0]).argmax())].metadata
+    plain = LevelPrediction(getattr(first, level), first.label, float(named.shares[0]))
+    of_level = None if calibration is None else calibration.levels.get(level)
+    if of_level is None:
+        return plain
+    probabilities, known = of_level(named.features)
+    return replace(
+        plain,
+        probability=float(probabilities[0]),
+        known=float(known[0]),
+        is_rejected=bool(of_level.rejects(probabilities, known)[0]),
+    )
 
 
-def _nested(prediction: Prediction, answers: Sequence[Answer]) -> Prediction:
+def _nested(prediction: Prediction, images: Sequence[Metadata]) -> Prediction:
     """Make levels agree: a model is never more probable than its make, nor a year than its model.
 
     Args:
-        prediction: What is named at each level; each was calibrated alone.
-        answers: The answers that it was named from.
+        prediction: What is most likely at each level; each was calibrated alone.
+        images: The metadata of the answers.
     """
     make, model, year = prediction.make, prediction.model, prediction.year
     if model is None or model.probability is None or model.known is None:
         return prediction
-    own_make = next(answer.make for answer in answers if answer.label == model.label)
-    if make is not None and make.name == own_make and make.known is not None:
+    make_of_model = next(image.make for image in images if image.label == model.label)
+    if make is not None and make.name == make_of_model and make.known is not None:
         make = replace(
             make,
             probability=max(make.probability or 0.0, model.probability),
@@ -156,6 +152,17 @@ def _nested(prediction: Prediction, answers: Sequence[Answer]) -> Prediction:
             is_rejected=year.is_rejected or model.is_rejected,
         )
     return Prediction(make, model, year)
+
+
+def percent(probability: float) -> str:
+    """Return a probability as text; nothing measured is certain.
+
+    >>> percent(0.934), percent(0.999), percent(0.001)
+    ('93 %', 'over 99 %', 'under 1 %')
+    """
+    if probability >= 0.995:
+        return "over 99 %"
+    return "under 1 %" if probability < 0.005 else f"{100 * probability:.0f} %"
 
 
 def headline(prediction: Prediction) -> str:

@@ -14,8 +14,12 @@ from retrieval.data.formats import InputError
 Photo = Path | BinaryIO | Image.Image  # a file, an open file, or a decoded image
 
 
-class UnreadablePhoto(InputError):
+class UnusablePhoto(InputError):
     """One photo cannot be searched with; others can."""
+
+
+class UnreadablePhoto(UnusablePhoto):
+    """A photo is no image, of another format, broken or too large."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,13 @@ class Preprocessing:
             )
         return cls(names["image_resolution"], names["filter_type"], names["crop"])
 
-    def square(self, photo: Photo, box: Box | None = None, name: str = "the photo") -> np.ndarray:
+    def square(
+        self,
+        photo: Photo,
+        box: Box | None = None,
+        name: str = "the photo",
+        formats: tuple[str, ...] | None = None,
+    ) -> np.ndarray:
         """Return a photo as a row of the image matrix: (3, side, side) uint8, RGB.
 
         A file gives the bytes that ``process_data.image_matrix`` writes for it. A decoded image is
@@ -68,19 +78,20 @@ class Preprocessing:
             photo: The photo; a decoded image is left as it is.
             box: Crop to x1, y1, x2, y2: pixels of the photo as displayed, end exclusive.
             name: What to call it in messages.
+            formats: Formats of a file that may be read, as Pillow names them; None: those of
+                `image_formats.photo_formats`.
 
         Raises:
-            UnreadablePhoto: It cannot be read, or the box lies outside of it.
+            UnreadablePhoto: It cannot be read.
+            UnusablePhoto: The box lies outside of it.
         """
         try:
             if isinstance(photo, Image.Image):
                 return self._square(photo.copy(), box, name)
-            with decode.opened(photo) as image:
+            with decode.opened(photo, formats) as image:
                 return self._square(image, box, name)
-        except InputError:
-            raise
         except decode.UnreadableImage as error:
-            raise _unreadable(name, error) from error
+            raise unreadable(name, error) from error
 
     def _square(self, image: Image.Image, box: Box | None, name: str) -> np.ndarray:
         if box is not None:
@@ -101,7 +112,7 @@ def whole_photo(photo: Photo, name: str = "the photo") -> Image.Image:
         with decode.opened(photo) as image:
             return decode.upright(image)
     except decode.UnreadableImage as error:
-        raise _unreadable(name, error) from error
+        raise unreadable(name, error) from error
 
 
 def check_box(box: Box, size: tuple[int, int], name: str = "the photo") -> None:
@@ -114,7 +125,7 @@ def check_box(box: Box, size: tuple[int, int], name: str = "the photo") -> None:
     """
     x1, y1, x2, y2 = box
     if not (x1 < x2 and y1 < y2 and x1 < size[0] and y1 < size[1] and x2 > 0 and y2 > 0):
-        raise UnreadablePhoto(
+        raise UnusablePhoto(
             f"--box={x1:g},{y1:g},{x2:g},{y2:g} is not within {name}, which has {size[0]} x "
             f"{size[1]} pixels; give x1,y1,x2,y2 with x1 < x2 and y1 < y2"
         )
@@ -128,6 +139,7 @@ def _is_possible(names: dict[str, Any]) -> bool:
     return is_side and names["filter_type"] in get_args(Fill) and names["crop"] in ("none", "box")
 
 
-def _unreadable(name: str, error: Exception) -> UnreadablePhoto:
+def unreadable(name: str, error: Exception) -> UnreadablePhoto:
+    """Return the error of a photo that cannot be decoded."""
     reason = str(error) or type(error).__name__
     return UnreadablePhoto(f"{name} cannot be read as an image: {reason}")

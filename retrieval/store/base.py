@@ -10,7 +10,7 @@ import numpy as np
 
 from retrieval.data.formats import InputError
 from retrieval.store.filters import Filter
-from retrieval.store.rows import Collection, Facts, ImageRow
+from retrieval.store.rows import Collection, ImageRow, Metadata
 
 EXACT_ROWS = 1_000_000  # up to here a search compares with every row
 ALL = Filter()
@@ -40,12 +40,15 @@ class NoStore(InputError):
     """There is no store of that name yet."""
 
 
+class StoreFailure(InputError):
+    """The store is gone, full, replaced, or does not answer; the message names it."""
+
+
 class ImageStore(ABC):
     """A collection of images; rows can be added and removed during searches.
 
     All methods may be called from several threads. Searches see every row whose `add` has
-    returned, in whatever process. A store that is gone, full or does not answer raises
-    `InputError`, which names it; the next call tries again.
+    returned, in whatever process. What fails raises `StoreFailure`; the next call tries again.
 
     Attributes:
         name: Its folder or address, for messages.
@@ -73,7 +76,7 @@ class ImageStore(ABC):
         """Return rows in the order of ``ids``; those that are not there are left out."""
 
     @abstractmethod
-    def facts(self, ids: Iterable[int]) -> dict[int, Facts]:
+    def metadata(self, ids: Iterable[int]) -> dict[int, Metadata]:
         """Return the metadata of some rows, by id; missing ids are left out.
 
         Much faster than `get`, which reads embeddings and thumbnails too.
@@ -81,7 +84,7 @@ class ImageStore(ABC):
 
     @abstractmethod
     def embeddings(self, ids: Iterable[int]) -> dict[int, np.ndarray]:
-        """Return the embeddings of some rows, (dim,) float32, by id, as `facts` does."""
+        """Return the embeddings of some rows, (dim,) float32, by id, as `metadata` does."""
 
     @abstractmethod
     def ids(self, where: Filter = ALL) -> np.ndarray:
@@ -102,7 +105,7 @@ class ImageStore(ABC):
         """Return the number of rows that fit a filter."""
 
     @abstractmethod
-    def facets(self) -> Counter[Facts]:
+    def facets(self) -> Counter[Metadata]:
         """Return how many rows have each make, model, label, year and viewpoint: for menus."""
 
     @abstractmethod

@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
+from retrieval.store.rows import Metadata
+
 COLUMNS = {"labels": "label", "makes": "make", "models": "model", "years": "year"}
 COLUMNS |= {"viewpoints": "viewpoint", "sha256s": "sha256"}  # field of a filter -> column
 
@@ -35,6 +37,15 @@ class Filter:
         """Return the allowed values of each column that has a condition."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {COLUMNS[name]: allowed for name, allowed in values.items() if allowed}
+
+    def matching(self, facets: Iterable[Metadata]) -> set[Metadata]:
+        """Return the metadata that fit a filter without hashes."""
+        conditions = self.conditions().items()
+        return {
+            facet
+            for facet in facets
+            if all(getattr(facet, column) in allowed for column, allowed in conditions)
+        }
 
     def sql(self) -> str | None:
         """Return the condition in SQL, as Lance reads it; None if it allows all.

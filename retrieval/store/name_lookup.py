@@ -9,18 +9,20 @@ from retrieval.data.formats import InputError
 from retrieval.data.image_index import viewpoint_name
 from retrieval.data.spelling import composed, folded
 from retrieval.store.filters import Filter
-from retrieval.store.rows import UNKNOWN, Facts
+from retrieval.store.rows import UNKNOWN, Metadata
 
 FIRST_NEW_CLASS = 1 << 31
 
 
 def filter_of(
-    facets: Iterable[Facts],
+    facets: Iterable[Metadata],
     name: str,
     make: Sequence[str] = (),
     model: Sequence[str] = (),
     year: Sequence[str] = (),
     viewpoint: Sequence[str] = (),
+    *,
+    parts: bool = False,
 ) -> Filter:
     """Return the filter that some names mean.
 
@@ -31,6 +33,7 @@ def filter_of(
         model: Names of models, in any case, or numbers of classes that are no model's name.
         year: Years.
         viewpoint: Names of viewpoints, or their numbers.
+        parts: Let a text that is no whole name of a make or model stand for all that it is part of.
 
     Raises:
         InputError: No row has a value.
@@ -47,14 +50,14 @@ def filter_of(
     viewpoint = [viewpoint_name(text) for text in viewpoint]
     return Filter(
         labels=frozenset(labels[text] for text in classes),
-        makes=_meant(make, {facet.make for facet in known}, "make", name),
-        models=_meant(names, {facet.model for facet in known}, "model", name),
+        makes=_meant(make, {facet.make for facet in known}, "make", name, parts),
+        models=_meant(names, {facet.model for facet in known}, "model", name, parts),
         years=_meant(year, {facet.year for facet in known}, "year", name),
         viewpoints=_meant(viewpoint, {facet.viewpoint for facet in known}, "viewpoint", name),
     )
 
 
-def classes_of_models(facets: Iterable[Facts]) -> dict[str, tuple[int, str]]:
+def classes_of_models(facets: Iterable[Metadata]) -> dict[str, tuple[int, str]]:
     """Return class and make of each model that has a name, by its composed name."""
     return {composed(facet.model): (facet.label, facet.make) for facet in facets if facet.model}
 
@@ -81,14 +84,20 @@ def class_of_name(name: str) -> int:
     return FIRST_NEW_CLASS + int(hashlib.sha256(name.encode()).hexdigest()[:7], 16)
 
 
-def _meant(texts: Sequence[str], known: Values[str], column: str, rows: str) -> frozenset[str]:
+def _meant(
+    texts: Sequence[str], known: Values[str], column: str, rows: str, parts: bool = False
+) -> frozenset[str]:
     values: set[str] = set()
+    of_folded = [(folded(value), value) for value in known if value]
     for text in texts:
-        found = {value for value in known if value and folded(value) == folded(text)}
-        if not found:
+        wanted = folded(text)
+        matching = {value for name, value in of_folded if name == wanted}
+        if parts and wanted and not matching:
+            matching = {value for name, value in of_folded if wanted in name}
+        if not matching:
             names = sorted(filter(None, known))
             near = difflib.get_close_matches(text, names, n=3, cutoff=0.4) or names[:5]
-            such = f"; there are: {', '.join(near)}" if near else ""
-            raise InputError(f"--{column}={text[:80]}: no image of {rows} has it{such}")
-        values |= found
+            such = f"there are: {', '.join(near)}" if near else "leave the filter out"
+            raise InputError(f"--{column}={text[:80]}: no image of {rows} has it; {such}")
+        values |= matching
     return frozenset(values)

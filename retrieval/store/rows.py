@@ -53,15 +53,28 @@ class ImageRow:
     thumbnail: bytes = b""
     added_ns: int = 0
 
+    @property
+    def metadata(self) -> "Metadata":
+        """Metadata of the image."""
+        return Metadata(self.make, self.model, self.label, self.year, self.viewpoint)
 
-class Facts(NamedTuple):
-    """Metadata of an image, by which filters select; texts are empty if unknown."""
 
-    make: str
-    model: str
-    label: int
-    year: str
-    viewpoint: str
+class Metadata(NamedTuple):
+    """Metadata of an image, by which filters select.
+
+    Attributes:
+        make: Name of the make, empty if unknown.
+        model: Name of the model, empty if unknown.
+        label: Class (model id), -1 if unknown.
+        year: Year, empty if unknown.
+        viewpoint: Name of the viewpoint, such as ``front side``, empty if unknown.
+    """
+
+    make: str = ""
+    model: str = ""
+    label: int = UNKNOWN
+    year: str = ""
+    viewpoint: str = ""
 
 
 @dataclass(frozen=True)

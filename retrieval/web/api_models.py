@@ -1,48 +1,12 @@
-"""Request and response models of the HTTP API."""
+"""Response models of the HTTP API."""
 
-from dataclasses import asdict
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from retrieval.photo_search.prediction import LevelPrediction
+from retrieval.photo_search.answers import Answer
+from retrieval.photo_search.results import SearchResult
 from retrieval.store.rows import ImageRow
-from retrieval.web.search_options import MAX_K, K, SearchOptions, parsed_options
-from retrieval.web.search_service import SearchResult
-
-PLAIN = ("n_hidden", "n_searched", "is_exact", "recall", "seconds")
-
-
-class ApiOptions(BaseModel):
-    """Options of a search, as parameters of the address."""
-
-    k: Annotated[int, Field(ge=1, le=MAX_K, description="number of answers")] = K
-    at_least: Annotated[
-        float | None, Field(ge=-1, le=1, description="hide answers of a lower similarity")
-    ] = None
-    make: Annotated[str, Field(max_length=200, description="only this make")] = ""
-    model: Annotated[str, Field(max_length=200, description="only this model, or its class")] = ""
-    year: Annotated[str, Field(max_length=200, description="only this year")] = ""
-    viewpoint: Annotated[
-        str, Field(max_length=200, description="only this viewpoint, such as front side")
-    ] = ""
-    box: Annotated[
-        str, Field(max_length=200, description="x1,y1,x2,y2 in pixels of the photo as displayed")
-    ] = ""
-
-    def options(self) -> SearchOptions:
-        """Return them as the search takes them.
-
-        Raises:
-            InputError: The box is not of the form x1,y1,x2,y2.
-        """
-        texts = {name: getattr(self, name) for name in ("make", "model", "year", "viewpoint")}
-        return parsed_options(
-            k=str(self.k),
-            at_least="" if self.at_least is None else str(self.at_least),
-            box=self.box,
-            **texts,
-        )
 
 
 class ApiImage(BaseModel):
@@ -62,7 +26,7 @@ class ApiImage(BaseModel):
     photo: Annotated[str, Field(description="address of the picture")]
 
     @classmethod
-    def of_row(cls, row: ImageRow, root: str = "") -> "ApiImage":
+    def of(cls, row: ImageRow, root: str) -> "ApiImage":
         """Return a row of the store without what is not for clients, such as its path.
 
         Args:
@@ -71,11 +35,7 @@ class ApiImage(BaseModel):
         """
         return cls(
             id=row.id,
-            label=row.label,
-            make=row.make,
-            model=row.model,
-            year=row.year,
-            viewpoint=row.viewpoint,
+            **row.metadata._asdict(),
             box=None if row.box is None else list(row.box),
             sha256=row.sha256,
             photo=f"{root}/images/{row.id}",
@@ -95,9 +55,27 @@ class ApiAnswer(BaseModel):
     viewpoint: str | None
     photo: str
 
+    @classmethod
+    def of(cls, rank: int, answer: Answer, root: str) -> "ApiAnswer":
+        """Return an answer; a proxy puts ``root`` before paths."""
+        known = answer.metadata
+        return cls(
+            rank=rank,
+            id=answer.id,
+            similarity=answer.similarity,
+            label=known.label,
+            model=known.model,
+            make=known.make or None,
+            year=known.year or None,
+            viewpoint=known.viewpoint or None,
+            photo=f"{root}/images/{answer.id}",
+        )
+
 
 class ApiLevel(BaseModel):
     """A prediction: a model, a make or a year."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     name: str
     label: Annotated[int, Field(description="class of the model, or of the best answer of a make")]
@@ -135,34 +113,23 @@ class ApiResult(BaseModel):
     seconds: float
 
     @classmethod
-    def of_result(cls, result: SearchResult, root: str = "") -> "ApiResult":
-        """Return the answers of a search as plain values; a proxy puts ``root`` before paths."""
+    def of(cls, result: SearchResult, seconds: float, root: str) -> "ApiResult":
+        """Return what was found as plain values; a proxy puts ``root`` before paths."""
         answers = [
-            ApiAnswer(
-                id=answer.index,
-                model=answer.name,
-                photo=f"{root}/images/{answer.index}",
-                **{
-                    name: getattr(answer, name)
-                    for name in ApiAnswer.model_fields
-                    if name not in ("id", "model", "photo")
-                },
-            )
-            for answer in result.answers
+            ApiAnswer.of(rank, answer, root) for rank, answer in enumerate(result.answers, 1)
         ]
         prediction = result.prediction
-        return cls(
-            in_database=prediction.in_database,
-            most_likely=_named(prediction.model),
-            make=_named(prediction.make),
-            year=_named(prediction.year),
-            answers=answers,
-            **{name: getattr(result, name) for name in PLAIN},
-        )
-
-
-def _named(named: LevelPrediction | None) -> ApiLevel | None:
-    return None if named is None else ApiLevel(**asdict(named))
+        names = ("n_hidden", "n_searched", "is_exact", "recall")
+        values = {
+            "in_database": prediction.in_database,
+            "most_likely": prediction.model,
+            "make": prediction.make,
+            "year": prediction.year,
+            "answers": answers,
+            "seconds": seconds,
+            **{name: getattr(result, name) for name in names},
+        }
+        return cls.model_validate(values)
 
 
 class ApiAdded(BaseModel):

@@ -7,11 +7,13 @@ from fastapi import FastAPI
 from starlette.responses import PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 
+from retrieval.store.base import StoreFailure
 from retrieval.web.errors import add_error_handlers
-from retrieval.web.image_database import ImageDatabase, StoreFailure
+from retrieval.web.image_database import ImageDatabase
 from retrieval.web.middleware import protection
 from retrieval.web.middleware.proxies import HeadAsGet, KnownHosts, UnderPrefix
-from retrieval.web.routes import api, images, pages
+from retrieval.web.routes import add, api, images, pages
+from retrieval.web.routes.parameters import documented
 from retrieval.web.search_service import WAITING, SearchService
 from retrieval.web.service_metrics import ServiceMetrics
 from retrieval.web.templating import STATIC
@@ -52,7 +54,7 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.service, app.state.token, app.state.root_path = service, token, root_path
-    for router in (api.router, images.router, pages.router):
+    for router in (api.router, add.router, images.router, pages.router):
         app.include_router(router)
     _add_health(app, service, metrics)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
@@ -71,7 +73,7 @@ def _add_health(app: FastAPI, service: SearchService, metrics: ServiceMetrics) -
         "/healthz",
         tags=["operation"],
         summary="Whether the store answers",
-        responses=api.documented(503),
+        responses=documented(503),
     )
     async def healthz() -> dict[str, int]:
         return {"images": (await service.facets()).total()}

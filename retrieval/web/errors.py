@@ -1,6 +1,7 @@
 """Errors as JSON to programs and as a page to people."""
 
 import logging
+import re
 import tempfile
 
 from fastapi import FastAPI, Request
@@ -9,12 +10,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from retrieval.data.formats import InputError
+from retrieval.photo_search.preprocessing import UnreadablePhoto
+from retrieval.store.base import StoreFailure
 from retrieval.store.lance.files import is_full
 from retrieval.web.batching import Busy
-from retrieval.web.image_database import StoreFailure
-from retrieval.web.search_options import without_dashes
+from retrieval.web.search_options import first_error
 from retrieval.web.templating import render
-from retrieval.web.uploads import UnsupportedPhoto
 
 log = logging.getLogger(__name__)
 
@@ -26,13 +27,12 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(InputError)
     async def bad_input(request: Request, error: InputError) -> Response:
-        status = 415 if isinstance(error, UnsupportedPhoto) else 400
+        status = 415 if isinstance(error, UnreadablePhoto) else 400
         return error_response(request, status, without_dashes(str(error)))
 
     @app.exception_handler(RequestValidationError)
     async def bad_value(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        return error_response(request, 422, f"{first['loc'][-1]}: {first['msg']}")
+        return error_response(request, 422, first_error(error.errors()))
 
     @app.exception_handler(OSError)
     async def no_room(request: Request, error: OSError) -> Response:
@@ -56,12 +56,22 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(StoreFailure)
     async def no_store(request: Request, error: StoreFailure) -> Response:
+        log.error("%s", error)
         return error_response(request, 503, str(error), {"Retry-After": str(RETRY_S)})
 
     @app.exception_handler(Exception)
     async def bug(request: Request, error: Exception) -> Response:
         text = "something went wrong here; the server's log says what"
         return error_response(request, 500, text)
+
+
+def without_dashes(text: str) -> str:
+    """Return a message of a command line for a page, which has fields and no flags.
+
+    >>> without_dashes("--box=1,2: give x1,y1,x2,y2")
+    'box=1,2: give x1,y1,x2,y2'
+    """
+    return re.sub(r"(?<!\w)--(?=\w)", "", text)
 
 
 def error_response(
@@ -72,6 +82,6 @@ def error_response(
     path = request.url.path.removeprefix(request.app.state.root_path)
     if path.startswith("/api/") or not wants_page:
         return JSONResponse({"error": text}, status, headers)
-    page = render(request, "error.html", status, status=status, text=text, has_names=True)
+    page = render(request, "error.html", status, status=status, text=text)
     page.headers.update(headers or {})
     return page

@@ -3,8 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from retrieval.store.filters import Filter
-from retrieval.web.search_options import Facets
+from retrieval.store.rows import Metadata
 
 
 @dataclass(frozen=True)
@@ -13,7 +12,8 @@ class Menus:
 
     Attributes:
         makes: Makes.
-        models: Make -> its models; the make is empty if there are none.
+        models: Make -> its models; the make is empty if there are none. Empty: no image has a
+            model, so that there are no names and no vote.
         years: Years.
         viewpoints: Viewpoints.
     """
@@ -24,11 +24,10 @@ class Menus:
     viewpoints: dict[str, int]
 
 
-def menus_of(facets: Facets) -> Menus:
+def menus_of(facets: Counter[Metadata]) -> Menus:
     """Return the menus of a database.
 
-    >>> from retrieval.store.rows import Facts
-    >>> menus_of(Counter({Facts("Ravo", "Ravo A", 1, "2010", "front"): 3})).models
+    >>> menus_of(Counter({Metadata("Ravo", "Ravo A", 1, "2010", "front"): 3})).models
     {'Ravo': {'Ravo A': 3}}
     """
     counts: list[Counter[str]] = [Counter() for _ in range(3)]
@@ -42,23 +41,6 @@ def menus_of(facets: Facets) -> Menus:
     makes, years, viewpoints = (_sorted(counter) for counter in counts)
     of_make = {make: _sorted(models[make]) for make in sorted(models, key=str.casefold)}
     return Menus(makes, of_make, years, viewpoints)
-
-
-def has_names(facets: Facets) -> bool:
-    """Return whether any image has a model: without, there are no names and no vote."""
-    return any(facet.model for facet in facets)
-
-
-def n_fitting(facets: Facets, where: Filter) -> int:
-    """Return how many images fit a filter."""
-    if not where:
-        return facets.total()
-    conditions = where.conditions().items()
-    return sum(
-        n
-        for facet, n in facets.items()
-        if all(getattr(facet, column) in allowed for column, allowed in conditions)
-    )
 
 
 def _sorted(counter: Counter[str]) -> dict[str, int]:

@@ -1,44 +1,30 @@
-"""The image database as the page sees it: a store, the model that encoded it, and the image files.
+"""The image database of the page: a store, the model that encoded it, and the image files.
 
 Everything is loaded once. The rows come from the store alone, so what other processes add or remove
-is found at once; `publishing` fills a store that does not exist yet.
+is found at once; `ingest.publishing` fills a store that does not exist yet.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from retrieval.data import decode, layout, provenance
-from retrieval.data.command_lines import command
-from retrieval.data.formats import InputError
-from retrieval.evaluation.calibration import Calibration, load_calibration
-from retrieval.photo_search.engine import check_model
-from retrieval.photo_search.preprocessing import Preprocessing
-from retrieval.store.backends import open_store
-from retrieval.store.base import ImageStore, RankedRows
-from retrieval.store.filters import Filter
-from retrieval.store.rows import Facts, ImageRow
-from retrieval.web.search_options import Facets
-
-if TYPE_CHECKING:
-    from retrieval.photo_search.query_encoder import QueryEncoder
+from retrieval.photo_search.engine import PhotoSearch
+from retrieval.store.base import ALL, ImageStore, StoreFailure
+from retrieval.store.rows import ImageRow, Metadata
 
 log = logging.getLogger(__name__)
 
 FACETS_S = 5.0  # seconds until menus and counts follow what other processes changed
 FAILED_S = 1.0  # seconds until a store that failed is asked again: it may take long to fail
 
-
-class StoreFailure(Exception):
-    """The store is gone, full or does not answer; the message names it."""
+Facets = Counter[Metadata]
 
 
 @dataclass
@@ -46,18 +32,11 @@ class ImageDatabase:
     """A store with the model that encoded it. Calls from several threads are fine.
 
     Attributes:
-        store: The rows.
-        preprocessing: How its images were prepared.
-        encoder: The model.
-        calibration: How likely an answer is right; None if that was not measured for these
-            embeddings.
+        engine: The search.
         root: Folder of the image files that were published.
     """
 
-    store: ImageStore
-    preprocessing: Preprocessing
-    encoder: "QueryEncoder"
-    calibration: Calibration | None
+    engine: PhotoSearch
     root: Path
     _facets: tuple[float, Facets] | None = None
     _failed: tuple[float, str] | None = None
@@ -73,41 +52,25 @@ class ImageDatabase:
         device: str = "auto",
         database: str = layout.DATABASE.name,
     ) -> "ImageDatabase":
-        """Open a store that exists, and load its model.
+        """Open a store that exists, and load its model, as `PhotoSearch.open_store` does."""
+        engine = PhotoSearch.open_store(data_dir, save_path, store, database, device)
+        root = engine.store.collection.record["preparation"]["image_root_path"]
+        return cls(engine, data_dir / Path(root).expanduser())
 
-        Args:
-            data_dir: The data directory.
-            save_path: The checkpoint that encoded the database.
-            store: A folder, the address of a Milvus server or a file of Milvus Lite.
-            device: Where the model runs: auto, cpu, cuda or cuda:n.
-            database: Name of the embeddings that are published, for messages.
-
-        Raises:
-            InputError: A file is missing, or files do not belong together.
-        """
-        opened = open_store(data_dir, store)
-        record = opened.collection.record
-        preprocessing = Preprocessing.of_record(record, opened.name, data_dir)
-        check_model(data_dir, record, save_path, database, store)
-        from retrieval.photo_search.query_encoder import QueryEncoder
-
-        return cls(
-            opened,
-            preprocessing,
-            QueryEncoder.load(save_path, record, device),
-            _calibration(data_dir, opened.collection.checkpoint_sha256),
-            data_dir / Path(record["preparation"]["image_root_path"]).expanduser(),
-        )
+    @property
+    def store(self) -> ImageStore:
+        """The rows."""
+        return self.engine.store
 
     def warm_up(self) -> None:
         """Read the rows into memory and encode once, so that the first client does not wait."""
-        side = self.preprocessing.side
-        embedding = self.encoder.embed(np.zeros((1, 3, side, side), np.uint8))
-        self.neighbors(embedding, 1, Filter())
+        side = self.engine.preprocessing.side
+        embeddings = self.engine.encoder.embed(np.zeros((1, 3, side, side), np.uint8))
+        self.store.search(embeddings, 1, ALL)
         self.facets()
 
     def facets(self) -> Facets:
-        """Return how many rows have each make, model, label, year and viewpoint."""
+        """Return how many rows have each metadata."""
         with self._lock:  # those who wait for it take what the first one got
             known, failed = self.known_facets(), self._failed
             if known is not None:
@@ -115,8 +78,7 @@ class ImageDatabase:
             if failed is not None and time.monotonic() - failed[0] < FAILED_S:
                 raise StoreFailure(failed[1])
             try:
-                with store_failures():
-                    known = self.store.facets()
+                known = self.store.facets()
             except StoreFailure as error:
                 self._failed = time.monotonic(), str(error)
                 raise
@@ -128,42 +90,20 @@ class ImageDatabase:
         known = self._facets
         return None if known is None or time.monotonic() - known[0] > FACETS_S else known[1]
 
-    def neighbors(self, queries: np.ndarray, k: int, where: Filter) -> RankedRows:
-        """Return the nearest rows of each query, as the store does."""
-        with store_failures():
-            return self.store.search(queries, k, where)
-
-    def rows(self, ids: Sequence[int]) -> list[ImageRow]:
-        """Return the rows with these ids, in order; those that are not there are left out."""
-        with store_failures():
-            return self.store.get(ids)
-
-    def facts(self, ids: Sequence[int]) -> dict[int, Facts]:
-        """Return the metadata of the rows with these ids, by id."""
-        with store_failures():
-            return self.store.facts(ids)
-
-    def embeddings(self, ids: Sequence[int]) -> dict[int, np.ndarray]:
-        """Return the embeddings of the rows with these ids, by id."""
-        with store_failures():
-            return self.store.embeddings(ids)
-
-    def ids(self, where: Filter) -> np.ndarray:
-        """Return the ids of the rows that fit a filter, ascending."""
-        with store_failures():
-            return self.store.ids(where)
+    def row(self, number: int) -> ImageRow | None:
+        """Return a row, None if it is not there."""
+        rows = self.store.get([number])
+        return rows[0] if rows else None
 
     def add(self, row: ImageRow) -> bool:
         """Add a row, and return whether it was new."""
-        with store_failures():
-            is_new = bool(self.store.add([row]))
+        is_new = bool(self.store.add([row]))
         self._facets = None
         return is_new
 
     def remove(self, number: int) -> bool:
         """Remove a row, and return whether it was there."""
-        with store_failures():
-            was_there = bool(self.store.remove([number]))
+        was_there = bool(self.store.remove([number]))
         self._facets = None
         return was_there
 
@@ -200,37 +140,12 @@ class ImageDatabase:
 
     def square(self, row: ImageRow) -> np.ndarray | None:
         """Return an image of the database as its model saw it; None without its file."""
-        path = self.image_file(row)
-        box = row.box if self.preprocessing.crop == "box" else None
-        return None if path is None else self.preprocessing.square(path, box, f"image {row.id}")
+        path, preprocessing = self.image_file(row), self.engine.preprocessing
+        box = row.box if preprocessing.crop == "box" else None
+        return None if path is None else preprocessing.square(path, box, f"image {row.id}")
 
 
 @lru_cache(maxsize=1 << 16)
 def _sha256_of_version(path: Path, mtime_ns: int, size: int) -> str:
     """Return the hash of a file, which is read again when its time or its size has changed."""
     return provenance.sha256(path)
-
-
-@contextmanager
-def store_failures() -> Iterator[None]:
-    """Turn the errors of a store, which a person has to look after, into `StoreFailure`."""
-    try:
-        yield
-    except InputError as error:
-        log.error("%s", error)
-        raise StoreFailure(str(error)) from error
-
-
-def _calibration(data_dir: Path, checkpoint_sha256: str) -> Calibration | None:
-    if not layout.CALIBRATION.at(data_dir).exists():
-        return None
-    content = layout.CALIBRATION.load(data_dir)
-    if content.get("checkpoint_sha256") != checkpoint_sha256:
-        log.warning(
-            "%s was fitted on another model and is ignored; fit it again: %s",
-            layout.CALIBRATION.name,
-            command(layout.CALIBRATION.stage, {}, data_dir),
-        )
-        return None
-    found = load_calibration(data_dir, content.get("database", ""))
-    return found[0] if found else None

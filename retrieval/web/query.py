@@ -14,33 +14,35 @@ from retrieval.web.upload_cache import CachedUpload
 
 @dataclass(frozen=True)
 class QueryPhoto:
-    """A photo to search with; either ``photo`` or ``row`` is given.
+    """A photo to search with; either ``upload`` or ``row`` is given.
 
     Attributes:
-        key: Its parameter in addresses, such as ``{"id": "17"}``.
-        photo: The upload.
-        row: The image of the database.
+        name: Its parameter in addresses: ``photo`` or ``id``.
+        key: The value of that.
         picture: Address of the picture to show.
         size: Width and height that boxes refer to; None: there is no file to cut from.
+        upload: The upload.
+        row: The image of the database.
     """
 
-    key: dict[str, str]
+    name: str
+    key: str
     picture: str
     size: tuple[int, int] | None
-    photo: CachedUpload | None = None
+    upload: CachedUpload | None = None
     row: ImageRow | None = None
 
     @property
     def address(self) -> str:
         """Its part of an address, such as ``id=17``."""
-        return urlencode(self.key)
+        return urlencode({self.name: self.key})
 
     async def embed(
         self, service: SearchService, box: Box | None
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the embedding of a part, and its square where it was prepared."""
-        if self.photo is not None:
-            return await service.embed_cached(self.photo, box)
+        if self.upload is not None:
+            return await service.embed_cached(self.key, self.upload, box)
         assert self.row is not None
         return await service.embed_row(self.row, box)
 
@@ -59,16 +61,16 @@ async def find_query(service: SearchService, photo: str, number: str) -> QueryPh
         HTTPException: 404, with what to do.
     """
     if photo:
-        kept = service.upload_cache.get(photo)
-        if kept is None:
+        upload = service.upload_cache.get(photo)
+        if upload is None:
             raise HTTPException(
                 404, "this photo is not kept any more: photos stay for an hour; choose it again"
             )
-        return QueryPhoto({"photo": photo}, f"/photos/{photo}", kept.size, photo=kept)
+        return QueryPhoto("photo", photo, f"/photos/{photo}", upload.size, upload=upload)
     if not (number.isascii() and number.isdecimal() and int(number) <= LARGEST_ID):
         raise HTTPException(404, "choose a photo, or an image of the database")
-    rows = await service.in_thread(service.database.rows, [int(number)])
-    if not rows:
+    row = await service.in_thread(service.database.row, int(number))
+    if row is None:
         raise HTTPException(404, f"there is no image {number} in the database")
-    size = await service.in_thread(service.database.image_size, rows[0])
-    return QueryPhoto({"id": number}, f"/images/{number}?size=large", size, row=rows[0])
+    size = await service.in_thread(service.database.image_size, row)
+    return QueryPhoto("id", number, f"/images/{number}?size=large", size, row=row)

@@ -5,65 +5,56 @@ a second one would only divide the batches. Comparing 32 photos takes four times
 """
 
 import asyncio
-import time
+import io
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 
 from retrieval.data.decode import Box
 from retrieval.data.formats import InputError
-from retrieval.evaluation.local_means import NEIGHBORS
-from retrieval.photo_search.prediction import Prediction, predict
-from retrieval.photo_search.results import Answer
+from retrieval.data.image_formats import upload_formats
+from retrieval.photo_search.answers import Answers, find_answers
+from retrieval.photo_search.engine import depth_of
+from retrieval.photo_search.filters import scope_of
+from retrieval.photo_search.results import Query, SearchResult
+from retrieval.store.base import ALL, StoreFailure
+from retrieval.store.filters import Filter
 from retrieval.store.rows import ImageRow
 from retrieval.threads import worker_threads
-from retrieval.web.batch_search import (
-    FoundRows,
-    PhotoTask,
-    answers_of,
-    encoded,
-    find_rows,
-)
 from retrieval.web.batching import Batcher, RequestSlots
-from retrieval.web.facets import n_fitting
-from retrieval.web.image_database import ImageDatabase
-from retrieval.web.search_options import Facets, SearchOptions
+from retrieval.web.image_database import Facets, ImageDatabase
+from retrieval.web.search_options import SearchOptions
 from retrieval.web.service_metrics import ServiceMetrics
 from retrieval.web.upload_cache import SHOWN_SIDE, CachedUpload, UploadCache, square_of_cached
-from retrieval.web.uploads import PreparedPhoto, clean_jpeg, prepare_upload
+from retrieval.web.uploads import clean_jpeg
 
 BATCH = 32  # photos encoded and compared together
-MAX_PARTS = 16  # of one upload that are kept
 WAITING = 64  # requests from decoding to answer; more are told to come again
+NAME = "the database"  # in messages: clients need not know where it is
 
 Result = TypeVar("Result")
-Outcome = tuple[np.ndarray, FoundRows | None]  # embedding of a photo, and what was found
 
 
 @dataclass(frozen=True)
-class SearchResult:
-    """The result of a search with a photo.
+class PhotoTask:
+    """A photo that waits.
 
     Attributes:
-        answers: The answers that are shown, best first.
-        prediction: The most likely make, model and year.
-        n_hidden: Answers that are not shown, as they are less similar than was asked for.
-        n_searched: Images that the filters allow.
-        is_exact: Whether all of these images were compared.
-        recall: Of an approximate search: the measured share of the exact neighbors it finds.
-        seconds: What decoding, encoding and comparing took, with waiting.
+        photo: (3, side, side) uint8, to be encoded; or its embedding, (dim,) float32.
+        k: Answers to find; 0: it is only encoded.
+        where: Rows that may be found.
     """
 
-    answers: tuple[Answer, ...]
-    prediction: Prediction
-    n_hidden: int
-    n_searched: int
-    is_exact: bool
-    recall: float | None
-    seconds: float
+    photo: np.ndarray
+    k: int = 0
+    where: Filter = ALL
+
+
+Outcome = tuple[np.ndarray, Answers | None]  # embedding of a photo, and what was found
 
 
 class SearchService:
@@ -71,7 +62,7 @@ class SearchService:
 
     Attributes:
         database: The image database.
-        upload_cache: The uploads of the last minutes.
+        upload_cache: The uploads of the last hour.
         slots: Bounds the requests that are worked on.
     """
 
@@ -100,20 +91,18 @@ class SearchService:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, work, *values)
 
-    async def prepare(self, content: bytes, options: SearchOptions) -> PreparedPhoto:
-        """Decode an upload."""
+    async def prepare(self, content: bytes, box: Box | None) -> np.ndarray:
+        """Decode a part of an upload, (3, side, side) uint8."""
+        square, formats = self.database.engine.preprocessing.square, upload_formats()
         with self.metrics.timed("decode"):
-            return await self.in_thread(
-                prepare_upload, content, self.database.preprocessing, options.box
-            )
+            return await self.in_thread(square, io.BytesIO(content), box, "the photo", formats)
 
-    async def keep(self, content: bytes, options: SearchOptions) -> str:
+    async def cache(self, content: bytes, box: Box | None) -> str:
         """Decode and encode an upload, put it into the cache, and return its key."""
-        photo = await self.prepare(content, options)
-        embedding = await self.embed(photo.square)
-        jpeg = await self.in_thread(clean_jpeg, content, SHOWN_SIDE)
-        parts = {options.box: (embedding, photo.square)}
-        return self.upload_cache.put(CachedUpload(jpeg, photo.size, parts))
+        square = await self.prepare(content, box)
+        embedding = await self.embed(square)
+        jpeg, size = await self.in_thread(clean_jpeg, content, SHOWN_SIDE)
+        return self.upload_cache.put(CachedUpload(jpeg, size, {box: (embedding, square)}))
 
     async def embed(self, square: np.ndarray) -> np.ndarray:
         """Return the embedding of a prepared photo, (dim,) float32."""
@@ -137,20 +126,21 @@ class SearchService:
         path = await self.in_thread(self.database.image_file, row)
         if path is None:
             raise InputError(f"the file of image {row.id} is not here; leave the box out")
-        square = await self.in_thread(self.database.preprocessing.square, path, box, "the image")
+        preprocessing = self.database.engine.preprocessing
+        square = await self.in_thread(preprocessing.square, path, box, "the image")
         return await self.embed(square), square
 
     async def embed_cached(
-        self, photo: CachedUpload, box: Box | None
+        self, key: str, upload: CachedUpload, box: Box | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return embedding and square of a cached upload; each part is encoded once."""
-        if box not in photo.embeddings:
-            square = await self.in_thread(square_of_cached, photo, self.database.preprocessing, box)
-            if len(photo.embeddings) >= MAX_PARTS:
-                photo.embeddings.pop(next(iter(photo.embeddings)))
-            photo.embeddings[box] = await self.embed(square), square
-            self.upload_cache.trim()
-        return photo.embeddings[box]
+        if box not in upload.parts:
+            preprocessing = self.database.engine.preprocessing
+            square = await self.in_thread(square_of_cached, upload, preprocessing, box)
+            embedding = await self.embed(square)
+            self.upload_cache.add_part(key, box, embedding, square)
+            return embedding, square
+        return upload.parts[box]
 
     async def facets(self) -> Facets:
         """Return what `ImageDatabase.facets` does."""
@@ -158,11 +148,7 @@ class SearchService:
         return await self.in_thread(self.database.facets) if known is None else known
 
     async def search(
-        self,
-        photo: np.ndarray,
-        options: SearchOptions,
-        exclude_id: int | None = None,
-        started: float | None = None,
+        self, photo: np.ndarray, options: SearchOptions, exclude_id: int | None = None
     ) -> SearchResult:
         """Search with a photo.
 
@@ -170,43 +156,59 @@ class SearchService:
             photo: (3, side, side) uint8, prepared; or its embedding, (dim,) float32.
             options: What is asked for; the box has been used already.
             exclude_id: Id of an image to leave out: the one that is searched with.
-            started: When the work on the photo began, by ``time.perf_counter``; None: now.
 
         Raises:
             InputError: No image has the value of a filter, or all of the values.
         """
-        started = time.perf_counter() if started is None else started
-        facets = await self.facets()
-        where = options.where(facets)
-        n_searched = n_fitting(facets, where)
-        if not n_searched:
-            raise InputError("no image of the database has all of these values; widen the filters")
-        depth = max(options.k, NEIGHBORS)  # as many as are judged, however many are shown
-        task = PhotoTask(photo, depth + (exclude_id is not None), where)
-        _, found = await asyncio.wrap_future(self._batcher.submit(task))
-        assert found is not None
-        rows = [row for row in found.rows if row.id != exclude_id]
-        answers = answers_of(rows)
-        embeddings = np.stack([row.embedding for row in rows]) if rows else np.empty((0, 0))
-        nearest, threshold = answers[: options.k], options.at_least
-        shown = tuple(a for a in nearest if threshold is None or a.similarity >= threshold)
-        # It holds for the whole database only.
-        calibration = self.database.calibration if n_searched == facets.total() else None
-        return SearchResult(
-            answers=shown,
-            prediction=predict(answers, embeddings, calibration),
-            n_hidden=len(nearest) - len(shown),
-            n_searched=n_searched,
-            is_exact=found.is_exact,
-            recall=found.recall,
-            seconds=time.perf_counter() - started,
+        scope = scope_of(options.filters, await self.facets(), NAME)
+        task = PhotoTask(photo, depth_of(options.k) + (exclude_id is not None), scope.where)
+        embedding, answers = await asyncio.wrap_future(self._batcher.submit(task))
+        assert answers is not None
+        others = [answer for answer in answers.nearest if answer.id != exclude_id]
+        answers = replace(answers, nearest=others)
+        return self.database.engine.result(
+            Query(embedding), answers, scope, options.k, options.at_least
         )
 
     def _do(self, tasks: Sequence[PhotoTask]) -> Sequence[Outcome | Exception]:
         self.metrics.batch.observe(len(tasks))
         with self.metrics.timed("encode"):
-            embeddings = encoded(self.database, tasks)
+            embeddings = self._embeddings(tasks)
         with self.metrics.timed("search"):
-            found = find_rows(self.database, tasks, embeddings)
-        pairs = zip(embeddings, found, strict=True)
-        return [rows if isinstance(rows, Exception) else (of, rows) for of, rows in pairs]
+            answers = self._answers(tasks, embeddings)
+        pairs = zip(embeddings, answers, strict=True)
+        return [of if isinstance(of, Exception) else (embedding, of) for embedding, of in pairs]
+
+    def _embeddings(self, tasks: Sequence[PhotoTask]) -> list[np.ndarray]:
+        """Return the embedding of each photo, (dim,) float32."""
+        embeddings = [task.photo for task in tasks]
+        squares = {number: photo for number, photo in enumerate(embeddings) if photo.ndim == 3}
+        if squares:
+            encoded = self.database.engine.encoder.embed(np.stack(list(squares.values())))
+            for number, embedding in zip(squares, encoded, strict=True):
+                embeddings[number] = embedding
+        return embeddings
+
+    def _answers(
+        self, tasks: Sequence[PhotoTask], embeddings: Sequence[np.ndarray]
+    ) -> list[Answers | StoreFailure | None]:
+        """Compare photos that ask alike with one pass over the rows.
+
+        Returns:
+            For each task: what was found, why nothing could be, or None if nothing was asked for.
+        """
+        alike: dict[tuple[int, Filter], list[int]] = defaultdict(list)
+        for number, task in enumerate(tasks):
+            if task.k:
+                alike[task.k, task.where].append(number)
+        outcomes: list[Answers | StoreFailure | None] = [None] * len(tasks)
+        for (k, where), numbers in alike.items():
+            queries = np.stack([embeddings[number] for number in numbers])
+            found: Sequence[Answers | StoreFailure]
+            try:
+                found = find_answers(self.database.store, queries, k, where)
+            except StoreFailure as error:  # for all at once: a store may take long to fail
+                found = [error] * len(numbers)
+            for number, outcome in zip(numbers, found, strict=True):
+                outcomes[number] = outcome
+        return outcomes

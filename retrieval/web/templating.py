@@ -6,9 +6,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from retrieval.photo_search.prediction import headline
-from retrieval.photo_search.results import percent
-from retrieval.web.search_options import box_text
+from retrieval.photo_search.boxes import box_text
+from retrieval.photo_search.prediction import headline, percent
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"

@@ -2,19 +2,19 @@
 
 import io
 import secrets
-import threading
 import time
-from collections import OrderedDict
 from dataclasses import dataclass, field
 
 import numpy as np
+from cachetools import TLRUCache
 
 from retrieval.data.decode import Box
 from retrieval.photo_search.preprocessing import Preprocessing, check_box
 
 SHOWN_SIDE = 1600  # pixels of the longer side of what is kept
 KEPT_S = 3600.0
-KEPT_BYTES = 128_000_000
+MAX_BYTES = 128_000_000
+MAX_PARTS = 16  # of one upload
 
 
 @dataclass
@@ -24,73 +24,65 @@ class CachedUpload:
     Attributes:
         jpeg: The photo made anew, without metadata, its longer side at most ``SHOWN_SIDE``.
         size: Width and height of the photo that was sent, as displayed: what boxes refer to.
-        embeddings: Embedding (dim,) and prepared square of each part that was searched with.
-        kept_at: When it was put here, in seconds of a clock that only runs forward.
+        parts: Embedding (dim,) and prepared square of each part that was searched with.
+        cached_at: When it was sent, in seconds of ``time.monotonic``.
     """
 
     jpeg: bytes
     size: tuple[int, int]
-    embeddings: dict[Box | None, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-    kept_at: float = field(default_factory=time.monotonic)
+    parts: dict[Box | None, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    cached_at: float = field(default_factory=time.monotonic)
 
     @property
     def n_byte(self) -> int:
         """Memory that it takes: the picture, and what was made of its parts."""
-        parts = self.embeddings.values()
-        return len(self.jpeg) + sum(array.nbytes for part in parts for array in part)
+        arrays = (array for part in self.parts.values() for array in part)
+        return len(self.jpeg) + sum(array.nbytes for array in arrays)
 
 
 class UploadCache:
-    """Keeps uploads under random keys; the least recently used go first."""
+    """Keeps uploads under random keys; the least recently used go first. For one thread."""
 
-    def __init__(self, kept_bytes: int = KEPT_BYTES, kept_s: float = KEPT_S) -> None:
+    def __init__(self, max_bytes: int = MAX_BYTES, kept_s: float = KEPT_S) -> None:
         """Set the bounds, in bytes and in seconds."""
-        self._kept_bytes, self._kept_s = kept_bytes, kept_s
-        self._photos: OrderedDict[str, CachedUpload] = OrderedDict()
-        self._lock = threading.Lock()
+        self._uploads: TLRUCache[str, CachedUpload] = TLRUCache(
+            max_bytes,
+            ttu=lambda key, upload, now: upload.cached_at + kept_s,
+            getsizeof=lambda upload: upload.n_byte,
+        )
 
-    def __len__(self) -> int:
-        return len(self._photos)
-
-    def put(self, photo: CachedUpload) -> str:
-        """Keep a photo, and return its key, which nobody can guess."""
+    def put(self, upload: CachedUpload) -> str:
+        """Keep an upload, and return its key, which nobody can guess."""
         key = secrets.token_urlsafe(16)
-        with self._lock:
-            self._photos[key] = photo
-        self.trim()
+        self._uploads[key] = upload
         return key
 
-    def trim(self) -> None:
-        """Drop the oldest photos while all together take too much memory."""
-        with self._lock:
-            total = sum(kept.n_byte for kept in self._photos.values())
-            while total > self._kept_bytes and len(self._photos) > 1:
-                _, oldest = self._photos.popitem(last=False)
-                total -= oldest.n_byte
-
     def get(self, key: str) -> CachedUpload | None:
-        """Return a photo, None if it is not kept any more."""
-        with self._lock:
-            photo = self._photos.get(key)
-            if photo is None:
-                return None
-            if time.monotonic() - photo.kept_at > self._kept_s:
-                del self._photos[key]
-                return None
-            self._photos.move_to_end(key)
-            return photo
+        """Return an upload, None if it is not kept any more."""
+        return self._uploads.get(key)
+
+    def add_part(
+        self, key: str, box: Box | None, embedding: np.ndarray, square: np.ndarray
+    ) -> None:
+        """Keep what was made of a part of an upload, in the place of the oldest of too many."""
+        upload = self._uploads.get(key)
+        if upload is not None:
+            if len(upload.parts) >= MAX_PARTS:
+                upload.parts.pop(next(iter(upload.parts)))
+            upload.parts[box] = embedding, square
+            self._uploads[key] = upload  # its size is another now
 
 
 def square_of_cached(
-    photo: CachedUpload, preprocessing: Preprocessing, box: Box | None
+    upload: CachedUpload, preprocessing: Preprocessing, box: Box | None
 ) -> np.ndarray:
-    """Prepare a part of a kept photo, (3, side, side) uint8.
+    """Prepare a part of a cached upload, (3, side, side) uint8.
 
     It is cut from the kept JPEG, so that the similarity may differ in the third decimal from that
     of the part that was sent.
 
     Args:
-        photo: The photo.
+        upload: The upload.
         preprocessing: How the database's images were prepared.
         box: x1, y1, x2, y2 in pixels of the photo that was sent; None: the whole.
 
@@ -98,8 +90,8 @@ def square_of_cached(
         InputError: The box lies outside of the photo.
     """
     if box is None:
-        return preprocessing.square(io.BytesIO(photo.jpeg))
-    check_box(box, photo.size)
-    shrink = min(1.0, SHOWN_SIDE / max(photo.size))
+        return preprocessing.square(io.BytesIO(upload.jpeg))
+    check_box(box, upload.size)
+    shrink = min(1.0, SHOWN_SIDE / max(upload.size))
     x1, y1, x2, y2 = (corner * shrink for corner in box)
-    return preprocessing.square(io.BytesIO(photo.jpeg), (x1, y1, x2, y2))
+    return preprocessing.square(io.BytesIO(upload.jpeg), (x1, y1, x2, y2))

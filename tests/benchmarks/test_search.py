@@ -40,13 +40,13 @@ def test_an_enlarged_database_can_be_searched(pipeline: Path, tmp_path: Path) ->
     latency.enlarge(pipeline, large, 200)
     model = pipeline / "para" / "model.ep0"
     search, small = (PhotoSearch.open(folder, model) for folder in (large, pipeline))
-    assert search.gallery.shape == (200, small.gallery.shape[1])
-    assert len(np.unique(search.gallery, axis=0)) == 200
+    assert search.files.gallery.shape == (200, small.files.gallery.shape[1])
+    assert len(np.unique(search.files.gallery, axis=0)) == 200
     assert search.calibration == small.calibration is not None
     # A copy has the class of the image that it was made from.
-    photo = pipeline / latency.PHOTOS / small.catalogue.paths[0]
+    photo = pipeline / latency.PHOTOS / small.files.table.paths[0]
     (best,) = search.search(photo, k=1).answers
-    assert best.label == small.catalogue.labels[0] and best.similarity > 0.9
+    assert best.metadata == small.files.table.metadata(0) and best.similarity > 0.9
 
 
 def test_unseen_photos_are_unseen_and_counted(pipeline: Path, tmp_path: Path) -> None:
@@ -55,7 +55,8 @@ def test_unseen_photos_are_unseen_and_counted(pipeline: Path, tmp_path: Path) ->
     assert photos and not {path.name for path, _, _ in photos} & known
     assert {label for _, label, _ in photos} <= set(layout.CAR_FRONT.load(pipeline)["Class"])
     search = PhotoSearch.open(pipeline, pipeline / "para" / "model.ep0")
-    right = [search.search(path, k=1).answers[0].label == label for path, label, _ in photos]
+    first = [search.search(path, k=1).answers[0].metadata for path, _, _ in photos]
+    right = [known.label == label for known, (_, label, _) in zip(first, photos, strict=True)]
     found = unseen_photos.accuracy(search, photos, is_cropped=False)
     assert found["first_answer_right"] == np.mean(right)
     assert found["not_in_database"] == 0 and "ece" not in found

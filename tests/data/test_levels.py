@@ -10,7 +10,8 @@ from process_data import data_info, image_matrix
 from retrieval.data import image_index, layout, provenance
 from retrieval.data.formats import InputError
 from retrieval.data.levels import classes_of_levels, levels_of_folders
-from retrieval.photo_search.metadata import Filters, load_catalogue
+from retrieval.photo_search.filters import Filters
+from retrieval.photo_search.metadata import load_image_table
 from retrieval.report.confusion import load_makes
 from retrieval.report.retrieval_results import load_class_names
 
@@ -143,17 +144,18 @@ def test_makes_of_an_index(tmp_path: Path) -> None:
     assert load_makes(tmp_path, load_class_names(tmp_path)) == {0: "Audi", 1: "Fiat"}
 
 
-def test_a_database_of_nested_folders_has_facts(tmp_path: Path) -> None:
+def test_a_database_of_nested_folders_has_metadata(tmp_path: Path) -> None:
     draw(tmp_path / "photos", "Audi/A4/2011/1.png", "Fiat/500/2009/1.png")
     data_info.run(tmp_path)
     image_matrix.run(tmp_path, "indexinfo.csv", "photos/", image_resolution=8)
     record = provenance.load_record(tmp_path, "imageset.npy", layout.IMAGE_MATRIX)
     assert record is not None
-    known = load_catalogue(tmp_path, record | {"preparation": record}, "database.npy")
-    assert known.makes == {0: "Audi", 1: "Fiat"} and known.years is not None
-    assert known.mask(Filters(make="fiat", year="2009")).tolist() == [False, True]  # type: ignore
-    with pytest.raises(InputError, match="--make=VW is not in indexinfo.csv, which has 2"):
-        known.mask(Filters(make="VW"))
+    known = load_image_table(tmp_path, record | {"preparation": record}, "database.npy")
+    assert known.columns["make"] == ["Audi", "Fiat"] and known.columns["year"] == ["2011", "2009"]
+    where = Filters(make="fiat", year="2009").where(known.facets, known.source)
+    assert known.mask(where).tolist() == [False, True]  # type: ignore[union-attr]
+    with pytest.raises(InputError, match="--make=VW: no image of indexinfo.csv has it; there are"):
+        Filters(make="VW").where(known.facets, known.source)
 
 
 def test_names_of_another_list_come_first() -> None:

@@ -4,7 +4,6 @@ import os
 import unicodedata
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -12,10 +11,10 @@ from process_data import data_info
 from retrieval.data import image_formats, layout
 from retrieval.data.formats import InputError
 from retrieval.data.photo_folder import find_photos
-from retrieval.photo_search.metadata import Catalogue, Filters
+from retrieval.photo_search.filters import Filters
 from retrieval.photo_search.photo_files import photo_files
 from retrieval.store.name_lookup import class_and_make, classes_of_models, filter_of
-from retrieval.store.rows import Facts
+from retrieval.store.rows import Metadata
 
 CITROEN = unicodedata.normalize("NFC", "Citroën")
 DECOMPOSED = unicodedata.normalize("NFD", "Citroën")
@@ -140,9 +139,8 @@ def test_a_csv_of_another_system_finds_the_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kept", [CITROEN, DECOMPOSED])
 @pytest.mark.parametrize("typed", [CITROEN, DECOMPOSED, DECOMPOSED.upper()])
 def test_a_name_is_found_as_it_is_printed(kept: str, typed: str) -> None:
-    known = Catalogue("x.csv", ["1.png"], np.zeros(1, np.int64), {0: kept}, {0: kept})
+    facets = [Metadata(kept, kept, 7)]
     for filters in (Filters(model=typed), Filters(make=typed), Filters(model=typed[:4])):
-        assert known.mask(filters) is not None
-    facts = [Facts(kept, kept, 7, "", "")]
-    assert filter_of(facts, "store", make=[typed], model=[typed]).models == {kept}
-    assert class_and_make(kept, classes_of_models(facts))[0] == 7
+        assert filters.where(facets, "x.csv").matching(facets)
+    assert filter_of(facets, "store", make=[typed], model=[typed]).models == {kept}
+    assert class_and_make(kept, classes_of_models(facets))[0] == 7

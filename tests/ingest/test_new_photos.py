@@ -9,23 +9,26 @@ from PIL import Image
 
 from retrieval.ingest.new_photos import listed_photos
 from retrieval.store.name_lookup import class_of_name
-from retrieval.store.rows import Facts
+from retrieval.store.rows import Metadata
 
 DATED = (
-    Facts("Audi", "Audi A4 2011", 0, "2011", ""),
-    Facts("Fiat", "Fiat 500 1957", 1, "1957", ""),
+    Metadata("Audi", "Audi A4 2011", 0, "2011", ""),
+    Metadata("Fiat", "Fiat 500 1957", 1, "1957", ""),
 )
-UNDATED = (Facts("Audi", "Audi A4", 0, "2011", "front"), Facts("Fiat", "Fiat 500", 1, "", ""))
-FLAT = (Facts("", "Audi A4", 0, "", ""), Facts("", "Audi", 1, "", ""))
+UNDATED = (Metadata("Audi", "Audi A4", 0, "2011", "front"), Metadata("Fiat", "Fiat 500", 1, "", ""))
+FLAT = (Metadata("", "Audi A4", 0, "", ""), Metadata("", "Audi", 1, "", ""))
 
 
-def known(root: Path, facts: tuple[Facts, ...], *paths: str) -> set[tuple[Any, ...]]:
+def known(root: Path, facts: tuple[Metadata, ...], *paths: str) -> set[tuple[Any, ...]]:
     """Return class, make, model and year of each photo, in a store with some facts."""
     for path in paths:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (4, 4)).save(root / path)
     store: Any = SimpleNamespace(facets=lambda: facts)
-    return {(p.label, p.make, p.model, p.year) for p in listed_photos([root], store)}
+    return {
+        (p.metadata.label, p.metadata.make, p.metadata.model, p.metadata.year)
+        for p in listed_photos([root], store)
+    }
 
 
 def new(name: str) -> int:
@@ -47,7 +50,7 @@ def new(name: str) -> int:
     ],
 )
 def test_folders_name_the_classes_that_the_store_has(
-    tmp_path: Path, facts: tuple[Facts, ...], path: str, expected: tuple[Any, ...]
+    tmp_path: Path, facts: tuple[Metadata, ...], path: str, expected: tuple[Any, ...]
 ) -> None:
     assert known(tmp_path, facts, path) == {expected}
 
@@ -55,6 +58,6 @@ def test_folders_name_the_classes_that_the_store_has(
 def test_a_csv_of_levels_names_the_classes_that_the_store_has(tmp_path: Path) -> None:
     (tmp_path / "cars.csv").write_text("Path,Make,Model,Year\n1.png,Audi,A4,2011\n2.png,VW,Golf,\n")
     store: Any = SimpleNamespace(facets=lambda: UNDATED)
-    a, b = listed_photos([tmp_path / "cars.csv"], store)
-    assert (a.label, a.make, a.model, a.year) == (0, "Audi", "Audi A4", "2011")
-    assert (b.label, b.make, b.model) == (new("VW Golf"), "VW", "VW Golf")
+    a, b = (photo.metadata for photo in listed_photos([tmp_path / "cars.csv"], store))
+    assert a == Metadata("Audi", "Audi A4", 0, "2011")
+    assert b == Metadata("VW", "VW Golf", new("VW Golf"))

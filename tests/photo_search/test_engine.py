@@ -13,10 +13,13 @@ from process_data import image_matrix, transform
 from retrieval.data import layout, provenance
 from retrieval.data.formats import InputError
 from retrieval.data.image_index import VIEWPOINTS
+from retrieval.photo_search.answers import Answer
 from retrieval.photo_search.engine import PhotoSearch
-from retrieval.photo_search.metadata import Filters
-from retrieval.photo_search.prediction import Prediction, summary
-from retrieval.photo_search.results import Answer, percent, texts
+from retrieval.photo_search.filters import Filters, scope_of
+from retrieval.photo_search.metadata import ImageTable
+from retrieval.photo_search.prediction import Prediction, percent, summary
+from retrieval.photo_search.results import table_of
+from retrieval.store.rows import Metadata
 from tests.calibrations import some_calibration
 from tests.conftest import train_small
 
@@ -37,11 +40,11 @@ def test_answers_are_those_of_mips(pipeline: Path) -> None:
     assert len(queries) >= 10
     for row, (index, _) in enumerate(queries.tolist()):
         found = search.search(pipeline / TESTS / paths[index], k=5)
-        assert [answer.index for answer in found.answers] == ids[row].tolist()
+        assert [answer.id for answer in found.answers] == ids[row].tolist()
         scores = [answer.similarity for answer in found.answers]
         np.testing.assert_allclose(scores, similarities[row], atol=1e-5)
-        assert [answer.rank for answer in found.answers] == [1, 2, 3, 4, 5]
-        assert found.n_searched == len(search.gallery) and found.n_hidden == 0
+        assert [answer["rank"] for answer in found.as_json()["answers"]] == [1, 2, 3, 4, 5]
+        assert found.n_searched == len(search.files.gallery) and found.n_hidden == 0
 
 
 def test_the_photo_is_encoded_with_the_views_of_the_database(pipeline: Path) -> None:
@@ -67,10 +70,11 @@ def test_an_image_of_the_database_finds_itself_with_all_that_is_known(pipeline: 
         with Image.open(pipeline / "Image_data/data/image" / row["Path"]) as image:
             found = search.search(image, k=1)
         (best,) = found.answers
-        assert (best.index, best.label, best.name) == (index, row["Class"], names[row["Class"]])
+        known = best.metadata
+        assert (best.id, known.label, known.model) == (index, row["Class"], names[row["Class"]])
         assert best.similarity == pytest.approx(1, abs=2e-3)  # not decoded at a smaller scale
-        assert (best.year, best.viewpoint) == (row["Year"], VIEWPOINTS[row["View Point"]])
-        assert best.path == row["Path"] and best.make is not None
+        assert (known.year, known.viewpoint) == (row["Year"], VIEWPOINTS[row["View Point"]])
+        assert best.path == row["Path"] and known.make
         assert found.prediction.model is not None and found.prediction.model.probability is None
 
 
@@ -79,9 +83,9 @@ def test_a_filter_never_makes_an_answer_short(pipeline: Path) -> None:
     table = layout.CAR_FRONT.load(pipeline).set_index("Index")
     photo = pipeline / "Image_data/data/image" / table.loc[0, "Path"]
     query = search.encoder.embed(search.preprocessing.square(photo)[None])[0].astype(np.float64)
-    exact = np.array(search.gallery, np.float64) @ query
+    exact = np.array(search.files.gallery, np.float64) @ query
     label = int(table["Class"].iloc[-1])
-    model = search.catalogue.name(label)
+    model = search.files.table.metadata(len(table) - 1).model
     chosen = {
         "model": (model, table["Class"] == label),
         "year": (table["Year"].iloc[3], table["Year"] == table["Year"].iloc[3]),
@@ -93,44 +97,48 @@ def test_a_filter_never_makes_an_answer_short(pipeline: Path) -> None:
             found = search.search(photo, k=k, filters=Filters(**{name: value}))
             allowed = np.flatnonzero(is_right)
             best = allowed[np.argsort(-exact[allowed], kind="stable")][:k]
-            assert [answer.index for answer in found.answers] == best.tolist()
+            assert [answer.id for answer in found.answers] == best.tolist()
             assert found.n_searched == n_allowed
 
 
+def chosen_by(table: ImageTable, **filters: str) -> list[bool]:
+    """Return which images some filters choose."""
+    mask = table.mask(Filters(**filters).where(table.facets, table.source))
+    assert mask is not None
+    return mask.tolist()
+
+
 def test_filters_take_names_parts_and_numbers(pipeline: Path) -> None:
-    known = opened(pipeline).catalogue
-    label = int(known.labels[0])
-    whole = known.labels == label
-    for text in (known.name(label), known.name(label).upper(), str(label)):
-        np.testing.assert_array_equal(known.mask(Filters(model=text)), whole)
-    names = {1: "Zeta 5", 2: "Zeta 50", 3: "Beta"}
-    known = replace(known, labels=np.array([1, 2, 3]), names=names, makes={1: "Z", 2: "Z", 3: "B"})
+    known = opened(pipeline).files.table
+    _, model, label, *_ = known.metadata(0)
+    for text in (model, model.upper(), str(label)):
+        assert chosen_by(known, model=text) == [other == label for other in known.columns["label"]]
+    columns = known.columns | {"label": [1, 2, 3], "model": ["Zeta 5", "Zeta 50", "Beta"]}
+    columns |= {"make": ["Z", "Z", "B"], "year": [""] * 3, "viewpoint": [""] * 3}
+    known = replace(known, paths=["1", "2", "3"], columns=columns)
     for text, expected in (("zeta 5", [1, 0, 0]), ("zeta", [1, 1, 0]), ("ETA", [1, 1, 1])):
-        assert (known.mask(Filters(model=text)) == np.array(expected, bool)).all()
-    np.testing.assert_array_equal(known.mask(Filters(make="z")), [True, True, False])
-    assert known.mask(Filters()) is None
-    with pytest.raises(InputError, match=r"--model=zet 50 is not in car_front.csv.*Zeta 50"):
-        known.mask(Filters(model="zet 50"))
+        assert chosen_by(known, model=text) == expected
+    assert chosen_by(known, make="z") == [True, True, False]
+    assert known.mask(Filters().where(known.facets, known.source)) is None
+    with pytest.raises(InputError, match=r"--model=zet 50: no image of car_front.csv.*Zeta 50"):
+        chosen_by(known, model="zet 50")
     with pytest.raises(InputError, match="no image of car_front.csv has all of these"):
-        known.mask(Filters(make="b", model="zeta"))
-    with pytest.raises(InputError, match="--make=x is not in"):
-        known.mask(Filters(make="x"))
-    with pytest.raises(InputError, match="--make= is not in"):
-        known.mask(Filters(make=""))
-    own = replace(known, makes={}, years=None, viewpoints=None)
-    for name in ("make", "year", "viewpoint"):
-        with pytest.raises(InputError, match=f"--{name}: car_front.csv has no column for it"):
-            own.mask(Filters(**{name: "1"}))
+        scope_of(Filters(make="b", model="zeta"), known.facets, known.source)
+    for text in ("x", ""):
+        with pytest.raises(InputError, match=f"--make={text}: no image of car_front.csv has it"):
+            chosen_by(known, make=text)
+    for name in ("year", "viewpoint"):
+        with pytest.raises(InputError, match=f"--{name}=.*has it; leave the filter out"):
+            chosen_by(known, **{name: "1"})
 
 
 def test_viewpoints_go_by_name_and_number(pipeline: Path) -> None:
-    known = opened(pipeline).catalogue
-    for texts_of_one in (("front side", "front-side", "FRONT_SIDE", "4"), ("front", "1")):
-        masks = [known.mask(Filters(viewpoint=text)) for text in texts_of_one]
-        for mask in masks:
-            np.testing.assert_array_equal(mask, masks[0])
+    known = opened(pipeline).files.table
+    for texts in (("front side", "front-side", "FRONT_SIDE", "4"), ("front", "1")):
+        masks = [chosen_by(known, viewpoint=text) for text in texts]
+        assert masks == masks[:1] * len(texts)
     with pytest.raises(InputError, match=r"--viewpoint=9.*front, front side"):
-        known.mask(Filters(viewpoint="9"))
+        chosen_by(known, viewpoint="9")
 
 
 def test_only_less_similar_answers_are_hidden_and_all_of_them_vote(pipeline: Path) -> None:
@@ -210,17 +218,18 @@ def test_photos_asked_at_once_get_their_own_answers(pipeline: Path) -> None:
 
 def test_photos_without_classes_have_no_verdict(pipeline: Path) -> None:
     search = opened(pipeline)
-    nameless = replace(
-        search.catalogue, labels=np.full(48, -1), names={}, makes={}, years=None, viewpoints=None
-    )
-    photo = pipeline / "Image_data/data/image" / search.catalogue.paths[0]
-    found = replace(search, catalogue=nameless).search(photo)
+    table = search.files.table
+    columns = {name: [-1 if name == "label" else ""] * 48 for name in table.columns}
+    nameless = replace(search.files, table=replace(table, columns=columns))
+    photo = pipeline / "Image_data/data/image" / table.paths[0]
+    found = replace(search, rows=nameless).search(photo)
     assert found.prediction == Prediction() and summary(found.prediction) == ""
-    assert len(found.answers) == 20 and found.answers[0].name == ""
+    assert len(found.answers) == 20 and found.answers[0].metadata.model == ""
 
 
 def test_the_table_has_the_columns_that_are_known() -> None:
-    assert texts([Answer(1, 0, 0.98765, 1, "m1", None, None, None, "x.jpg")]) == [
+    answer = Answer(0, 0.98765, Metadata(model="m1", label=1), np.zeros(1), "x.jpg")
+    assert table_of([answer]) == [
         ["rank", "similarity", "model", "path"],
         ["1", "0.9877", "m1", "x.jpg"],
     ]

@@ -6,26 +6,30 @@ import numpy as np
 import pytest
 
 from retrieval.evaluation.calibration import Calibration
-from retrieval.photo_search import prediction as predicting
-from retrieval.photo_search.prediction import LevelPrediction, Prediction, headline, summary
-from retrieval.photo_search.results import Answer
+from retrieval.photo_search.answers import Answer
+from retrieval.photo_search.prediction import (
+    LevelPrediction,
+    Prediction,
+    headline,
+    predict,
+    summary,
+)
+from retrieval.store.rows import Metadata
 from tests.calibrations import some_calibration
 
 
 def answers(*rows: tuple[float, int, str, str]) -> list[Answer]:
-    """Return answers of similarity, label, make and year."""
-    return [
-        Answer(rank, rank, similarity, label, f"m{label}", make or None, year or None, None, "")
-        for rank, (similarity, label, make, year) in enumerate(rows, 1)
-    ]
+    """Return answers of similarity, label, make and year.
 
-
-def predict(cars: list[Answer], calibration: Calibration | None) -> Prediction:
-    """Judge answers whose embeddings have nothing in common but their similarity to the photo."""
-    rows = np.zeros((len(cars), len(cars) + 1))
-    for number, car in enumerate(cars):
-        rows[number, [0, number + 1]] = car.similarity, (1 - car.similarity**2) ** 0.5
-    return predicting.predict(cars, rows, calibration)
+    Their embeddings have nothing in common but their similarity to the photo.
+    """
+    found = []
+    for number, (similarity, label, make, year) in enumerate(rows):
+        embedding = np.zeros(len(rows) + 1)
+        embedding[[0, number + 1]] = similarity, (1 - similarity**2) ** 0.5
+        known = Metadata(make, f"m{label}", label, year)
+        found.append(Answer(number, similarity, known, embedding))
+    return found
 
 
 CARS = answers(

@@ -10,7 +10,8 @@ from PIL import Image
 from process_data import image_matrix
 from retrieval.data import layout, provenance
 from retrieval.data.formats import InputError
-from retrieval.photo_search.photo_files import parse_box, photo_files
+from retrieval.photo_search.boxes import parse_box
+from retrieval.photo_search.photo_files import photo_files
 from retrieval.photo_search.preprocessing import Preprocessing, check_box, whole_photo
 
 ROOT = "Image_data/data/image/"

@@ -131,7 +131,9 @@ def test_filters_and_threshold_reach_the_search(photos: Path) -> None:
     model, photo = photos / "para" / "model.ep0", [photos / "shots"]
     year = layout.CAR_FRONT.load(photos)["Year"].iloc[0]
     for one in search.run(photos, model, photo, year=year, viewpoint="front-side"):
-        assert {(a.year, a.viewpoint) for a in one.answers} == {(year, "front side")}
+        assert {(a.metadata.year, a.metadata.viewpoint) for a in one.answers} == {
+            (year, "front side")
+        }
     (_, all_of) = search.run(photos, model, photo, k=6)
     least = all_of.answers[2].similarity
     (_, near) = search.run(photos, model, photo, k=6, at_least=least)
@@ -161,13 +163,13 @@ def test_the_car_is_searched_for(
         car_detector, "coco_detector", lambda: lambda image: [Detection("car", 0.9, box)]
     )
     (found,) = search.run(photos, model, photo[:1], box="auto", k=3)
-    assert found.box == by_hand.box == box and found.answers == by_hand.answers
+    assert found.query.box == by_hand.query.box == box and found.answers == by_hand.answers
     (whole,) = search.run(photos, model, photo[:1], k=3)
     assert whole.answers[0].similarity != found.answers[0].similarity
     monkeypatch.setattr(car_detector, "coco_detector", lambda: lambda image: [])
     caplog.set_level("INFO")
     (found,) = search.run(photos, model, photo[:1], box="auto", k=3)
-    assert found.box is None and found.answers == whole.answers
+    assert found.query.box is None and found.answers == whole.answers
     assert f"{photo[0]}: no car was found, the whole photo is taken" in caplog.messages
     monkeypatch.setattr(car_detector, "coco_detector", lambda: None)
     (found,) = search.run(photos, model, photo[:1], box="auto", k=3)
@@ -212,7 +214,7 @@ def search_side(data_dir: Path) -> int:
         ("--image={d}/evaluations", "evaluations has no images"),
         ("--image={d}/shots --box=500,0,600,9", "is not within"),
         ("--image={d}/shots --box=1,2,3", "give x1,y1,x2,y2"),
-        ("--image={d}/shots --make=nobody", "--make=nobody is not in car_front.csv"),
+        ("--image={d}/shots --make=nobody", "--make=nobody: no image of car_front.csv has it"),
         ("--image={d}/shots --k=0", "--k must be at least 1"),
         ("--image={d}/shots --at_least=nan", "--at_least must be finite"),
         ("--image={d}/shots --output=database.npy", "is the name of another file"),
@@ -292,4 +294,4 @@ def test_the_python_of_the_document_runs(photos: Path) -> None:
         block = block.replace(name, repr(value))
     names: dict[str, Any] = {}
     exec(block, names)
-    assert {answer.year for answer in names["found"].answers} == {year}
+    assert {answer.metadata.year for answer in names["found"].answers} == {year}

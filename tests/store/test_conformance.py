@@ -64,7 +64,7 @@ def test_facts_are_those_of_the_rows(store: ImageStore) -> None:
     store.search(draw_queries(1), 3)
     store.add(rows[30:])
     store.remove([3, 35])
-    found = store.facts([35, 7, 39, 3, 1000, 7])
+    found = store.metadata([35, 7, 39, 3, 1000, 7])
     assert sorted(found) == [7, 39]
     for number, facts in found.items():
         row = rows[number]

@@ -1,19 +1,17 @@
 """What names mean, the same for the page, the API and process_data.remove."""
 
-from collections import Counter
-
 import pytest
 
 from retrieval.data.formats import InputError
+from retrieval.photo_search.filters import Filters
 from retrieval.store.filters import Filter
 from retrieval.store.name_lookup import filter_of
-from retrieval.store.rows import Facts
-from retrieval.web.search_options import SearchOptions
+from retrieval.store.rows import Metadata
 
 FACETS = [
-    Facts("BMW", "3", 7, "2010", "front side"),
-    Facts("VW", "Golf", 3, "2011", "front"),
-    Facts("", "", -1, "", ""),
+    Metadata("BMW", "3", 7, "2010", "front side"),
+    Metadata("VW", "Golf", 3, "2011", "front"),
+    Metadata("", "", -1, "", ""),
 ]
 
 
@@ -34,7 +32,17 @@ FACETS = [
 )
 def test_names_mean_the_same_everywhere(asked: dict[str, str], meant: Filter) -> None:
     assert filter_of(FACETS, "x", **{name: [text] for name, text in asked.items()}) == meant
-    assert SearchOptions(**asked).where(Counter(FACETS)) == meant  # type: ignore[arg-type]
+    assert Filters(**asked).where(FACETS, "x") == meant
+
+
+def test_a_search_takes_parts_of_names_and_a_removal_does_not() -> None:
+    facets = [Metadata("VW", name) for name in ("Golf", "Golf GTI", "Polo GTI")]
+    for typed, meant in (("golf", {"Golf"}), ("gti", {"Golf GTI", "Polo GTI"})):
+        assert Filters(model=typed).where(facets, "x").models == meant
+    assert Filters(make="v").where(facets, "x").makes == {"VW"}
+    for asked in ({"model": ["gti"]}, {"make": ["v"]}):
+        with pytest.raises(InputError, match="no image of x has it"):
+            filter_of(facets, "x", **asked)
 
 
 def test_unknown_values_are_refused() -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from retrieval.data import layout
 from retrieval.photo_search.engine import PhotoSearch
-from retrieval.photo_search.metadata import Filters
+from retrieval.photo_search.filters import Filters
 from tests.calibrations import save_some
 from tests.web.conftest import (
     AUTHORIZED,
@@ -47,9 +47,9 @@ def test_an_upload_finds_what_the_command_finds(
     client: TestClient, engine: PhotoSearch, _served: Path, options: dict
 ) -> None:
     photo = first_photo(_served, 3)
-    years = {answer.year for answer in engine.search(photo, k=5).answers}
+    years = {answer.metadata.year for answer in engine.search(photo, k=5).answers}
     if "year" in options:
-        options = options | {"year": min(years - {None})}
+        options = options | {"year": min(years - {""})}
     box = options.get("box")
     found = engine.search(
         photo,
@@ -59,10 +59,12 @@ def test_an_upload_finds_what_the_command_finds(
         options.get("at_least"),
     )
     result = search(client, photo.read_bytes(), **options)
-    assert [answer["id"] for answer in result["answers"]] == [a.index for a in found.answers]
+    assert [answer["id"] for answer in result["answers"]] == [a.id for a in found.answers]
     ours = [answer["similarity"] for answer in result["answers"]]
     assert np.allclose(ours, [answer.similarity for answer in found.answers], atol=1e-5)
-    assert [answer["model"] for answer in result["answers"]] == [a.name for a in found.answers]
+    assert [answer["model"] for answer in result["answers"]] == [
+        a.metadata.model for a in found.answers
+    ]
     assert result["n_hidden"] == found.n_hidden
     assert result["n_searched"] == found.n_searched
     assert result["is_exact"] and result["in_database"] == found.prediction.in_database

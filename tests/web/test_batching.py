@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,9 +98,10 @@ def test_places_are_given_back_after_errors() -> None:
 def test_a_full_server_says_when_to_come_again(_served: Path, app: App) -> None:
     client = app(_served, waiting=2)
     service = client.app.state.service
-    encoder, go = service.database.encoder, threading.Event()
-    embed = encoder.embed
-    service.database.encoder = type("Slow", (), {"embed": lambda _, x: go.wait(20) and embed(x)})()
+    engine, go = service.database.engine, threading.Event()
+    embed = engine.encoder.embed
+    slow = type("Slow", (), {"embed": lambda _, x: go.wait(20) and embed(x)})()
+    service.database.engine = replace(engine, encoder=slow)
 
     def ask(_: int) -> tuple[int, str | None]:
         answer = client.post("/api/search", files={"photo": drawn_photo()})

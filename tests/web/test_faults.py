@@ -14,8 +14,8 @@ from fastapi.testclient import TestClient
 from pymilvus.exceptions import MilvusException
 
 from process_data import publish
+from retrieval.store.base import StoreFailure
 from retrieval.store.milvus.store import MilvusStore
-from retrieval.web import image_database
 from tests.milvus_server import Server, drop
 from tests.web.conftest import AUTHORIZED, PAGE, TOKEN, App, drawn_photo
 
@@ -126,7 +126,7 @@ def test_a_store_that_takes_long_to_fail_is_asked_once(
     def facets() -> None:
         asked.append(1)
         time.sleep(0.3)
-        raise image_database.InputError("the store is away")
+        raise StoreFailure("the store is away")
 
     monkeypatch.setattr(service.database.store, "facets", facets)
     service.database._facets = None

@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from PIL import Image, PngImagePlugin
 
 from retrieval.data import image_formats
-from retrieval.photo_search.preprocessing import Preprocessing
+from retrieval.photo_search.preprocessing import Preprocessing, UnreadablePhoto
 from retrieval.web import uploads
 from retrieval.web.middleware import protection
 from retrieval.web.middleware.protection import HEADERS, BodyLimit
@@ -120,10 +120,10 @@ def test_bombs_are_refused_before_they_are_decoded(
 
     monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", decoded)
     for work in (
-        lambda: uploads.prepare_upload(png_of_size(*size), PREPROCESSING, None),
+        lambda: PREPROCESSING.square(io.BytesIO(png_of_size(*size))),
         lambda: uploads.clean_jpeg(png_of_size(*size), 100),
     ):
-        with pytest.raises(uploads.UnsupportedPhoto) as error:
+        with pytest.raises(UnreadablePhoto) as error:
             work()
         assert "\n" not in str(error.value)
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from retrieval.data import layout
 from retrieval.data.formats import InputError
+from retrieval.store.base import StoreFailure
 from retrieval.store.lance.rows import arrow_schema, as_table
 from retrieval.store.rows import Collection, ImageRow, check_new_rows
 
@@ -59,7 +60,7 @@ def writer_lock(folder: Path) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise InputError(
+                    raise StoreFailure(
                         f"another command is changing the store {folder}; run this one again when "
                         "that has ended"
                     ) from None
@@ -85,17 +86,17 @@ def lance_errors(folder: Path) -> Iterator[None]:
         if isinstance(error, InputError):
             raise
         if not (folder / TABLE).is_dir():
-            raise InputError(
+            raise StoreFailure(
                 f"the store {folder} is gone; restore it, or publish again with: "
                 f"{_publish_command(folder)}"
             ) from error
         text = " ".join(str(error).split())
         if is_full(error):
-            raise InputError(
+            raise StoreFailure(
                 f"the disk of the store {folder} is full; make room and try again"
             ) from error
         if "lance" in text.lower() or isinstance(error, OSError):
-            raise InputError(f"the store {folder} cannot be used: {text[:300]}") from error
+            raise StoreFailure(f"the store {folder} cannot be used: {text[:300]}") from error
         raise
 
 

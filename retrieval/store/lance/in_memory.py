@@ -14,14 +14,14 @@ import numpy as np
 from retrieval.store import rescoring
 from retrieval.store.filters import Filter
 from retrieval.store.lance.rows import embeddings_of
-from retrieval.store.rows import Facts
+from retrieval.store.rows import Metadata
 from retrieval.threads import in_threads, product_threads
 
 if TYPE_CHECKING:
     import lance
     import pyarrow as pa
 
-FACETS = Facts._fields
+FIELDS = Metadata._fields
 QUERIES_AT_ONCE = 32  # their products with a million rows take 128 MB
 ROWS_AT_ONCE = 4096  # of a product that one thread computes
 COPIED = 0.05  # share of allowed rows up to which they are copied rather than masked
@@ -58,7 +58,7 @@ class Segment:
         ids: (n,) int64, ascending.
         added_ns: (n,) int64; with the id it names the content of a row.
         embeddings: (n, dim) float32.
-        columns: Codes of the values of each column of ``FACETS``, (n,) int32.
+        columns: Codes of the values of each column of ``FIELDS``, (n,) int32.
         is_alive: (n,) bool: false if the row was removed.
     """
 
@@ -139,7 +139,7 @@ class InMemoryRows:
 
     segments: tuple[Segment, ...] = ()
     vocabularies: dict[str, Vocabulary] = field(
-        default_factory=lambda: {name: Vocabulary() for name in FACETS}
+        default_factory=lambda: {name: Vocabulary() for name in FIELDS}
     )
 
     def missing(self, ids: np.ndarray, added_ns: np.ndarray) -> np.ndarray:
@@ -156,7 +156,7 @@ class InMemoryRows:
         is_missing = self.missing(ids, added_ns)
         fragments = np.unique((keys["_rowaddr"].to_numpy() >> 32)[is_missing])
         chosen = [part for part in dataset.get_fragments() if part.fragment_id in fragments]
-        columns = ["id", "added_ns", "embedding", *FACETS]
+        columns = ["id", "added_ns", "embedding", *FIELDS]
         blocks = dataset.scanner(columns=columns, fragments=chosen).to_batches() if chosen else ()
         new = self._read(blocks, dim, int(is_missing.sum()))
         kept = [segment.keep(segment.places(ids, added_ns)) for segment in self.segments]
@@ -177,7 +177,7 @@ class InMemoryRows:
             np.empty(n, np.int64),
             np.empty(n, np.int64),
             np.empty((n, dim), np.float32),
-            {name: np.empty(n, np.int32) for name in FACETS},
+            {name: np.empty(n, np.int32) for name in FIELDS},
             np.ones(n, bool),
         )
         start = 0
@@ -193,16 +193,16 @@ class InMemoryRows:
             start = rows.stop
         return new.ordered()
 
-    def facts(self, ids: np.ndarray) -> dict[int, Facts]:
+    def metadata(self, ids: np.ndarray) -> dict[int, Metadata]:
         """Return the metadata of some rows, by id."""
-        found: dict[int, Facts] = {}
+        found: dict[int, Metadata] = {}
         for segment in self.segments:
             is_here, rows = segment.rows_of(ids)
             columns = [
                 [self.vocabularies[name].values[code] for code in segment.columns[name][rows]]
-                for name in FACETS
+                for name in FIELDS
             ]
-            found |= dict(zip(ids[is_here].tolist(), map(Facts, *columns), strict=True))
+            found |= dict(zip(ids[is_here].tolist(), map(Metadata, *columns), strict=True))
         return found
 
     def embeddings(self, ids: np.ndarray) -> dict[int, np.ndarray]:

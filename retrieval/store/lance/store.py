@@ -14,14 +14,14 @@ import numpy as np
 from retrieval.data import files, schema
 from retrieval.data.formats import InputError
 from retrieval.store import filters, rescoring
-from retrieval.store.base import ALL, EXACT_ROWS, ImageStore, RankedRows
+from retrieval.store.base import ALL, EXACT_ROWS, ImageStore, RankedRows, StoreFailure
 from retrieval.store.filters import Filter
 from retrieval.store.lance import code_index
 from retrieval.store.lance.files import TABLE, lance_errors, replace_rows, retried, writer_lock
-from retrieval.store.lance.in_memory import FACETS
+from retrieval.store.lance.in_memory import FIELDS
 from retrieval.store.lance.rows import METADATA, arrow_schema, as_rows, as_table, embeddings_of
 from retrieval.store.lance.snapshot import Snapshot, Version
-from retrieval.store.rows import Collection, Facts, ImageRow, check_new_rows
+from retrieval.store.rows import Collection, ImageRow, Metadata, check_new_rows
 
 if TYPE_CHECKING:
     import lance
@@ -101,15 +101,15 @@ class LanceStore(ImageStore):
         with lance_errors(self.folder):
             return as_rows(self._current().take(wanted))
 
-    def facts(self, ids: Iterable[int]) -> dict[int, Facts]:
+    def metadata(self, ids: Iterable[int]) -> dict[int, Metadata]:
         wanted = np.unique(np.fromiter(ids, np.int64))
         with lance_errors(self.folder):
             snapshot = self._current()
             if self._is_small(snapshot):
-                return snapshot.rows().facts(wanted)
-            table = snapshot.take(wanted, ["id", *FACETS])
-        columns = [table[name].to_pylist() for name in FACETS]
-        return dict(zip(table["id"].to_pylist(), map(Facts, *columns), strict=True))
+                return snapshot.rows().metadata(wanted)
+            table = snapshot.take(wanted, ["id", *FIELDS])
+        columns = [table[name].to_pylist() for name in FIELDS]
+        return dict(zip(table["id"].to_pylist(), map(Metadata, *columns), strict=True))
 
     def embeddings(self, ids: Iterable[int]) -> dict[int, np.ndarray]:
         wanted = np.unique(np.fromiter(ids, np.int64))
@@ -131,12 +131,12 @@ class LanceStore(ImageStore):
         with lance_errors(self.folder):
             return self._dataset().count_rows(where.sql())
 
-    def facets(self) -> "Counter[Facts]":
+    def facets(self) -> "Counter[Metadata]":
         with lance_errors(self.folder):
-            table = self._dataset().to_table(columns=list(FACETS))
-        groups = table.group_by(list(FACETS)).aggregate([([], "count_all")])
-        columns = (groups.column(name).to_pylist() for name in (*FACETS, "count_all"))
-        return Counter({Facts(*key): n for *key, n in zip(*columns, strict=True)})
+            table = self._dataset().to_table(columns=list(FIELDS))
+        groups = table.group_by(list(FIELDS)).aggregate([([], "count_all")])
+        columns = (groups.column(name).to_pylist() for name in (*FIELDS, "count_all"))
+        return Counter({Metadata(*key): n for *key, n in zip(*columns, strict=True)})
 
     def search(self, queries: np.ndarray, k: int, where: Filter = ALL) -> RankedRows:
         queries = rescoring.check_queries(queries, k, self.collection.dim)
@@ -191,7 +191,7 @@ class LanceStore(ImageStore):
         """Return the newest version, which must be of the same collection as before."""
         dataset = self._newest()
         if (dataset.schema.metadata or {}).get(METADATA) != self._text:
-            raise InputError(f"the store {self.name} was replaced by another one; start again")
+            raise StoreFailure(f"the store {self.name} was replaced by another one; start again")
         return dataset
 
     def _current(self) -> Snapshot:

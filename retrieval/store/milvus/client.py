@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from retrieval.data.formats import InputError
+from retrieval.store.base import StoreFailure
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -37,11 +38,11 @@ def milvus_errors(address: str) -> Iterator[None]:
         said = error.message if isinstance(error, MilvusException) else _details(error)
         text = " ".join(str(said).split())[:300]
         if is_file(address) and "Open local milvus failed" in text:
-            raise InputError(
+            raise StoreFailure(
                 f"{address} cannot be opened: another process has it, or it is no file of Milvus "
                 "Lite; several processes need a server, or LanceDB"
             ) from error
-        raise InputError(
+        raise StoreFailure(
             f"Milvus at {address} failed: {text}; see that it runs, and try again"
         ) from error
 

@@ -15,7 +15,7 @@ from retrieval.data import schema
 from retrieval.data.formats import InputError
 from retrieval.search.exact import SPARE, recall_of_exact
 from retrieval.store import filters, rescoring
-from retrieval.store.base import ALL, ImageStore, NoStore, RankedRows
+from retrieval.store.base import ALL, ImageStore, NoStore, RankedRows, StoreFailure
 from retrieval.store.filters import Filter
 from retrieval.store.milvus.client import (
     TIMEOUT_S,
@@ -36,12 +36,12 @@ from retrieval.store.milvus.rows import (
     packed,
     unpacked,
 )
-from retrieval.store.rows import Collection, Facts, ImageRow, check_new_rows
+from retrieval.store.rows import Collection, ImageRow, Metadata, check_new_rows
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-FACETS = Facts._fields
+FIELDS = Metadata._fields
 ROWS_PER_CALL = 1_000  # a call may carry 64 MB
 CALLS = 2  # to a server at once: one is packed while another is stored
 MOST_FOUND = 16_384  # Milvus returns no more
@@ -143,8 +143,8 @@ class MilvusStore(ImageStore):
                 found |= {row["id"]: unpacked(row) for row in rows}
         return [found[number] for number in wanted if number in found]
 
-    def facts(self, ids: Iterable[int]) -> dict[int, Facts]:
-        return {int(row["id"]): _facts(row) for row in self._columns(ids, FACETS)}
+    def metadata(self, ids: Iterable[int]) -> dict[int, Metadata]:
+        return {int(row["id"]): _metadata(row) for row in self._columns(ids, FIELDS)}
 
     def embeddings(self, ids: Iterable[int]) -> dict[int, np.ndarray]:
         rows = self._columns(ids, ("embedding",))
@@ -164,10 +164,10 @@ class MilvusStore(ImageStore):
             )
         return int(row["count(*)"])
 
-    def facets(self) -> "Counter[Facts]":
-        counts: Counter[Facts] = Counter()
-        for block in self._blocks(ALL, list(FACETS)):
-            counts.update(map(_facts, block))
+    def facets(self) -> "Counter[Metadata]":
+        counts: Counter[Metadata] = Counter()
+        for block in self._blocks(ALL, list(FIELDS)):
+            counts.update(map(_metadata, block))
         return counts
 
     def search(self, queries: np.ndarray, k: int, where: Filter = ALL) -> RankedRows:
@@ -249,7 +249,7 @@ class MilvusStore(ImageStore):
 
     def _check_not_replaced(self) -> None:
         if self._properties().get(RECORD) != self._text:
-            raise InputError(f"the store {self.name} was replaced by another one; start again")
+            raise StoreFailure(f"the store {self.name} was replaced by another one; start again")
 
     def _query(self, ids: list[int], columns: list[str]) -> list[dict[str, Any]]:
         return self._client.query(
@@ -351,5 +351,5 @@ def _no_store(address: str, made_by: str) -> NoStore:
     return NoStore(f"{address} has no store yet; make it with: {made_by}")
 
 
-def _facts(row: dict[str, Any]) -> Facts:
-    return Facts(*(row[name] for name in FACETS))._replace(label=int(row["label"]))
+def _metadata(row: dict[str, Any]) -> Metadata:
+    return Metadata(*(row[name] for name in FIELDS))._replace(label=int(row["label"]))

@@ -1,7 +1,6 @@
 """Security headers of responses, and limits on requests."""
 
 import asyncio
-import secrets
 import time
 
 from fastapi import HTTPException, Request
@@ -111,18 +110,3 @@ class SecureHeaders:
             await send(message)
 
         await self.app(scope, receive, protected)
-
-
-def check_token(given: str | None, token: str | None) -> None:
-    """Refuse a request that may not change the database.
-
-    Args:
-        given: The header ``Authorization``.
-        token: The token of the server; None: it takes no changes.
-    """
-    if token is None:
-        raise HTTPException(403, "adding and removing are off; start the server with --token")
-    if given is None or not secrets.compare_digest(given.encode(), f"Bearer {token}".encode()):
-        raise HTTPException(
-            401, "send the header Authorization: Bearer <token>", {"WWW-Authenticate": "Bearer"}
-        )

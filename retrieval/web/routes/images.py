@@ -7,14 +7,15 @@ import numpy as np
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from starlette.responses import Response
 
+from retrieval.data.jpeg import encode_jpeg, picture
+from retrieval.photo_search.boxes import parse_box
+from retrieval.photo_search.preprocessing import UnreadablePhoto
 from retrieval.store.rows import LARGEST_ID, ImageRow
 from retrieval.web.image_database import ImageDatabase
-from retrieval.web.parameters import Takes
 from retrieval.web.query import find_query
-from retrieval.web.routes.api import ImageId, Service, documented
-from retrieval.web.search_options import parsed_options
+from retrieval.web.routes.parameters import ImageId, Service, Takes, documented
 from retrieval.web.search_service import SearchService
-from retrieval.web.uploads import UnsupportedPhoto, clean_jpeg, jpeg_of_square
+from retrieval.web.uploads import QUALITY, clean_jpeg
 
 SIDES = {"small": 320, "large": 1600}  # pixels of the longer side
 KEEP = {"cache-control": "private, max-age=3600"}  # a key is never given to another upload
@@ -39,24 +40,24 @@ async def image(
     service: Service,
     size: Literal["small", "large"] = "small",
 ) -> Response:
-    rows = await service.in_thread(service.database.rows, [number])
-    if not rows:
-        raise HTTPException(404, f"there is no image {number}")
     database, side = service.database, SIDES[size]
-    tag = await service.in_thread(_tag_of_row, database, rows[0])
+    row = await service.in_thread(database.row, number)
+    if row is None:
+        raise HTTPException(404, f"there is no image {number}")
+    tag = await service.in_thread(_tag_of_row, database, row)
     headers = _headers(tag, side)
     if _is_known(request, headers):
         return Response(status_code=304, headers=headers)
-    jpeg = await service.in_thread(_jpeg, database, rows[0], side)
+    jpeg = await service.in_thread(_jpeg, database, row, side)
     return Response(jpeg, media_type="image/jpeg", headers=headers)
 
 
 @router.get("/photos/{key}", include_in_schema=False, dependencies=[Depends(Takes())])
 async def cached_photo(key: str, service: Service) -> Response:
-    kept = service.upload_cache.get(key)
-    if kept is None:
+    upload = service.upload_cache.get(key)
+    if upload is None:
         raise HTTPException(404, "this photo is not kept any more; choose it again")
-    return Response(kept.jpeg, media_type="image/jpeg", headers=KEEP)
+    return Response(upload.jpeg, media_type="image/jpeg", headers=KEEP)
 
 
 @router.get(
@@ -76,19 +77,19 @@ async def explanation(
     """A heat map of the regions that contribute to a similarity, on the photo or the answer."""
     with service.slots.take():
         source = await find_query(service, photo, id)
-        rows = await service.in_thread(service.database.rows, [answer])
-        if not rows:
+        database, part = service.database, parse_box(box) if box.strip() else None
+        row = await service.in_thread(database.row, answer)
+        if row is None:
             raise HTTPException(404, f"there is no image {answer}")
-        database, part = service.database, parsed_options(box=box).box
         tags = [
-            photo if row is None else await service.in_thread(_tag_of_row, database, row)
-            for row in (source.row, rows[0])
+            photo if image is None else await service.in_thread(_tag_of_row, database, image)
+            for image in (source.row, row)
         ]
         headers = _headers(*tags, database.store.collection.checkpoint_sha256, part, side)
         if _is_known(request, headers):
             return Response(status_code=304, headers=headers)
         of_photo = await source.square(service, part)
-        of_answer = await service.in_thread(service.database.square, rows[0])
+        of_answer = await service.in_thread(database.square, row)
         if of_photo is None or of_answer is None:
             raise HTTPException(404, "the image file is not here, so nothing can be explained")
         pictures = await service.in_thread(_overlays, service, of_photo, of_answer)
@@ -118,8 +119,8 @@ def _jpeg(database: ImageDatabase, row: ImageRow, side: int) -> bytes:
     path = database.image_file(row)
     if path is not None:
         try:
-            return clean_jpeg(path, side)
-        except UnsupportedPhoto:  # damaged since
+            return clean_jpeg(path, side)[0]
+        except UnreadablePhoto:  # damaged since
             pass
     return row.thumbnail
 
@@ -127,8 +128,8 @@ def _jpeg(database: ImageDatabase, row: ImageRow, side: int) -> bytes:
 def _overlays(service: SearchService, photo: np.ndarray, answer: np.ndarray) -> dict[str, bytes]:
     from retrieval.photo_search.explanation import overlay, similarity_maps  # imports torch
 
-    maps = similarity_maps(service.database.encoder, photo, answer)
+    maps = similarity_maps(service.database.engine.encoder, photo, answer)
     return {
-        "photo": jpeg_of_square(overlay(photo, maps.of_query)),
-        "answer": jpeg_of_square(overlay(answer, maps.of_answer)),
+        "photo": encode_jpeg(picture(overlay(photo, maps.of_query)), QUALITY),
+        "answer": encode_jpeg(picture(overlay(answer, maps.of_answer)), QUALITY),
     }
