@@ -15,7 +15,7 @@ from retrieval.data.formats import InputError
 
 IMAGE_DATA = "Image_data"
 LONGEST_LABEL = 1000  # bytes; a label has about 30
-# A pipe in the place of a file does not wait for a writer.
+# A pipe instead of a file must not wait for a writer.
 READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 VIEWPOINTS = {-1: "uncertain", **image_index.VIEWPOINTS}
 

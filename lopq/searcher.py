@@ -1,4 +1,4 @@
-"""The searcher: an index of codes that grows and shrinks, searched in batches."""
+"""The searcher: an index of codes to add to, remove from and search in batches."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -16,7 +16,7 @@ from PIL import Image, ImageFile
 
 # As Pillow names them; MPO, JPEGs of several pictures as phones write them, opens as JPEG.
 PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
-UPLOAD_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # of strangers: the fewest decoders
+UPLOAD_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # untrusted: the fewest decoders
 MOST_SCANS = 200  # of a JPEG; progressive ones have about ten
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 HEIF_SUFFIXES = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})

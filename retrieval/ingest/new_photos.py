@@ -23,7 +23,7 @@ NOTHING_KNOWN = Metadata()
 
 @dataclass(frozen=True)
 class NewPhoto:
-    """A photo to add, what is known of it, and the box of its car if that is known."""
+    """A photo to add, its metadata, and the box of its car if it is known."""
 
     file: Path
     metadata: Metadata = NOTHING_KNOWN

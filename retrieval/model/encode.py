@@ -43,7 +43,7 @@ def embedding_blocks(
         title: Title of the progress bar.
         views: Views to embed with torch; None embeds the plain image. A ``RuntimeModel`` has
             views of its own.
-        compute: What to compute in the place of embeddings, from (n, 3, side, side) images on the
+        compute: What to compute instead of embeddings, from (n, 3, side, side) images on the
             model's device.
 
     Yields:

@@ -201,7 +201,7 @@ def describe_choice(chosen: TrainingConfig, config: TrainingConfig, pace: Pace, 
     return (
         f"{chosen.epoch} epochs of {n_unit} {unit}s, {-(-n_unit // chosen.batch_size)} steps of "
         f"{pace.step_s:.3g} s each, and {n_validated * pace.embed_s:.3g} s to validate on "
-        f"{n_validated} images; to repeat this training, take {flags} in the place of "
+        f"{n_validated} images; to repeat this training, take {flags} instead of "
         f"{', '.join(replaced)}"
     )
 

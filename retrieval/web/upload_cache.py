@@ -64,7 +64,7 @@ class UploadCache:
     def add_part(
         self, key: str, box: Box | None, embedding: np.ndarray, square: np.ndarray
     ) -> None:
-        """Keep what was made of a part of an upload, in the place of the oldest of too many."""
+        """Cache the result for a part of an upload; evict the oldest beyond the limit."""
         upload = self._uploads.get(key)
         if upload is not None:
             if len(upload.parts) >= MAX_PARTS:

@@ -135,7 +135,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def rewrite(document: Path, text: str) -> None:
-    """Write the tables of a run in the place of those of the last one."""
+    """Replace the tables of the last run by those of this one."""
     before = document.read_text(encoding="utf-8")
     head, _, rest = before.partition("<!-- campaign -->\n")
     _, end, tail = rest.partition("<!-- end -->")

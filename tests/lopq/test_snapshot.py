@@ -81,7 +81,7 @@ def test_a_search_beside_changes_sees_one_state_of_the_database(
 def test_any_history_equals_an_index_built_at_once(
     searcher: LOPQSearcher, data: np.ndarray, queries: np.ndarray
 ) -> None:
-    """Rows come and go in small steps; all states search as if they were made anew."""
+    """Rows are added and removed in small steps; every state searches like a fresh index."""
     rng = np.random.default_rng(3)
     grown, present = filled(searcher.model, data[:1000]), set(range(1000))
     for step in range(30):
