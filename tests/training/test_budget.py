@@ -134,7 +134,7 @@ def test_a_training_in_minutes_repeats_to_the_byte(
     monkeypatch.setattr(budget, "measure_pace", slow)  # an hour in a few steps
     first = train_small(pipeline, pipeline / "first", minutes=13, **options)
     assert "minutes of --minutes=13, " in caplog.text
-    found = re.search(r"take (.*) in the place of --minutes=13\b", caplog.text)
+    found = re.search(r"take (.*) instead of --minutes=13\b", caplog.text)
     assert found is not None
     flags = dict(flag.removeprefix("--").split("=") for flag in found[1].split())
     assert {"epoch", "max_tuples", "batch_size", "lr"} <= set(flags) | set(options)
