@@ -66,6 +66,7 @@ def run(
     if token is not None and (len(token) < 8 or not token.isascii() or not token.isprintable()):
         raise InputError("--token needs at least 8 printable ASCII characters")
     try:
+        import cachetools  # noqa: F401
         import fastapi  # noqa: F401
         import prometheus_client  # noqa: F401
         import python_multipart  # noqa: F401
