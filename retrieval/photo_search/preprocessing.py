@@ -1,5 +1,7 @@
 """Preprocess photos as the images of a database were."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, get_args
@@ -85,19 +87,31 @@ class Preprocessing:
             UnreadablePhoto: It cannot be read.
             UnusablePhoto: The box lies outside of it.
         """
-        try:
-            if isinstance(photo, Image.Image):
-                return self._square(photo.copy(), box, name)
-            with decode.opened(photo, formats) as image:
-                return self._square(image, box, name)
-        except decode.UnreadableImage as error:
-            raise unreadable(name, error) from error
-
-    def _square(self, image: Image.Image, box: Box | None, name: str) -> np.ndarray:
-        if box is not None:
-            check_box(box, decode.displayed_size(image), name)
-        square = decode.to_square(image, self.side, self.fill, box)
+        with opened(photo, name, formats) as image:
+            if box is not None:
+                check_box(box, decode.displayed_size(image), name)
+            square = decode.to_square(image, self.side, self.fill, box)
         return np.ascontiguousarray(square.transpose(2, 0, 1))
+
+
+@contextmanager
+def opened(
+    photo: Photo, name: str = "the photo", formats: tuple[str, ...] | None = None
+) -> Iterator[Image.Image]:
+    """Open a photo, as `decode.opened` does a file; a decoded image is copied.
+
+    Raises:
+        UnreadablePhoto: It cannot be read.
+    """
+    try:
+        if isinstance(photo, Image.Image):
+            yield photo.copy()
+        else:
+            with decode.opened(photo, formats) as image:
+                yield image
+    except decode.UnreadableImage as error:
+        reason = str(error) or type(error).__name__
+        raise UnreadablePhoto(f"{name} cannot be read as an image: {reason}") from error
 
 
 def whole_photo(photo: Photo, name: str = "the photo") -> Image.Image:
@@ -106,13 +120,8 @@ def whole_photo(photo: Photo, name: str = "the photo") -> Image.Image:
     Raises:
         UnreadablePhoto: It cannot be read.
     """
-    try:
-        if isinstance(photo, Image.Image):
-            return decode.upright(photo)
-        with decode.opened(photo) as image:
-            return decode.upright(image)
-    except decode.UnreadableImage as error:
-        raise unreadable(name, error) from error
+    with opened(photo, name) as image:
+        return decode.upright(image)
 
 
 def check_box(box: Box, size: tuple[int, int], name: str = "the photo") -> None:
@@ -137,9 +146,3 @@ def _is_possible(names: dict[str, Any]) -> bool:
     side = names["image_resolution"]
     is_side = isinstance(side, int) and side >= 1
     return is_side and names["filter_type"] in get_args(Fill) and names["crop"] in ("none", "box")
-
-
-def unreadable(name: str, error: Exception) -> UnreadablePhoto:
-    """Return the error of a photo that cannot be decoded."""
-    reason = str(error) or type(error).__name__
-    return UnreadablePhoto(f"{name} cannot be read as an image: {reason}")

@@ -19,13 +19,12 @@ class Busy(Exception):
 
 
 class RequestSlots:
-    """Bounds how many requests are being worked on, from their decoding to their answer."""
+    """Bounds how many requests are worked on, from decoding to answer. For one event loop."""
 
     def __init__(self, count: int) -> None:
         """Set how many requests may be inside at once."""
         self.count = count
         self.taken = 0
-        self._lock = threading.Lock()
 
     @contextmanager
     def take(self) -> Iterator[None]:
@@ -34,15 +33,13 @@ class RequestSlots:
         Raises:
             Busy: All slots are taken.
         """
-        with self._lock:
-            if self.taken >= self.count:
-                raise Busy(f"{self.taken} requests wait already")
-            self.taken += 1
+        if self.taken >= self.count:
+            raise Busy(f"{self.taken} requests wait already")
+        self.taken += 1
         try:
             yield
         finally:
-            with self._lock:
-                self.taken -= 1
+            self.taken -= 1
 
 
 class Batcher(Generic[Task, Outcome]):

@@ -11,7 +11,7 @@ from PIL import Image
 from retrieval.data import decode
 from retrieval.data.image_formats import upload_formats
 from retrieval.data.jpeg import encode_jpeg
-from retrieval.photo_search.preprocessing import unreadable
+from retrieval.photo_search.preprocessing import opened
 
 QUALITY = 88
 
@@ -28,11 +28,8 @@ def clean_jpeg(source: bytes | Path, side: int) -> tuple[bytes, tuple[int, int]]
     """
     is_upload = isinstance(source, bytes)
     file = io.BytesIO(source) if isinstance(source, bytes) else source
-    try:
-        with decode.opened(file, upload_formats() if is_upload else None) as image:
-            size, shown = decode.displayed_size(image), decode.upright(image, side)
-    except decode.UnreadableImage as error:
-        raise unreadable("the photo", error) from error
+    with opened(file, formats=upload_formats() if is_upload else None) as image:
+        size, shown = decode.displayed_size(image), decode.upright(image, side)
     shown.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
     clean = Image.new("RGB", shown.size)  # no metadata comes along
     clean.paste(shown)

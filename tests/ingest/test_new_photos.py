@@ -19,12 +19,12 @@ UNDATED = (Metadata("Audi", "Audi A4", 0, "2011", "front"), Metadata("Fiat", "Fi
 FLAT = (Metadata("", "Audi A4", 0, "", ""), Metadata("", "Audi", 1, "", ""))
 
 
-def known(root: Path, facts: tuple[Metadata, ...], *paths: str) -> set[tuple[Any, ...]]:
-    """Return class, make, model and year of each photo, in a store with some facts."""
+def known(root: Path, facets: tuple[Metadata, ...], *paths: str) -> set[tuple[Any, ...]]:
+    """Return class, make, model and year of each photo, in a store with some facets."""
     for path in paths:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (4, 4)).save(root / path)
-    store: Any = SimpleNamespace(facets=lambda: facts)
+    store: Any = SimpleNamespace(facets=lambda: facets)
     return {
         (p.metadata.label, p.metadata.make, p.metadata.model, p.metadata.year)
         for p in listed_photos([root], store)
@@ -36,7 +36,7 @@ def new(name: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("facts", "path", "expected"),
+    ("facets", "path", "expected"),
     [
         (DATED, "Audi/A4/2011/1.png", (0, "Audi", "Audi A4 2011", "2011")),
         (DATED, "VW/Golf/1990/1.png", (new("VW Golf 1990"), "VW", "VW Golf 1990", "1990")),
@@ -50,9 +50,9 @@ def new(name: str) -> int:
     ],
 )
 def test_folders_name_the_classes_that_the_store_has(
-    tmp_path: Path, facts: tuple[Metadata, ...], path: str, expected: tuple[Any, ...]
+    tmp_path: Path, facets: tuple[Metadata, ...], path: str, expected: tuple[Any, ...]
 ) -> None:
-    assert known(tmp_path, facts, path) == {expected}
+    assert known(tmp_path, facets, path) == {expected}
 
 
 def test_a_csv_of_levels_names_the_classes_that_the_store_has(tmp_path: Path) -> None:

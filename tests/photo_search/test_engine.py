@@ -216,7 +216,7 @@ def test_photos_asked_at_once_get_their_own_answers(pipeline: Path) -> None:
     assert together == alone
 
 
-def test_photos_without_classes_have_no_verdict(pipeline: Path) -> None:
+def test_photos_without_classes_have_no_prediction(pipeline: Path) -> None:
     search = opened(pipeline)
     table = search.files.table
     columns = {name: [-1 if name == "label" else ""] * 48 for name in table.columns}
