@@ -1,7 +1,7 @@
-"""Trainings as the examples of pytorch-metric-learning and the authors of its losses write them.
+"""Trainings as the examples of other libraries and the authors of their losses write them.
 
 The loop is theirs: Pillow images, torchvision's random crops and mirroring, one loss, one miner,
-batches in random order. The backbone and its first weights, the image size, the number of threads
+batches of 64. The backbone and its first weights, the image size, the number of threads
 and the processor time are those of every other training of `accuracy`.
 
 | method | loss | rates |
@@ -9,15 +9,21 @@ and the processor time are those of every other training of `accuracy`.
 | ProxyAnchor | Kim et al., CVPR 2020, their code for Cars196 | AdamW 1e-4, proxies 100 times that |
 | MultiSimilarity | Wang et al., CVPR 2019, with its miner | AdamW 1e-4 |
 | ArcFace | Deng et al., CVPR 2019 | AdamW 1e-4, classifier 100 times that |
+| OML | open-metric-learning's triplets, its miner and 16 classes x 4 images | Adam 1e-4 |
+
+The first three are pytorch-metric-learning's. OML is not a requirement: pip install
+open-metric-learning.
 """
 
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from pytorch_metric_learning import losses, miners
+from torch import nn
 from torchvision import transforms
 
 from retrieval.data.images import Images
@@ -57,34 +63,69 @@ def train_with_library(
     model, _ = build_first_model(config, side)
     model.freeze_norms()
     put_on(model, torch.device("cpu")).train()
-    n_class = len(data.classes)
-    loss, miner = {
-        "ProxyAnchor": (losses.ProxyAnchorLoss(n_class, DIM), None),
-        "MultiSimilarity": (losses.MultiSimilarityLoss(), miners.MultiSimilarityMiner()),
-        "ArcFace": (losses.ArcFaceLoss(n_class, DIM), None),
-    }[name]
+    loss, miner = PEERS[name](len(data.classes))
     trained = [p for p in model.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [{"params": trained}]
     if list(loss.parameters()):
         groups.append({"params": list(loss.parameters()), "lr": LR * PROXY_LR})
     optimizer = torch.optim.AdamW(groups, lr=LR, weight_decay=1e-4)
+    batches = _random_batches
+    if name == "OML":
+        optimizer, batches = torch.optim.Adam(groups, lr=LR), _balanced_batches
     augment = transforms.Compose(
         [transforms.RandomResizedCrop(side), transforms.RandomHorizontalFlip()]
     )
-    begin, steps, order = time.process_time(), 0, np.empty(0, np.int64)
-    while time.process_time() - begin < 60 * minutes:
-        if len(order) < BATCH:
-            order = rng.permutation(data.rows)
-        rows, order = order[:BATCH], order[BATCH:]
+    begin, steps = time.process_time(), 0
+    for rows in batches(data, rng):
+        if time.process_time() - begin >= 60 * minutes:
+            break
         embeddings = model(_batch(data.images, rows, augment))
         labels = torch.from_numpy(data.numbers(rows))
-        mined = None if miner is None else miner(embeddings, labels)
+        mined = () if miner is None else (miner(embeddings, labels),)
         optimizer.zero_grad()
-        loss(embeddings, labels, mined).backward()
+        loss(embeddings, labels, *mined).backward()
         torch.nn.utils.clip_grad_value_(trained, CLIP)
         optimizer.step()
         steps += 1
     return model.eval(), steps, steps * BATCH
+
+
+def _oml(n_class: int) -> tuple[nn.Module, None]:
+    from oml.losses.triplet import TripletLossWithMiner
+    from oml.miners.inbatch_all_tri import AllTripletsMiner
+
+    return TripletLossWithMiner(0.1, AllTripletsMiner()), None
+
+
+# Number of classes -> loss, and its miner
+PEERS: dict[str, Callable[[int], tuple[nn.Module, nn.Module | None]]] = {
+    "ProxyAnchor": lambda n_class: (losses.ProxyAnchorLoss(n_class, DIM), None),
+    "MultiSimilarity": lambda n_class: (
+        losses.MultiSimilarityLoss(),
+        miners.MultiSimilarityMiner(),
+    ),
+    "ArcFace": lambda n_class: (losses.ArcFaceLoss(n_class, DIM), None),
+    "OML": _oml,
+}
+
+
+def _random_batches(data: TrainingData, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield the images of one step after another, (BATCH,) int64: epochs in random order."""
+    while True:
+        order = rng.permutation(data.rows)
+        for start in range(0, len(order) - BATCH + 1, BATCH):
+            yield order[start : start + BATCH]
+
+
+def _balanced_batches(data: TrainingData, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield the images of one step after another, (BATCH,) int64: of 16 classes, 4 each."""
+    from oml.samplers.balance import BalanceSampler
+
+    np.random.seed(rng.integers(2**32))  # noqa: NPY002  # the sampler draws from the global one
+    labels = data.labels[data.rows].tolist()
+    while True:
+        for positions in BalanceSampler(labels, n_labels=BATCH // 4, n_instances=4):
+            yield data.rows[positions]
 
 
 def _batch(images: Images, rows: np.ndarray, augment: transforms.Compose) -> torch.Tensor:

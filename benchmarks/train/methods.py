@@ -71,6 +71,7 @@ _PHOTOS = {
         library="MultiSimilarity", flip=True, scale=1.25
     ),
     "ArcFace, pytorch-metric-learning": Method(library="ArcFace", flip=True, scale=1.25),
+    "triplets, open-metric-learning": Method(library="OML", flip=True, scale=1.25),
     DEFAULT: Method(),
     "cross-entropy and supervised contrast": Method(_PLAIN),
     "+ flip and scale 1.25": Method(_PLAIN, flip=True, scale=1.25),
