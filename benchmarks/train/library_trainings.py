@@ -68,7 +68,7 @@ def train_with_library(
     groups: list[dict[str, Any]] = [{"params": trained}]
     if list(loss.parameters()):
         groups.append({"params": list(loss.parameters()), "lr": LR * PROXY_LR})
-    optimizer = torch.optim.AdamW(groups, lr=LR, weight_decay=1e-4)
+    optimizer: torch.optim.Optimizer = torch.optim.AdamW(groups, lr=LR, weight_decay=1e-4)
     batches = _random_batches
     if name == "OML":
         optimizer, batches = torch.optim.Adam(groups, lr=LR), _balanced_batches
