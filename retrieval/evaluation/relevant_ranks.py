@@ -35,11 +35,11 @@ def relevant_ranks(
     """
     starts, ids = _relevant_images(query_labels, gallery_labels, is_allowed)
     owners = np.repeat(np.arange(len(queries)), np.diff(starts))
-    keys = _keys(inner_products(queries, gallery, owners, ids), ids)
+    scores = inner_products(queries, gallery, owners, ids)
     above = np.zeros(len(ids), np.int64)  # images counted so far that come before each
     rows = searched_rows(len(gallery), is_allowed, device, is_shared)
     for tile in score_tiles(queries, gallery, rows, batch_size, device, "ranks", is_exact=True):
-        _count_above(tile, starts, keys, above)
+        _count_above(tile, starts, ids, scores, above)
     if is_shared:
         above = np.sum(distributed.gather(above), axis=0)
     of_queries = np.split(above, starts[1:-1])
@@ -98,23 +98,32 @@ def _keys(scores: np.ndarray, ids: np.ndarray) -> np.ndarray:
     return ((bits ^ (bits >> 31 & 0x7FFFFFFF)) << 32) - ids
 
 
-def _count_above(tile: Tile, starts: np.ndarray, keys: np.ndarray, above: np.ndarray) -> None:
-    """Add how many images of the tile come before each relevant image, by their keys."""
+def _count_above(
+    tile: Tile, starts: np.ndarray, ids: np.ndarray, scores: np.ndarray, above: np.ndarray
+) -> None:
+    """Add how many images of the tile come before each relevant image."""
     first, stop = tile.queries.start, tile.queries.stop
     if tile.is_on_gpu:
         from retrieval.search import gpu_tiles
 
         chosen = slice(starts[first], starts[stop])
-        counts = np.diff(starts[first : stop + 1])
-        above[chosen] += gpu_tiles.count_above(tile.scores, tile.ids, keys[chosen], counts)
+        keys, counts = _keys(scores[chosen], ids[chosen]), np.diff(starts[first : stop + 1])
+        above[chosen] += gpu_tiles.count_above(tile.scores, tile.ids, keys, counts)
         return
+    n = len(tile.ids)
 
     def count(rows: np.ndarray) -> None:
-        # numpy sorts with SIMD instructions, and does not hold the interpreter's lock.
-        ascending = np.sort(_keys(tile.scores[rows[0] - first : rows[-1] + 1 - first], tile.ids))
+        # numpy sorts float32 with SIMD instructions, and does not hold the interpreter's lock.
+        ascending = np.sort(tile.scores[rows[0] - first : rows[-1] + 1 - first], axis=1)
         for row, of_row in zip(rows, ascending, strict=True):
             own = slice(starts[row], starts[row + 1])
-            above[own] += len(of_row) - of_row.searchsorted(keys[own], "right")
+            not_above = of_row.searchsorted(scores[own], "right")
+            level = not_above - of_row.searchsorted(scores[own], "left")
+            is_inside = (ids[own] >= tile.ids[0]) & (ids[own] <= tile.ids[-1])
+            if (level > is_inside).any():  # equal scores, other than an image's own
+                keys = np.sort(_keys(tile.scores[row - first], tile.ids))
+                not_above = keys.searchsorted(_keys(scores[own], ids[own]), "right")
+            above[own] += n - not_above
 
     n_thread = worker_threads()
     parts = np.array_split(np.arange(first, stop), parts_for(n_thread))
