@@ -1,6 +1,8 @@
 """One version of a store, and what was read of it."""
 
+import os
 import threading
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -27,29 +29,32 @@ class Version(NamedTuple):
     """What tells the states of a store from each other.
 
     Attributes:
-        inode: Of the table's folder: a store that was made again may have as many versions.
+        table: Inode and time of the table's folder: a store that was made again may have as many
+            versions, and its folder the inode of the old one.
         number: Of the version.
         index_stamp: Inode and time of the record of the approximate index; None if there is none.
     """
 
-    inode: int
+    table: tuple[int, int]
     number: int
     index_stamp: tuple[int, int] | None
 
     @classmethod
     def of(cls, folder: Path, dataset: "lance.LanceDataset") -> "Version":
         """Return the version of a dataset, with the index as it is on disk now."""
-        inode, stamp = (folder / TABLE).stat().st_ino, None
-        try:
-            status = (folder / code_index.RECORD).stat()
-            stamp = (status.st_ino, status.st_mtime_ns)
-        except FileNotFoundError:
-            pass
-        return cls(inode, dataset.version, stamp)
+        table, record = (folder / TABLE).stat(), folder / code_index.RECORD
+        stamp = None
+        with suppress(FileNotFoundError):
+            stamp = _stamp(record.stat())
+        return cls(_stamp(table), dataset.version, stamp)
 
     def is_like_or_after(self, other: "Version") -> bool:
         """Return whether this is the other, or a newer version of the same store."""
-        return self == other or (self.inode == other.inode and self.number > other.number)
+        return self == other or (self.table == other.table and self.number > other.number)
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int]:
+    return status.st_ino, status.st_mtime_ns
 
 
 class Snapshot:
@@ -84,7 +89,7 @@ class Snapshot:
         self._older_rows = InMemoryRows()
         self._index: tuple[code_index.CodeIndex | None] | None = None
         self._covered: dict[str | None, code_index.Covered] = {}
-        if before is not None and before.version.inode == version.inode:
+        if before is not None and before.version.table == version.table:
             self._older_rows = before._rows or before._older_rows
             if before.version.index_stamp == version.index_stamp:
                 self._index = before._index
