@@ -8,7 +8,7 @@ from retrieval.data import layout
 from tests.faults import runner, world
 from tests.faults.inputs import lost
 from tests.faults.results import Result, generator
-from tests.faults.stages import CASES, Case, Command
+from tests.faults.stages import CASES, DATA, SMALL, Case, Command
 from tests.faults.world import World
 
 NUMBERS = [
@@ -25,12 +25,14 @@ TEXTS = [
 # These say how much work to do: a number of them is no mistake, and takes its time.
 WORK = {"models", "images", "others", "surveillance", "epoch", "width", "height", "minutes"}
 HUGE = 1000
+# A resumed training refuses other options before it looks at their values.
+NEW = {"train": Command("train", (f"--save_path={DATA}/new/", "--epoch=1", *SMALL))}
 
 
 def options(whole: World) -> list[tuple[Case, argparse.Action]]:
     """Return each option that takes a value, with a case of its stage."""
     found, seen = [], set()
-    for case in reversed(CASES):  # the resumed training has work left
+    for case in CASES:
         module = case.command.module
         if module in seen or case.name not in whole.results:
             continue
@@ -56,7 +58,8 @@ def run(whole: World, number: int, seed: int, folder: Path) -> Result:
         value = "-1"
     flag = action.option_strings[-1] if action.option_strings else None
     given = (f"{flag}={value}",) if flag else (value,)
-    command = Command(case.command.module, (*case.command.options, *given))
+    usual = NEW.get(case.command.module, case.command)
+    command = Command(usual.module, (*usual.options, *given))
     world.copy(whole.folder, folder)
     before = world.files(folder)
     outcome = runner.run(command, folder)
@@ -80,7 +83,11 @@ def _own_names(case: Case) -> set[str]:
 
 
 def _is_number(action: argparse.Action) -> bool:
-    return action.type is not None and action.dest not in ("save_path", "data_dir")
+    try:
+        action.type("x") if callable(action.type) else None
+    except (ValueError, argparse.ArgumentTypeError):
+        return True
+    return False
 
 
 def _is_huge(value: str) -> bool:
