@@ -1,4 +1,4 @@
-"""Two gloo processes of torchrun on the CPU, and the one process without it."""
+"""Two gloo processes on the CPU, and the one process without it."""
 
 from itertools import product
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 
 from retrieval.compute import distributed
 from retrieval.data.formats import InputError
-from tests import torchrun
+from tests.forks import Forks
 
 PROGRAM = """
 import numpy as np
@@ -33,19 +33,13 @@ with distributed.process_group(torch.device("cpu")) as device:
 """
 
 
-@pytest.fixture
-def program(tmp_path: Path) -> str:
-    path = tmp_path / "program.py"
-    path.write_text(PROGRAM)
-    return str(path)
-
-
-def test_two_processes_of_which_one_fails_in_the_end(program: str) -> None:
-    result = torchrun.run(program)
-    assert result.stdout == "all is well\n", result.stderr
-    assert result.returncode != 0
-    assert "this one fails" in result.stderr
-    assert "not reached" not in result.stdout
+def test_two_processes_of_which_one_fails_in_the_end(tmp_path: Path, forks: Forks) -> None:
+    log = tmp_path / "log.txt"
+    assert 0 not in forks.run_two(log, PROGRAM)
+    said = log.read_text()
+    assert said.count("all is well") == 1, said
+    assert "this one fails" in said
+    assert "not reached" not in said
 
 
 def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ its case; ``--case=KIND:NUMBER`` and the same ``--seed`` run that one again.
 """
 
 import argparse
+import gc
 import os
 import shutil
 import signal
@@ -162,6 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for case in chosen:
             world.measure(_whole, case)
         cases = list(plan(arguments))
+        gc.freeze()  # forks share the memory of what is loaded
         prepare_kills(cases, arguments.workers)
         end = time.monotonic() + 60 * arguments.minutes
         results = run_all(cases, arguments.seed, root, arguments.workers, end)

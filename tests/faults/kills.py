@@ -57,7 +57,8 @@ class Reference:
         after: Files after a run that was not killed.
         changes: Calls that change the folder, in that run.
         seconds: How long it took.
-        readings: Reader -> what it printed and wrote, from the old files and from the new ones.
+        readings: Reader -> what it printed and wrote, from the old files and from the new ones;
+            nothing for pages, which are not compared.
     """
 
     before: Files
@@ -85,7 +86,8 @@ def prepare(whole: World, case: Case) -> None:
     reference.after, reference.seconds = world.files(run), outcome.seconds
     reference.changes = len(log.read_text())
     for reader in case.readers:
-        states = (world.copy(source, home / "read") for source in (folder, run))
+        compared = () if reader.text.startswith(PAGES) else (folder, run)
+        states = (world.copy(source, home / "read") for source in compared)
         reference.readings.append([_reading(reader, state)[0] for state in states])
     for name in ("run", "read"):
         shutil.rmtree(home / name, ignore_errors=True)

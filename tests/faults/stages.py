@@ -125,7 +125,7 @@ CASES = (
         "process_data.make_train_valid",
         MAKE_SPLIT,
         (OTHER_SPLIT,),
-        (MASKS, MIPS_VALID, _train("--seed=9")),
+        (MASKS, MIPS_VALID, _train("--seed=9", "--epoch=1")),
     ),
     Case(
         "train",
