@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # They set threads, the environment, locks, random seeds, caches and modules of this process.
 FILES = [
     *("tests/test_threads.py", "tests/compute/test_devices.py", "tests/data/test_files.py"),
-    *("tests/data/test_decode.py", "tests/model/test_backbones.py", "tests/search/test_nearest.py"),
+    *("tests/data/test_decode.py", "tests/model/test_backbones.py", "tests/search/test_exact.py"),
     *("tests/training/test_augment.py", "tests/training/test_optim.py"),
 ]
 

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 Crop = Literal["none", "box"]
 OnUnreadable = Literal["stop", "drop"]
 
+LARGEST_SIDE = 16_384  # pixels: a photo then takes 800 MB
 BLOCK = 256  # photos in flight; bounds the memory
 CORNERS = ["X1", "Y1", "X2", "Y2"]
 
@@ -43,7 +44,9 @@ class PhotoOptions:
     image_root_path: str = option(
         "Image_data/data/image/", "folder of the images, relative to --dpath"
     )
-    image_resolution: int = option(224, "side of the squares in pixels", at_least=1)
+    image_resolution: int = option(
+        224, "side of the squares in pixels", at_least=1, at_most=LARGEST_SIDE
+    )
     filter_type: decode.Fill = option("Gaussian", "fill of the borders")
     crop: Crop = option("none", "box: crop to the boxes of the csv; images without one stay whole")
     on_unreadable: OnUnreadable = option(
