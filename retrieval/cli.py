@@ -294,7 +294,8 @@ def execute(
         if error.errno not in REMEDIES:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror}; {REMEDIES[error.errno]}", file=sys.stderr)
+        said = _shortened(f"{where}{error.strerror}; {REMEDIES[error.errno]}")
+        print(f"error: {said}", file=sys.stderr)
         return 1
     except UnicodeEncodeError as error:
         if "surrogates" not in error.reason:

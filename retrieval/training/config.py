@@ -142,7 +142,9 @@ class TrainingConfig:
         "images embedded in each validation, drawn evenly from the classes; 0: all",
         at_least=0,
     )
-    scale: float = _run(1.0, "factor on the image side before the backbone", "fixed", above=0)
+    scale: float = _run(
+        1.0, "factor on the image side before the backbone", "fixed", above=0, at_most=8
+    )
     seed: int = _run(7, "random seed of weights, batches and augmentation", "fixed", at_least=0)
     save_every: float = _run(
         0.0, "minutes between checkpoints within an epoch; 0: off", "free", at_least=0
@@ -168,7 +170,11 @@ class TrainingConfig:
     arch: str = _model("resnet50", "backbone: resnet18 to resnet152, or timm/NAME", "fixed")
     pool: Pool = _model("gem", "pooling of the last feature map", "fixed")
     dim: int | None = _model(
-        None, "embedding size; left out: the backbone's width", "fixed", at_least=1
+        None,
+        "embedding size; left out: the backbone's width",
+        "fixed",
+        at_least=1,
+        at_most=65_536,
     )
     neck: Neck = _model("after", "BNNeck: take the embedding before or after it", "fixed")
     frozen_bn: bool = _model(
@@ -178,7 +184,10 @@ class TrainingConfig:
         "none", "--tta of build_image_db.py for this model, unless it is given there"
     )
     encode_scale: float = _model(
-        1.0, "--scales of build_image_db.py for this model, unless they are given there", above=0
+        1.0,
+        "--scales of build_image_db.py for this model, unless they are given there",
+        above=0,
+        at_most=8,
     )
     frozen_stages: float = _model(
         0.0,
