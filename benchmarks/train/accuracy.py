@@ -13,6 +13,7 @@ learning rates within the time. Nothing is chosen on the evaluated queries.
 """
 
 import argparse
+import itertools
 import time
 from dataclasses import dataclass, replace
 from functools import partial
@@ -39,11 +40,13 @@ from retrieval.training import budget
 from retrieval.training.checkpointing import ResumePoint
 from retrieval.training.config import TrainingConfig
 from retrieval.training.dataset import TrainingData
-from retrieval.training.recipes import resolve_config
+from retrieval.training.recipes import augmentation_for, resolve_config
+from retrieval.training.trainer import Trainer
 from train import load_data, make_trainer
 
 CPU = torch.device("cpu")
 MICRO_BATCH = 64
+MEASURED_STEPS = 4
 VALUES = ("cmc@1", "map@R")
 
 
@@ -87,6 +90,9 @@ def train(
         measured, _ = make_trainer(config, given, data, ResumePoint(), CPU)
         count, used = budget.plan_whitening(measured, given, seconds, time.process_time)
         config, seconds = replace(config, whitening_images=count), seconds - used
+    if minutes and given.augmentation is None:
+        passes = seconds / seconds_of_pass(make_trainer(config, given, data, ResumePoint(), CPU)[0])
+        config = replace(config, augmentation=augmentation_for(config.recipe, passes))
     trainer, _ = make_trainer(config, given, data, ResumePoint(), CPU)
     steps, images = 0, 0
     if minutes:
@@ -101,6 +107,18 @@ def train(
     if minutes:
         trainer.finish()
     return trainer.result, steps, images
+
+
+def seconds_of_pass(trainer: Trainer) -> float:
+    """Return the processor time of one pass through the images, from a few steps."""
+    batches, n = trainer.endless_batches(), 0
+    for _ in range(budget.WARMUP_STEPS):
+        trainer.step(next(batches), 0)
+    start = time.process_time()
+    for batch in itertools.islice(batches, MEASURED_STEPS):
+        trainer.step(batch, 0)
+        n += batch.n
+    return (time.process_time() - start) * len(trainer.data.rows) / n
 
 
 def encode(model: EmbeddingModel, images: np.ndarray, *, method: Method) -> np.ndarray:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from retrieval.data import files
 from retrieval.data.formats import InputError
 from retrieval.training.config import SCALED, TrainingConfig
-from retrieval.training.recipes import lr_for_batch
+from retrieval.training.recipes import augmentation_for, lr_for_batch
 
 if TYPE_CHECKING:
     from retrieval.training.step_loader import StepInput
@@ -40,7 +40,15 @@ FEWEST_STEPS = 100  # smaller batches rather than fewer steps
 SMALLEST_BATCH = 16
 LEAST_STEPS = 10  # a shorter training is refused
 # Always named: threads are chosen before.
-CHOSEN = ("epoch", "max_tuples", "batch_size", "lr", "validation_images", "threads")
+CHOSEN = (
+    "epoch",
+    "max_tuples",
+    "batch_size",
+    "lr",
+    "augmentation",
+    "validation_images",
+    "threads",
+)
 
 
 @dataclass(frozen=True)
@@ -172,12 +180,14 @@ def fit(
             f"{between_s:.2g} s; use "
             f"--minutes={math.ceil(10 * least) / 10:g}"
         )
+    passes = epochs * min(1, steps / all_steps)
     return replace(
         config,
         epoch=epochs,
         max_tuples=steps * config.batch_size if steps < all_steps else config.max_tuples,
         frozen_epochs=frozen(epochs),
         shrink_every=max(1, round(config.shrink_every * epochs / config.epoch)),
+        augmentation=given.augmentation or augmentation_for(config.recipe, passes),
         validation_images=validated,
         minutes=0.0,
     )

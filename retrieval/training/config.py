@@ -245,7 +245,9 @@ class TrainingConfig:
     epoch: int = _batches(
         2, "total epochs, including those before a resume; 0: write the untrained model", at_least=0
     )
-    augmentation: AugmentationName = _batches("light", "random changes of the training images")
+    augmentation: AugmentationName = _batches(
+        "light", "random changes of the training images; with --recipe=ce, crop from 10 epochs on"
+    )
 
     optimizer: OptimizerName = _optimizer(
         "adam", "adamw decouples weight decay from the gradients", "fixed"
@@ -318,7 +320,15 @@ OPTIONS: dict[str, Option] = options.declared_options(TrainingConfig)
 RULES: dict[str, Rules] = {f.name: f.metadata["rules"] for f in fields(TrainingConfig)}
 # --minutes chooses these: SCALED even if they are given, the others if they are left out.
 SCALED = ("max_tuples", "frozen_epochs", "shrink_every")
-FITTED = ("epoch", "batch_size", "lr", "validation_images", "whitening_images", *SCALED)
+FITTED = (
+    "epoch",
+    "batch_size",
+    "lr",
+    "validation_images",
+    "whitening_images",
+    "augmentation",
+    *SCALED,
+)
 DEFAULTS: dict[str, Any] = {name: option.default for name, option in OPTIONS.items()}
 
 

@@ -75,6 +75,16 @@ def test_validation_takes_a_small_share_of_the_time() -> None:
     assert fit(1000, many, validation_images=0).validation_images == 0
 
 
+def test_long_trainings_take_large_crops() -> None:
+    assert fit(900).augmentation == "light"
+    assert fit(1200).augmentation == "crop"  # ten passes of 100 s, and their validations
+    assert fit(1200, augmentation="none").augmentation == "none"
+    assert fit(1200, recipe="original").augmentation == "light"
+    given = {epoch: TrainingConfig(recipe="ce", epoch=epoch) for epoch in (5, 20, None)}
+    found = {epoch: resolve_config(config).augmentation for epoch, config in given.items()}
+    assert found == {5: "light", 20: "crop", None: "crop"}
+
+
 def test_few_steps_take_small_batches() -> None:
     def size(seconds: float, **options: object) -> int:
         given = TrainingConfig(minutes=seconds / 60, recipe="ce", **options)  # type: ignore[arg-type]
