@@ -13,10 +13,12 @@ Numbers are little-endian. The header is an object with "kind" ("model", "search
 numpy's notation, such as "<f4"), "shape", "offset" and "crc32". Arrays are in C order. ``C0``,
 ``R0``, ``mu0`` and ``subs0`` belong to the first split, the same names with 1 to the second. ``R0``
 has a rotation per cell or one for all, unless ``rotation_of0`` has the number of each cell's. With
-many cells, ``tops0`` and ``starts0`` are their groups (`lopq.coarse`). ``pca_mean`` and
+many cells, ``tops0`` and ``starts0`` are their groups (`TwoLevelQuantizer`). ``pca_mean`` and
 ``pca_components`` exist if the model has a PCA. A searcher adds ``cells``, ``offsets``, ``codes``
-and ``ids``, as in `lopq.lists`, and ``float16`` or ``int8`` if it keeps vectors (`lopq.kept`). A
-part of `lopq.joining` has these alone; its "model" is what it was made from.
+and ``ids``, as in `InvertedLists`, and ``float16`` or ``int8`` if it keeps vectors
+(`lopq.index.refine`). A part of `lopq.index.merge` has these alone; its "model" is what it was
+made from. "training_errors" in the model has one list per split, empty since rotations are no
+longer learned.
 """
 
 import errno
