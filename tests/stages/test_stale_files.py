@@ -436,10 +436,10 @@ CASES: dict[tuple[str, str], Callable[[World], None] | str] = {
         "tests/store/test_approximate.py::test_rows_come_and_go_between_renewals"
     ),
     ("a photo", "picture and thumbnail on the page"): (
-        "tests/web/test_pictures.py::test_a_photo_that_was_replaced_is_shown_as_it_was_published"
+        "tests/web/test_images.py::test_a_photo_that_was_replaced_is_shown_as_it_was_published"
     ),
     ("store", "pictures in a browser's cache"): (
-        "tests/web/test_pictures.py::test_another_image_under_the_same_id_is_another_picture"
+        "tests/web/test_images.py::test_another_image_under_the_same_id_is_another_picture"
     ),
     ("index csv", "audit"): list_and_audit,
     ("checkpoint", "`model.onnx`"): (
