@@ -35,10 +35,10 @@ from retrieval.data.formats import InputError
 from retrieval.data.sources import warn_stale
 from retrieval.photo_search.boxes import parse_box
 from retrieval.photo_search.photo_files import photo_files
+from retrieval.photo_search.results import SearchResult
 
 if TYPE_CHECKING:
     from retrieval.photo_search.car_detector import Detector
-    from retrieval.photo_search.results import SearchResult
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def run(
     database: str = layout.DATABASE.name,
     output: str = layout.SEARCH_SHEET.name,
     device: str = "auto",
-) -> "list[SearchResult]":
+) -> list[SearchResult]:
     """Print the answers to each photo, write the contact sheet, and return the answers.
 
     Args:
@@ -101,7 +101,7 @@ def run(
         log.info("the database's images are cropped to the car: --box=x1,y1,x2,y2 or auto does so")
     detector = coco_detector() if box == AUTO else None
 
-    def search_with(photo: Path) -> "SearchResult":
+    def search_with(photo: Path) -> SearchResult:
         of_photo = part if detector is None else _car_box(photo, detector)
         return search.search(photo, of_photo, k, filters, at_least)
 
@@ -116,8 +116,8 @@ def run(
 
 
 def _search_with_all(
-    photos: Sequence[Path], search_with: "Callable[[Path], SearchResult]", as_json: bool
-) -> "list[SearchResult]":
+    photos: Sequence[Path], search_with: Callable[[Path], SearchResult], as_json: bool
+) -> list[SearchResult]:
     """Search with each photo and print what is found; say which photos cannot be read."""
     from retrieval.photo_search.preprocessing import UnusablePhoto
 
@@ -161,7 +161,7 @@ def _car_box(photo: Path, detector: "Detector") -> Box | None:
     return box
 
 
-def _text(result: "SearchResult") -> str:
+def _text(result: SearchResult) -> str:
     """Return the answers to a photo as text."""
     from retrieval.photo_search.prediction import summary
     from retrieval.photo_search.results import table_of
