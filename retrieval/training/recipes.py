@@ -49,6 +49,7 @@ RECIPES: dict[RecipeName, Recipe] = {
         "arXiv:2004.11362); the optimizer, its rates, the pooling and the augmentation were chosen "
         "by measurement (docs/training.md)",
         TrainingConfig(
+            scale=1.25,
             pool="avg",
             dim=512,
             frozen_stages=0.5,

@@ -61,7 +61,9 @@ def start_cluster() -> Any:
     head = {**sizes, "include_dashboard": False, "_system_config": soon}
     found = Cluster(initialize_head=True, head_node_args=head)
     found.second = found.add_node(**sizes)
-    ray.init(address=found.address, logging_level="ERROR", log_to_driver=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONBREAKPOINT", "")  # Ray sets it for its debugger
+        ray.init(address=found.address, logging_level="ERROR", log_to_driver=False)
     return found
 
 

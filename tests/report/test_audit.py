@@ -140,7 +140,9 @@ def test_the_page_shows_the_pairs(spoiled: tuple[Path, dict[str, int]]) -> None:
 def test_a_csv_of_other_images_is_refused(pipeline: Path) -> None:
     table = layout.CAR_FRONT.load(pipeline)
     layout.CAR_FRONT.save(pipeline, table[:-1])
-    with pytest.raises(InputError, match=r"imageset\.npy was made from: --iname="):
+    with pytest.raises(
+        InputError, match=r"name the csv that imageset\.npy was made from with --iname"
+    ):
         stage.run(pipeline)
     with pytest.raises(InputError, match="--distance must be from 0 to 64"):
         stage.run(pipeline, distance=65)

@@ -91,4 +91,4 @@ def test_a_store_and_a_search_need_no_matrix(pipeline: Path) -> None:
     assert publish.run(pipeline) == 48
     photo = pipeline / "Image_data/data/image" / layout.CAR_FRONT.load(pipeline)["Path"][7]
     (found,) = search.run(pipeline, checkpoint, [photo], k=3)
-    assert found.answers[0].index == 7
+    assert found.answers[0].id == 7

@@ -179,5 +179,5 @@ def test_the_step_of_these_tests_is_divided_evenly(pipeline: Path) -> None:
 def test_processes_agree_on_what_fits_into_the_minutes(together: Together) -> None:
     folder = together.folder / "minutes"
     epochs = len(list(folder.glob("model.ep*")))
-    assert together.said.count("in the place of --minutes=3") == 1
+    assert together.said.count("instead of --minutes=3") == 1
     assert checkpoint.load(folder / f"model.ep{epochs - 1}")["options"]["epoch"] == epochs > 1

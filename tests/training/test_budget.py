@@ -149,7 +149,8 @@ def test_a_training_in_minutes_repeats_to_the_byte(
     flags = dict(flag.removeprefix("--").split("=") for flag in found[1].split())
     assert {"epoch", "max_tuples", "batch_size", "lr"} <= set(flags) | set(options)
     assert int(flags["epoch"]) == len(list((pipeline / "first").glob("model.ep*"))) > 1
-    chosen = {name: float(value) if name == "lr" else int(value) for name, value in flags.items()}
+    types = {"lr": float, "augmentation": str}
+    chosen = {name: types.get(name, int)(value) for name, value in flags.items()}
     second = train_small(pipeline, pipeline / "second", **{**options, **chosen})
     assert second.name == first.name
     assert second.read_bytes() == first.read_bytes()
