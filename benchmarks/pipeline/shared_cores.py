@@ -15,6 +15,7 @@ machine to itself is that of one free core.
 import argparse
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -97,9 +98,10 @@ class Watched:
 def watched(model: Path, photos: Path, n_pair: int) -> list[Watched]:
     """Return the commands to measure."""
     train = "train --save_path=DPATH/busy --recipe=ce --epoch=1 --batch_size=32 --weights=none"
-    encode = f"build_image_db --save_path={model} --runtime=torch --output=busy.npy"
-    search = f"process_data.search --save_path={model} --image={photos} --output=busy.png"
-    evaluate = "retrieval.evaluation.evaluate:evaluate_search"
+    of_model = f"--save_path={shlex.quote(str(model))}"
+    encode = f"build_image_db {of_model} --runtime=torch --output=busy.npy"
+    search = f"process_data.search {of_model} --image={photos} --output=busy.png"
+    evaluate = "retrieval.evaluation.run:evaluate_search"
     squares = "process_data.image_matrix --image_info=car_front.csv --mname=busy_images.npy"
     step = "retrieval.training.trainer:Trainer.step"
     forward = "retrieval.model.embedding:EmbeddingModel.forward"
@@ -139,7 +141,7 @@ def measure(
     at: Path,
 ) -> float:
     """Return the rate of a command of the project in the folder ``at``."""
-    name, *options = one.arguments.replace("DPATH", str(data_dir)).split()
+    name, *options = shlex.split(one.arguments.replace("DPATH", str(data_dir)))
     unset = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
     with tempfile.NamedTemporaryFile("r") as report:
         words = [json.dumps(list(cores)), str(seconds), one.function, report.name, name]
