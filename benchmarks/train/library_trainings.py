@@ -1,8 +1,9 @@
 """Trainings as the examples of other libraries and the authors of their losses write them.
 
 The loop is theirs: Pillow images, torchvision's random crops and mirroring, one loss, one miner,
-batches of 64. The backbone and its first weights, the image size, the number of threads
-and the processor time are those of every other training of `accuracy`.
+batches of 64. The backbone and its first weights, the images, the number of threads and the
+processor time are those of every other training of `accuracy`; images are not enlarged, as
+``--scale`` does.
 
 | method | loss | rates |
 |---|---|---|

@@ -63,7 +63,8 @@ _CAMERAS = {
     },
 }
 
-_PLAIN = "--recipe=ce --no-whitening --frozen_stages=0"
+_SMALL = "--recipe=ce --scale=1"
+_PLAIN = f"{_SMALL} --no-whitening --frozen_stages=0"
 _PHOTOS = {
     UNTRAINED: _RECIPES[UNTRAINED],
     "ProxyAnchor, pytorch-metric-learning": Method(library="ProxyAnchor", flip=True, scale=1.25),
@@ -75,8 +76,9 @@ _PHOTOS = {
     DEFAULT: Method(),
     "cross-entropy and supervised contrast": Method(_PLAIN),
     "+ flip and scale 1.25": Method(_PLAIN, flip=True, scale=1.25),
-    "+ half of the stages frozen": Method("--recipe=ce --no-whitening", flip=True, scale=1.25),
-    "+ whitening at start and end: `--recipe=ce`": replace(_CE, flip=True, scale=1.25),
+    "+ half of the stages frozen": Method(f"{_SMALL} --no-whitening", flip=True, scale=1.25),
+    "+ whitening at start and end": Method(_SMALL, flip=True, scale=1.25),
+    "+ enlarged images: `--recipe=ce`": replace(_CE, flip=True, scale=1.25),
 }
 
 METHODS = {"recipes": _RECIPES, "cameras": _CAMERAS, "photos": _PHOTOS}
